@@ -1,0 +1,197 @@
+"""Invoke's configuration (invoke.yaml, ~/.invoke.yaml, -f FILE, INVOKE_… variables) with errors that name the file or variable.
+
+A key that stands twice in one mapping is an error here; Invoke would silently take the last one. INVOKE_PLATFORM_… variables are left
+to `settings.load`, which knows every key of the platform, also those that no file mentions.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from invoke.config import AmbiguousMergeError, Config
+from invoke.exceptions import UnknownFileType
+from invoke.vendor import yaml
+
+from prefect_platform.errors import ConfigError
+
+_TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "", "false", "no", "off")
+_OURS = "PLATFORM_"
+
+
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # Invoke's copy of PyYAML carries no types
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[Any] = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            if key.value in seen and key.tag != "tag:yaml.org,2002:merge":
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key.value!r} stands here twice", key.start_mark
+                )
+            seen.add(key.value)
+        mapping: dict[Hashable, Any] = super().construct_mapping(node, deep)
+        return mapping
+
+
+class PlatformConfig(Config):
+    """Invoke's Config; every error of a file or a variable is a ConfigError."""
+
+    def _load_yaml(self, path: os.PathLike[str]) -> dict[str, Any]:
+        text = _read(path)
+        try:
+            return _mapping(path, yaml.load(text, _Loader))
+        except yaml.YAMLError as error:
+            mark = getattr(error, "problem_mark", None)
+            place = f"{path}, line {mark.line + 1}" if mark else f"{path}"
+            raise ConfigError(
+                f"{place}: this is not valid YAML: {getattr(error, 'problem', None) or error}",
+                "correct the line; invoke.example.yaml shows every key",
+            ) from error
+
+    _load_yml = _load_yaml
+
+    def _load_json(self, path: os.PathLike[str]) -> dict[str, Any]:
+        try:
+            return _mapping(path, json.loads(_read(path)))
+        except json.JSONDecodeError as error:
+            raise ConfigError(f"{path}, line {error.lineno}: this is not valid JSON: {error.msg}") from error
+
+    def _load_file(self, prefix: str, absolute: bool = False, merge: bool = True) -> None:
+        try:
+            super()._load_file(prefix, absolute, merge)
+        except UnknownFileType as error:
+            raise ConfigError(f"-f: {error}") from error
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise ConfigError(
+                f"{error.filename}: {error.strerror}", "make the settings file readable for you"
+            ) from error
+
+    def merge(self) -> None:
+        try:
+            super().merge()
+        except AmbiguousMergeError as error:
+            levels = (
+                self._defaults,
+                self._collection,
+                self._system,
+                self._user,
+                self._project,
+                self._runtime,
+            )
+            raise ConfigError(
+                f"settings: {_clash(levels) or error}: a group of settings in one place, a single value in another",
+                "compare invoke.yaml, ~/.invoke.yaml and the file given with -f with invoke.example.yaml",
+            ) from error
+
+    def require_runtime_file(self) -> None:
+        """A file that was asked for (-f, INVOKE_RUNTIME_CONFIG) must exist; Invoke would go on without it."""
+        if self._runtime_path is not None and not self._runtime_found:
+            raise ConfigError(
+                f"{self._runtime_path}: there is no such settings file", "check the path given with -f"
+            )
+
+    def load_shell_env(self) -> None:
+        # The level is emptied first: its own values of last time must not count as settings that exist.
+        self._set(_env={})
+        self.merge()
+        self._set(_env=environment_level(self._config, os.environ))
+        self.merge()
+
+
+def _read(path: os.PathLike[str]) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"{path}: this is not UTF-8 text (byte {error.start})", "save the file as UTF-8"
+        ) from error
+
+
+def _mapping(path: os.PathLike[str], data: Any) -> dict[str, Any]:
+    if data is None:
+        return {}
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}: settings are `key: value` lines, this is a {type(data).__name__}")
+    return data
+
+
+def _clash(levels: Iterable[Mapping[str, Any]]) -> str:
+    """The dotted name of the first setting that is a group on one level and a value on another."""
+    kinds: dict[str, bool] = {}
+    for level in levels:
+        for name, is_group in _kinds(level, ""):
+            if kinds.setdefault(name, is_group) != is_group:
+                return name
+    return ""
+
+
+def _kinds(group: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, bool]]:
+    for key, value in group.items():
+        yield f"{prefix}{key}", isinstance(value, Mapping)
+        if isinstance(value, Mapping):
+            yield from _kinds(value, f"{prefix}{key}.")
+
+
+def environment_level(config: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, Any]:
+    """The nested settings that INVOKE_… variables give, cast to the type of the setting they replace."""
+    paths: dict[str, list[tuple[str, ...]]] = {}
+    for path in _leaves(config, ()):
+        paths.setdefault("_".join(path).upper(), []).append(path)
+    level: dict[str, Any] = {}
+    for variable, text in environ.items():
+        name = variable.removeprefix("INVOKE_")
+        if name == variable or name.startswith(_OURS) or name not in paths:
+            continue
+        path = _only_path(variable, paths[name])
+        place = level
+        for key in path[:-1]:
+            place = place.setdefault(key, {})
+        place[path[-1]] = _cast(variable, text, _value(config, path))
+    return level
+
+
+def _leaves(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    if not isinstance(value, Mapping):
+        yield path
+        return
+    for key, inner in value.items():
+        if isinstance(key, str):  # a variable's name cannot say any other key
+            yield from _leaves(inner, (*path, key))
+
+
+def _value(config: Mapping[str, Any], path: tuple[str, ...]) -> Any:
+    value: Any = config
+    for key in path:
+        value = value[key]
+    return value
+
+
+def _only_path(variable: str, paths: list[tuple[str, ...]]) -> tuple[str, ...]:
+    if len(paths) > 1:
+        both = " and ".join(".".join(path) for path in paths)
+        raise ConfigError(f"{variable}: this may mean {both}", "set it in invoke.yaml instead")
+    return paths[0]
+
+
+def _cast(variable: str, text: str, old: Any) -> Any:
+    if old is None or isinstance(old, str):
+        return text
+    if isinstance(old, bool):
+        if text.lower() not in (*_TRUE, *_FALSE):
+            raise ConfigError(f"{variable}: must be true or false, is {text!r}")
+        return text.lower() in _TRUE
+    if isinstance(old, (int, float)):
+        try:
+            return type(old)(text)
+        except ValueError as error:
+            raise ConfigError(f"{variable}: must be a number, is {text!r}") from error
+    raise ConfigError(
+        f"{variable}: a list cannot be given in a variable",
+        "set it in invoke.yaml, or in a file given with -f",
+    )

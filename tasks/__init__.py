@@ -1,0 +1,30 @@
+"""The tasks of `./invoke`: one namespace per stack folder, tasks of their own for prefect and gateway, developers' tasks at the root."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from invoke.collection import Collection
+
+from . import _stack, dev, gateway, prefect
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def build_root(root: Path) -> Collection:
+    """Reads folder names only: a broken stack must not break `--list`."""
+    made = Collection()
+    own = {"prefect": prefect}
+    for folder in sorted(path.parent.name for path in (root / "stacks").glob("*/stack.yml")):
+        namespace = _stack.namespace(folder)
+        if folder in own:
+            for each in Collection.from_module(own[folder]).tasks.values():
+                namespace.add_task(each)
+        made.add_collection(namespace)
+    made.add_collection(Collection.from_module(gateway, name="gateway"))
+    for each in Collection.from_module(dev).tasks.values():
+        made.add_task(each)
+    return made
+
+
+namespace = build_root(ROOT)

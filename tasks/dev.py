@@ -1,0 +1,113 @@
+"""Tasks for those who work on this repository: test, lint, bench, lock. They run in `.venv-dev`, made from requirements/dev.txt."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from invoke.context import Context
+from invoke.exceptions import Exit
+from invoke.tasks import task
+
+from prefect_platform import venvs
+
+ROOT = Path(__file__).resolve().parents[1]
+CHECKED = ("src", "tasks", "stacks", "tests", "bench")
+LOCKS = ("runtime", "operator", "dev")
+"""In this order: a later lock takes the versions of the earlier ones."""
+
+
+@task
+def test(c: Context) -> None:
+    """Run the tests; words after -- go to pytest: ./invoke test -- -k wrapper -x"""
+    _finish(_run([_python(), "-m", "pytest", *_words_after_dashes()]))
+
+
+@task(help={"fix": "repair what can be repaired: format, imports"})
+def lint(c: Context, fix: bool = False) -> None:
+    """Check format, style and types (ruff, mypy --strict)."""
+    python = _python()
+    folders = [folder for folder in CHECKED if any((ROOT / folder).rglob("*.py"))]
+    codes = [
+        _run([python, "-m", "ruff", "check", *(["--fix"] if fix else []), *folders]),
+        _run([python, "-m", "ruff", "format", *([] if fix else ["--check"]), *folders]),
+        _run([python, "-m", "mypy", "--strict", *folders]),
+    ]
+    _finish(max(codes))
+
+
+@task
+def bench(c: Context) -> None:
+    """Run the benchmarks; words after -- go to bench/run.py."""
+    _finish(_run([_python(), "bench/run.py", *_words_after_dashes()]))
+
+
+@task(help={"upgrade": "take the newest versions that requirements/*.in allow"})
+def lock(c: Context, upgrade: bool = False) -> None:
+    """Compile requirements/*.in to the hashed locks *.txt, for Python 3.11+ on any system."""
+    # uv lives in the environment that a wrong lock could not make: it is made first, from the lock as it is.
+    python = _python()
+    for number, name in enumerate(LOCKS):
+        _finish(_run(_compile_words(python, name, LOCKS[:number], upgrade), cwd=ROOT / "requirements"))
+
+
+@task
+def wheel(c: Context) -> None:
+    """Build the library's wheel into dist/."""
+    shutil.rmtree(ROOT / "dist", ignore_errors=True)
+    # The backend is in the lock: nothing unpinned is fetched to build with.
+    _finish(_run([_python(), "-m", "build", "--wheel", "--no-isolation", "."]))
+
+
+def _compile_words(python: str, name: str, earlier: Sequence[str], upgrade: bool) -> list[str]:
+    words = [
+        python,
+        "-m",
+        "uv",
+        "pip",
+        "compile",
+        "--universal",
+        "--python-version",
+        "3.11",
+        "--generate-hashes",
+    ]
+    # An index's address in a lock would send everybody to the index of whoever compiled it.
+    words += ["--no-header", "--no-emit-index-url", "--quiet", f"{name}.in", "-o", f"{name}.txt"]
+    for other in earlier:
+        words += ["-c", f"{other}.txt"]
+    return words + (["--upgrade"] if upgrade else [])
+
+
+def _python() -> str:
+    """The developers' interpreter; its environment is made or renewed first."""
+    lock_file = ROOT / "requirements" / "dev.txt"
+    return str(venvs.ensure(ROOT / ".venv-dev", lock_file, _say, pth=("../../../../src",)))
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _words_after_dashes() -> list[str]:
+    """As they were given; Invoke's own `remainder` has lost the quoting of `-k "a or b"`."""
+    return sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else []
+
+
+def _run(words: Sequence[str], cwd: Path = ROOT) -> int:
+    sys.stdout.flush()
+    with subprocess.Popen(words, cwd=cwd) as process:
+        while True:
+            try:
+                return process.wait()
+            except KeyboardInterrupt:
+                # It got the Ctrl-C too and has things to take down.
+                continue
+
+
+def _finish(code: int) -> None:
+    """End the whole command with the tool's own exit code unless it was 0; a tool that a signal ended counts as a shell counts it."""
+    if code:
+        raise Exit(code=code if code > 0 else 128 - code)
