@@ -1,0 +1,13 @@
+"""The server-side token verifier (ASGI, behind Traefik's ForwardAuth) and the command that issues tokens.
+
+This package runs alone, from the rendered bundle, under the runtime's Python: it imports nothing else of
+prefect_platform.
+
+    errors    what may go wrong, and the exit code        settings  the environment, validated
+    keys      the signing keys, newest first              tokens    signed claims: mint and verify (pure)
+    database  URL -> engine                               store     the only SQL, on schema's tables
+    registry  what this process knows of issued tokens    verifier  token -> identity, cached
+    door      one request's credentials and origin (pure) pages     the few HTML pages
+    app       routes                                      serve     the process
+    cli       the command line                            commands  what it does
+"""

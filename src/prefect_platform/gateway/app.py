@@ -1,0 +1,203 @@
+"""The routes: /verify for Traefik's ForwardAuth, /auth for people, /health."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from prefect_platform.gateway import door, pages
+from prefect_platform.gateway.database import parse
+from prefect_platform.gateway.errors import GatewayError, Refused, StoreUnavailable
+from prefect_platform.gateway.registry import Registry
+from prefect_platform.gateway.settings import SESSION_SECONDS, Settings
+from prefect_platform.gateway.store import Store
+from prefect_platform.gateway.tokens import Kind, grant, hash_code, mint
+from prefect_platform.gateway.verifier import Identity, Verifier
+
+# One text for every refusal: whoever guesses learns nothing from it.
+_CHALLENGE = {"WWW-Authenticate": 'Bearer realm="prefect-platform"', **pages.PRIVATE}
+_WAIT = {"Retry-After": "5", **pages.PRIVATE}
+
+
+log = logging.getLogger("gateway")
+
+
+@dataclass(frozen=True)
+class Gateway:
+    settings: Settings
+    store: Store
+    registry: Registry
+    verifier: Verifier
+
+    async def verify_token(self, request: Request) -> Response:
+        """The door for machines: Authorization: Bearer and nothing else."""
+        try:
+            token = door.bearer_token(request.headers)
+            if token is None:
+                raise Refused
+            identity = await self.verifier.identify(token, Kind.TOKEN)
+        except (Refused, StoreUnavailable) as refusal:
+            return _refusal(refusal, readable=False)
+        return _admission(request, identity, readable=False)
+
+    async def verify_browser(self, request: Request) -> Response:
+        """The door for browsers: a session cookie; but an Authorization header, if there is one, is judged
+        alone.
+        """
+        readable = door.is_navigation(request.headers)
+        try:
+            if (token := door.bearer_token(request.headers)) is not None:
+                return _admission(request, await self.verifier.identify(token, Kind.TOKEN), readable)
+            cookie = door.session_token(request.headers, self.settings.cookie_name)
+            if cookie is None:
+                raise Refused
+            identity = await self.verifier.identify(cookie, Kind.SESSION)
+        except (Refused, StoreUnavailable) as refusal:
+            return _refusal(refusal, readable)
+        if not door.may_use_cookie(request.headers, self.settings.public_url):
+            return _forbidden("This request comes from another site.", readable)
+        return _admission(request, identity, readable)
+
+    async def login(self, request: Request) -> Response:
+        """One-time code -> session cookie. Only a GET that a person asked for may use the code up."""
+        if request.method == "HEAD":
+            return Response(headers=pages.PRIVATE)
+        if door.is_speculative(request.headers):
+            return Response(status_code=503, headers=pages.PRIVATE)
+        code = request.query_params.get("code", "")
+        try:
+            scope = await self.store.redeem_login_code(hash_code(code), int(time.time()))
+            if scope is None:
+                return _no_such_link()
+            session = grant(Kind.SESSION, "platform", "browser", scope, SESSION_SECONDS)
+            await self.store.add(session, "browser session")
+        except GatewayError:
+            return _store_page("You are not logged in. Try again with a new link.")
+        response = RedirectResponse(self.settings.home_path, 303, pages.PRIVATE)
+        self._set_cookie(response, mint(self.settings, session), SESSION_SECONDS)
+        return response
+
+    async def logout(self, request: Request) -> Response:
+        """Revokes the session and clears the cookie.
+
+        A link suffices, without a form token: SameSite=Lax keeps the cookie off everything that other sites
+        can embed, and what remains, a visible navigation to this page, costs a person one new login.
+        """
+        if request.method == "HEAD" or door.is_speculative(request.headers):
+            return Response(headers=pages.PRIVATE)
+        response = await self._end_session(request)
+        self._set_cookie(response, "", 0)
+        return response
+
+    async def health(self, request: Request) -> Response:
+        age = self.registry.age_seconds
+        limit = self.settings.max_stale_seconds
+        status = "closed" if age is None or age > limit else "degraded" if age > 5 else "ok"
+        rounded = None if age is None else round(age, 1)
+        body = {"status": status, "revocations_age_seconds": rounded}
+        return JSONResponse(body, 503 if status == "closed" else 200, pages.PRIVATE)
+
+    async def _end_session(self, request: Request) -> Response:
+        try:
+            cookie = door.session_token(request.headers, self.settings.cookie_name)
+            if cookie is not None:
+                identity = await self.verifier.identify(cookie, Kind.SESSION)
+                await self.store.revoke(identity.jti, int(time.time()))
+                await self.registry.forget(identity.jti)
+        except Refused:
+            pass  # not a session of ours, or one that has ended: nothing to revoke
+        except GatewayError:
+            return _store_page("This browser forgets the session, but it could not be ended on the server.")
+        return pages.page(200, "You are logged out", pages.HOW_TO_LOG_IN)
+
+    def _set_cookie(self, response: Response, value: str, seconds: int) -> None:
+        response.set_cookie(
+            self.settings.cookie_name,
+            value,
+            max_age=seconds,
+            path="/",
+            secure=self.settings.secure,
+            httponly=True,
+            samesite="lax",
+        )
+
+
+def create_app(settings: Settings) -> Starlette:
+    store = Store(parse(settings.database_url))
+    registry = Registry(store, settings.max_stale_seconds)
+    gateway = Gateway(settings, store, registry, Verifier(settings, registry))
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        await registry.refresh()
+        polling = asyncio.create_task(registry.run())
+        polling.add_done_callback(_stop_if_broken)
+        try:
+            yield
+        finally:
+            polling.cancel()
+            await asyncio.gather(polling, return_exceptions=True)
+            await registry.flush()
+            await store.close()
+
+    routes = [
+        Route("/verify/{scope}", gateway.verify_token, methods=["GET"]),
+        Route("/verify/{scope}/browser", gateway.verify_browser, methods=["GET"]),
+        Route("/auth/login", gateway.login, methods=["GET"]),
+        Route("/auth/logout", gateway.logout, methods=["GET", "POST"]),
+        Route("/health", gateway.health, methods=["GET"]),
+    ]
+    app = Starlette(routes=routes, lifespan=lifespan)
+    app.router.redirect_slashes = False
+    return app
+
+
+def _stop_if_broken(polling: asyncio.Task[None]) -> None:
+    """Without polling, revocations would go unseen: a bug there must end in a restart, not in a verifier that
+    looks well.
+    """
+    if not polling.cancelled() and (error := polling.exception()) is not None:
+        log.critical("polling the token database failed; stopping", exc_info=error)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _admission(request: Request, identity: Identity, readable: bool) -> Response:
+    if request.path_params["scope"] not in identity.scopes:
+        return _forbidden("Your credential does not cover this service.", readable)
+    return Response(headers=identity.headers)
+
+
+def _refusal(reason: Refused | StoreUnavailable, readable: bool) -> Response:
+    if isinstance(reason, StoreUnavailable):
+        unavailable = JSONResponse({"error": "unavailable"}, 503, _WAIT)
+        return _store_page("Try again in a moment.") if readable else unavailable
+    if readable:
+        return pages.page(401, "Please log in", pages.HOW_TO_LOG_IN, _CHALLENGE)
+    return JSONResponse({"error": "unauthorized"}, 401, _CHALLENGE)
+
+
+def _forbidden(why: str, readable: bool) -> Response:
+    return (
+        pages.page(403, "Not allowed", (why,))
+        if readable
+        else JSONResponse({"error": "forbidden"}, 403, pages.PRIVATE)
+    )
+
+
+def _no_such_link() -> Response:
+    return pages.page(401, "This login link is used up or too old", pages.HOW_TO_LOG_IN)
+
+
+def _store_page(what: str) -> Response:
+    return pages.page(503, "The token database cannot be reached", (what,), _WAIT)

@@ -1,0 +1,48 @@
+"""The few pages a person sees. Self-contained: no script, no image, nothing fetched from anywhere."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from html import escape
+
+from starlette.responses import HTMLResponse
+
+_STYLE = (
+    "body{font:16px/1.5 system-ui,sans-serif;max-width:36rem;margin:15vh auto;padding:0 1.5rem;"
+    "color:#1f2933;background:#fff}"
+    "h1{font-size:1.4rem}code{display:inline-block;background:#eef2f6;padding:.3rem .6rem;border-radius:3px}"
+    "@media(prefers-color-scheme:dark){body{color:#e4e7eb;background:#111827}code{background:#1f2937}}"
+)
+_STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
+_CSP = (
+    f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+PRIVATE = {
+    "Cache-Control": "no-store",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+HOW_TO_LOG_IN = (
+    "On the machine that runs the platform, ask for a one-time link and open it here:",
+    "./invoke gateway.login-url",
+)
+
+
+def page(
+    status: int, title: str, lines: tuple[str, ...], headers: dict[str, str] | None = None
+) -> HTMLResponse:
+    """A line that begins with `./` is shown as a command."""
+    body = "".join(_paragraph(line) for line in lines)
+    html = (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body><main><h1>{escape(title)}</h1>{body}</main></body></html>"
+    )
+    return HTMLResponse(html, status, {"Content-Security-Policy": _CSP, **PRIVATE, **(headers or {})})
+
+
+def _paragraph(line: str) -> str:
+    text = escape(line)
+    return f"<p><code>{text}</code></p>" if line.startswith("./") else f"<p>{text}</p>"

@@ -1,0 +1,200 @@
+"""Everything that must not get in, against a running verifier. Every refusal is the same, whatever the reason."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable
+
+import httpx
+import pytest
+
+from tests.gateway.forge import Forge, decode, encode
+from tests.gateway.process import Gateway
+
+CLAIMS = ["iss", "aud", "sub", "project", "service", "scope", "iat", "exp", "jti"]
+NOW = int(time.time())
+
+
+def altered_payload(forge: Forge) -> str:
+    body = forge.input({"project": "other", "sub": "other/modal"}).split(".")[1]
+    return f"{forge.head}.{body}.{forge.signature}"
+
+
+def respelled_signature(forge: Forge) -> str:
+    """The same 64 bytes for a lenient decoder: the last character has four unused bits."""
+    last = {"A": "B", "Q": "R", "g": "h", "w": "x"}[forge.signature[-1]]
+    assert decode(forge.signature[:-1] + last) == decode(forge.signature)
+    return f"{forge.head}.{forge.body}.{forge.signature[:-1]}{last}"
+
+
+def public_key_in_header(forge: Forge) -> str:
+    jwk = {"kty": "OKP", "crv": "Ed25519", "x": encode(forge.public_raw())}
+    return forge.sign(header={"jwk": jwk})
+
+
+FORGERIES: dict[str, Callable[[Forge], str]] = {
+    "expired": lambda forge: forge.sign({"exp": NOW - 1}),
+    "not yet valid": lambda forge: forge.sign({"nbf": NOW + 3600}),
+    "issued in the future": lambda forge: forge.sign({"iat": NOW + 3600}),
+    "wrong key": lambda forge: forge.wrong_key(),
+    "alg none, unsigned": lambda forge: forge.input(header={"alg": "none"}) + ".",
+    "alg none, signed": lambda forge: forge.sign(header={"alg": "none"}),
+    "HS256 with the raw public key": lambda forge: forge.hs256(forge.public_raw()),
+    "HS256 with the PEM public key": lambda forge: forge.hs256(forge.public_pem()),
+    "RS256": lambda forge: forge.rs256(),
+    "altered payload": altered_payload,
+    "altered header": lambda forge: (
+        f"{forge.input(header={'x': 1}).split('.')[0]}.{forge.body}.{forge.signature}"
+    ),
+    "respelled signature": respelled_signature,
+    "no signature": lambda forge: f"{forge.head}.{forge.body}.",
+    "two parts": lambda forge: f"{forge.head}.{forge.body}",
+    "wrong audience": lambda forge: forge.sign({"aud": "elsewhere"}),
+    "audience among others": lambda forge: forge.sign({"aud": ["platform-test", "elsewhere"]}),
+    "wrong issuer": lambda forge: forge.sign({"iss": "https://evil.test"}),
+    "unknown kid": lambda forge: forge.sign(header={"kid": "key-2"}),
+    "no kid": lambda forge: forge.sign(header={"kid": None}),
+    "kid of a wrong type": lambda forge: forge.sign(header={"kid": ["key-1"]}),
+    "other typ": lambda forge: forge.sign(header={"typ": "JWT"}),
+    "session typ": lambda forge: forge.sign(header={"typ": "platform-session+jwt"}),
+    "critical extension": lambda forge: forge.sign(header={"crit": ["b64"], "b64": True}),
+    "key of its own": public_key_in_header,
+    "unrecorded jti": lambda forge: forge.sign({"jti": "0" * 32}),
+    "jti with a line break": lambda forge: forge.sign({"jti": forge.payload["jti"] + "\r\nX: y"}),
+    "subject not of project and service": lambda forge: forge.sign({"sub": "someone/else"}),
+    "numeric text as time": lambda forge: forge.sign({"exp": str(forge.payload["exp"])}),
+    "fractional time": lambda forge: forge.sign({"exp": forge.payload["exp"] + 0.5}),
+    "boolean time": lambda forge: forge.sign({"iat": True}),
+    "infinite time": lambda forge: forge.sign({"exp": float("inf")}),
+    "scope as a list": lambda forge: forge.sign({"scope": ["prefect"]}),
+    "oversized but signed": lambda forge: forge.sign({"padding": "x" * 9000}),
+    "garbage": lambda forge: "garbage",
+    "dots": lambda forge: "..",
+    "deep JSON": lambda forge: f"{encode(b'[' * 5000)}.{forge.body}.{forge.signature}",
+    "no JSON": lambda forge: f"{encode(bytes(range(128, 200)))}.{forge.body}.{forge.signature}",
+}
+
+
+def shape(response: httpx.Response) -> tuple[int, bytes, list[tuple[str, str]]]:
+    return response.status_code, response.content, sorted(response.headers.items())
+
+
+@pytest.fixture(scope="module")
+def refusal(shared: Gateway) -> tuple[int, bytes, list[tuple[str, str]]]:
+    """What a request without any credential gets."""
+    response = shared.get("/verify/prefect")
+    assert response.status_code == 401
+    assert response.headers["WWW-Authenticate"].startswith("Bearer realm=")
+    return shape(response)
+
+
+def test_the_untouched_token_and_its_remake_are_admitted(shared: Gateway, forge: Forge) -> None:
+    for token in (forge.token, forge.sign(), forge.sign({"nbf": NOW - 10})):
+        response = shared.verify(token)
+        assert (response.status_code, response.content) == (200, b"")
+        assert response.headers["X-Platform-Subject"] == "captionacc/modal"
+        assert response.headers["X-Platform-Project"] == "captionacc"
+        assert response.headers["X-Platform-Service"] == "modal"
+        assert response.headers["X-Platform-Token-Id"] == forge.payload["jti"]
+        assert "authorization" not in response.headers
+
+
+@pytest.mark.parametrize("name", FORGERIES)
+def test_a_forgery_is_refused_and_teaches_nothing(
+    shared: Gateway, forge: Forge, refusal: object, name: str
+) -> None:
+    token = FORGERIES[name](forge)
+    assert shape(shared.verify(token)) == refusal
+    assert shared.get("/verify/prefect/browser", [("Authorization", f"Bearer {token}")]).status_code == 401
+
+
+@pytest.mark.parametrize("claim", CLAIMS)
+@pytest.mark.parametrize("value", [None, "", 7.5, {}, [], True])
+def test_a_claim_missing_or_of_a_wrong_type_is_refused(
+    shared: Gateway, forge: Forge, refusal: object, claim: str, value: object
+) -> None:
+    assert shape(shared.verify(forge.sign({claim: value}))) == refusal
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ["Basic dXNlcjpwYXNz"],
+        ["Bearer"],
+        ["xBearer {}"],
+        ["Token {}"],
+        ["Bearer {}, Bearer {}"],
+        ["Bearer {} trailing"],
+        ["Bearer {}", "Bearer {}"],
+        ["Basic dXNlcjpwYXNz", "Bearer {}"],
+        ["Bearer {}", ""],
+        ["Bearer " + "x" * 60_000],
+        ["Bearer {}" + " " * 9000 + "x"],
+    ],
+)
+def test_only_one_well_formed_bearer_header_counts(
+    shared: Gateway, forge: Forge, refusal: object, values: list[str]
+) -> None:
+    headers = [("Authorization", value.replace("{}", forge.token)) for value in values]
+    assert shape(shared.get("/verify/prefect", headers)) == refusal
+    assert shape(shared.get("/verify/prefect/browser", headers)) == refusal
+
+
+@pytest.mark.parametrize("scheme", ["Bearer ", "bearer ", "BEARER\t", "Bearer   "])
+def test_the_scheme_is_not_case_sensitive(shared: Gateway, forge: Forge, scheme: str) -> None:
+    assert shared.get("/verify/prefect", [("Authorization", scheme + forge.token)]).status_code == 200
+
+
+def test_a_lacking_scope_is_forbidden_not_unauthorized(shared: Gateway, forge: Forge) -> None:
+    assert shared.verify(forge.token, "metrics").status_code == 200
+    for scope in ("admin", "pre", "prefect%20metrics", "PREFECT"):
+        response = shared.verify(forge.token, scope)
+        assert (response.status_code, response.json()) == (403, {"error": "forbidden"})
+
+
+def test_a_session_is_no_token_and_a_token_no_session(shared: Gateway, forge: Forge, refusal: object) -> None:
+    session = shared.log_in()
+    assert shared.browse(session).status_code == 200
+    assert shape(shared.verify(session)) == refusal
+    assert shape(shared.get("/verify/prefect/browser", [("Authorization", f"Bearer {session}")])) == refusal
+    assert shape(shared.browse(forge.token)) == refusal
+    retyped = forge.sign(header={"typ": "platform-session+jwt"})
+    assert shape(shared.browse(retyped)) == refusal  # the record says token, whatever the header claims
+
+
+def test_tokens_in_query_cookie_or_other_headers_do_not_count(shared: Gateway, forge: Forge) -> None:
+    assert shared.get(f"/verify/prefect?access_token={forge.token}").status_code == 401
+    for name in ("Proxy-Authorization", "X-Authorization", "X-Forwarded-Authorization"):
+        assert shared.get("/verify/prefect", [(name, f"Bearer {forge.token}")]).status_code == 401
+    assert (
+        shared.get("/verify/prefect", [("Cookie", f"{shared.cookie_name}={shared.log_in()}")]).status_code
+        == 401
+    )
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"\x00\xff\x00\r\n\r\n",
+        b"GET /verify/prefect HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer \xff\xfe\x80\r\n\r\n",
+        b"GET /verify/prefect HTTP/1.1\r\nHost: x\r\nAuthorization:\r\n\r\n",
+        b"GET /verify/..%2fprefect HTTP/1.1\r\nHost: x\r\n\r\n",
+    ],
+)
+def test_garbage_on_the_wire_admits_nobody_and_breaks_nothing(
+    shared: Gateway, forge: Forge, raw: bytes
+) -> None:
+    with socket.create_connection(("127.0.0.1", int(shared.env["GATEWAY_PORT"])), timeout=10) as wire:
+        wire.sendall(raw)
+        wire.shutdown(socket.SHUT_WR)
+        answer = wire.recv(65536)
+    assert not answer.startswith(b"HTTP/1.1 2")
+    assert shared.verify(forge.token).status_code == 200
+
+
+def test_no_log_line_holds_a_credential(shared: Gateway, forge: Forge) -> None:
+    shared.verify(forge.token)
+    shared.verify(forge.wrong_key())
+    assert forge.signature not in shared.log()
+    assert "Traceback" not in shared.log()
