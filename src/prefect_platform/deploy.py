@@ -1,0 +1,322 @@
+"""The use cases. setup = settings → stacks → bundles → plan → target → objects → checks; plan = the same, stopped before the target."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import bundle, objects, plan, settings, stack
+from .checks import Check, CheckSpec, canary_check, run_checks, wait_for_checks
+from .errors import CheckFailed, ConfigError, PlatformError
+from .objects_desired import Canary, Desired, Zombies, desired_objects
+from .prefect_api import PrefectApi
+from .secretstore import FileStore
+from .targets import Process, Say, Target, open_target
+
+_RESERVED = {"prefect", "metrics"}
+_OWN_PATHS = {"prefect", "auth", "ping", "metrics", "verify"}
+_TOKEN_DAYS = 90
+_RENEW_SECONDS = 30 * 86400
+_READY_SECONDS = 120
+_CANARY_SECONDS = 120
+_CALM_SECONDS = 45
+
+
+@dataclass(frozen=True)
+class Platform:
+    """One environment, opened: what is declared and where it runs."""
+
+    settings: settings.Settings
+    stacks: Mapping[str, stack.Stack]
+    target: Target
+    say: Say
+
+    @property
+    def url(self) -> str:
+        return bundle.public_url(self.settings)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a setup did and what the checks found. `changes` are the objects in Prefect that were created or updated."""
+
+    plan: plan.Plan
+    changes: tuple[str, ...]
+    notices: tuple[str, ...]
+    checks: tuple[Check, ...]
+
+    @property
+    def healthy(self) -> bool:
+        return all(check.ok for check in self.checks)
+
+
+def open_platform(
+    root: Path, raw: Mapping[str, Any], env: str, environ: Mapping[str, str], say: Say
+) -> Platform:
+    """Read and validate everything that is declared. Raises ConfigError; nothing is touched."""
+    stacks = stack.read_all(root)
+    schema = settings.platform_schema({each.section: dict(each.settings) for each in stacks.values()})
+    chosen = settings.load(root, raw, schema, env, environ)
+    _cross_check(chosen)
+    return Platform(chosen, stacks, open_target(chosen, say), say)
+
+
+def _cross_check(chosen: settings.Settings) -> None:
+    prefect = chosen.values["prefect"]
+    pools = {pool["name"] for pool in prefect["work_pools"]}
+    for worker in prefect["workers"]:
+        if worker["pool"] not in pools:
+            raise ConfigError(
+                f"platform.prefect.workers: {worker['name']}: pool {worker['pool']!r} is not in work_pools ({', '.join(sorted(pools))})"
+            )
+    for place, names in (
+        ("prefect.workers", [worker["name"] for worker in prefect["workers"]]),
+        ("gateway.routes", [route["name"] for route in chosen.values["gateway"]["routes"]]),
+    ):
+        reserved = _RESERVED & set(names)
+        if place == "gateway.routes" and reserved:
+            raise ConfigError(f"platform.{place}: the name {sorted(reserved)[0]!r} belongs to the platform")
+        twice = {name for name in names if names.count(name) > 1}
+        if twice:
+            raise ConfigError(f"platform.{place}: {sorted(twice)[0]!r} is declared twice")
+    for route in chosen.values["gateway"]["routes"]:
+        first = route["path"].split("/")[1] if route["path"] else ""
+        if first in _OWN_PATHS:
+            # Its rule would be longer than ours and win: a public route could open what a door guards.
+            raise ConfigError(
+                f"platform.gateway.routes: {route['name']}: paths under /{first} belong to the platform"
+            )
+    _desired(chosen, None)
+
+
+def bundles(platform: Platform, name: str) -> list[bundle.Bundle]:
+    """The stack after its needs. A combined target runs all that is set up under one supervisor, so others stay included."""
+    chosen: list[stack.Stack] = []
+    for wanted in [*platform.target.established(), name]:
+        chosen += [each for each in stack.with_needs(platform.stacks, wanted) if each not in chosen]
+    return [bundle.build(each, platform.settings, platform.target.where(each.name)) for each in chosen]
+
+
+def make_plan(platform: Platform, built: Sequence[bundle.Bundle]) -> plan.Plan:
+    """The plan as of now; touches nothing."""
+    stacks = [each.stack for each in built]
+    return plan.make(
+        built, platform.target.observe(stacks), platform.target.runtime, [each.name for each in stacks]
+    )
+
+
+def setup(platform: Platform, name: str, wait: float) -> Report:
+    """Make it so and prove it. Raises the error of the step that failed; running it again goes on from there."""
+    built = bundles(platform, name)
+    with platform.target.lock(f"{name}.setup", wait):
+        todo = make_plan(platform, built)
+        platform.target.preflight(todo, built)
+        if todo.steps:
+            platform.say(str(todo))
+        platform.target.apply(todo, built)
+        changes, notices = (), ()  # type: tuple[str, ...], tuple[str, ...]
+        if any(each.stack.name == "prefect" for each in built):
+            changes, notices = _ensure_objects(platform)
+        touched = bool(todo.steps or changes)
+        return Report(todo, changes, notices, prove(platform) if touched else check(platform))
+
+
+def check(platform: Platform) -> tuple[Check, ...]:
+    """What is true now, without a new canary run. Processes first: their logs say more than a failed request."""
+    found = _process_checks(platform)
+    if not found:
+        nothing = f"environment {platform.settings.env!r} is not running"
+        return (Check("processes", False, nothing, 0.0, "./invoke prefect.setup"),)
+    if not _has_prefect(platform):
+        return tuple(found)
+    if any(not each.ok and each.name.startswith("traefik-") for each in found):
+        return tuple(found)
+    return (*found, *run_checks(_spec(platform)))
+
+
+def prove(platform: Platform) -> tuple[Check, ...]:
+    """After a change: give what was restarted time to settle, then run the canary."""
+    if not _has_prefect(platform):
+        return tuple(_process_checks(platform))
+    spec = _spec(platform)
+    platform.say("checking, as a client would")
+    settled = wait_for_checks(spec, seconds=_CALM_SECONDS, only=_CALM)
+    if spec.canary is None or not all(each.ok for each in settled):
+        return (*_process_checks(platform), *settled)
+    platform.say("running the canary flow")
+    return (*_process_checks(platform), *settled, canary_check(spec, _CANARY_SECONDS, platform.say))
+
+
+_CALM = ("ping", "refuses", "ready", "version", "ui", "events", "events refuses", "services", "workers")
+
+
+def _has_prefect(platform: Platform) -> bool:
+    return "prefect" in platform.target.established()
+
+
+def _spec(platform: Platform) -> CheckSpec:
+    workers = platform.settings.values["prefect"]["workers"]
+    canary = desired(platform).canary
+    return CheckSpec(
+        public_url=platform.url,
+        token=token(platform),
+        version=_prefect_version(platform.settings.root),
+        workers=tuple((worker["pool"], worker["name"]) for worker in workers),
+        canary=(canary.flow, canary.name) if canary else None,
+    )
+
+
+def _prefect_version(root: Path) -> str:
+    """The version that the runtime's lock pins."""
+    lock = (root / "requirements" / "runtime.txt").read_text()
+    return next(line.split("==")[1].split()[0] for line in lock.splitlines() if line.startswith("prefect=="))
+
+
+def token(platform: Platform) -> str:
+    """The platform's own token for its checks: made once, renewed before it ends, kept like a secret."""
+    store = FileStore(platform.settings.state / "secrets")
+    held = store.read("operator").get("CHECK_TOKEN")
+    keys = store.read("traefik").get("GATEWAY_SIGNING_KEYS")
+    known = {key["kid"] for key in json.loads(keys.value)} if keys else set()
+    if (
+        held
+        and _part(held.value, 0).get("kid") in known
+        and _part(held.value, 1).get("exp", 0) - time.time() > _RENEW_SECONDS
+    ):
+        return held.value
+    words = ["create-token", "--project", "platform", "--service", "checks", "--scope", "prefect metrics"]
+    text = gateway(
+        platform, [*words, "--description", "the platform's own checks", "--expires", f"{_TOKEN_DAYS}d"]
+    ).strip()
+    store.write("operator", {"CHECK_TOKEN": text})
+    return text
+
+
+def gateway(platform: Platform, words: Sequence[str]) -> str:
+    """Run the gateway's own command where the gateway runs; returns what it printed."""
+    return platform.target.run_in("traefik", ["-m", "prefect_platform.gateway", *words])
+
+
+def api(platform: Platform) -> PrefectApi:
+    """Prefect's API through the public route, as any client reaches it."""
+    return PrefectApi(f"{platform.url}/prefect/api", token(platform))
+
+
+def desired(platform: Platform) -> Desired:
+    """The objects that the settings declare in Prefect."""
+    return _desired(platform.settings, platform.target.where("prefect").bundle)
+
+
+def _desired(chosen: settings.Settings, folder: str | None) -> Desired:
+    section = chosen.values["prefect"]
+    beat = section["heartbeat_seconds"]
+    workers = section["workers"]
+    canary = Canary(workers[0]["pool"], folder, "canary.py:platform_canary") if folder and workers else None
+    return desired_objects(section, Zombies(beat, max(90, 3 * beat)), canary)
+
+
+def _ensure_objects(platform: Platform) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    wanted = desired(platform)
+    with api(platform) as client:
+        _wait_ready(platform, client)
+        observed = objects.observe(client, wanted)
+        changes = objects.plan_objects(wanted, observed)
+        for change in changes:
+            platform.say(str(change))
+        objects.apply_changes(client, changes)
+    return tuple(str(change) for change in changes), objects.notices(wanted, observed)
+
+
+def object_changes(platform: Platform) -> tuple[str, ...] | None:
+    """What setup would change inside Prefect; None when Prefect does not answer."""
+    try:
+        with api(platform) as client:
+            wanted = desired(platform)
+            return tuple(
+                str(change) for change in objects.plan_objects(wanted, objects.observe(client, wanted))
+            )
+    except ConfigError:
+        raise
+    except PlatformError:
+        return None
+
+
+def _wait_ready(platform: Platform, client: PrefectApi) -> None:
+    began, told = time.monotonic(), False
+    while True:
+        try:
+            return client.ready()
+        except PlatformError as error:
+            gone = [
+                line
+                for line in _process_checks(platform)
+                if not line.ok and line.detail.startswith(("FATAL", "FAILING"))
+            ]
+            if gone or time.monotonic() - began > _READY_SECONDS:
+                cause = "; ".join(line.detail for line in gone) or error.reason
+                raise CheckFailed(
+                    f"Prefect does not become ready: {cause}", "./invoke prefect.logs --service server"
+                ) from None
+        if not told and time.monotonic() - began > 2:
+            told = True
+            platform.say("waiting for Prefect to become ready")
+        time.sleep(0.2)
+
+
+def _process_checks(platform: Platform) -> list[Check]:
+    return [_process_check(platform, process) for process in platform.target.processes()]
+
+
+def _process_check(platform: Platform, process: Process) -> Check:
+    if process.state == "RUNNING" or (process.state == "STARTING" and process.pid):
+        return Check(
+            process.name,
+            True,
+            f"pid {process.pid}, up {process.seconds} s, {process.memory // 2**20} MiB",
+            0.0,
+            "",
+        )
+    last = " | ".join(tail(platform, process.name, 5))
+    return Check(
+        process.name,
+        False,
+        f"{process.state}: {process.detail}; last lines: {last or '(none)'}",
+        0.0,
+        f"./invoke prefect.logs --service {process.name}",
+    )
+
+
+def tail(platform: Platform, service: str, lines: int) -> list[str]:
+    """The last lines of a service's log, secrets replaced."""
+    file = platform.target.log_file(service)
+    try:
+        with file.open("rb") as log:
+            log.seek(0, 2)
+            log.seek(max(0, log.tell() - lines * 2000))
+            text = log.read().decode(errors="replace")
+    except FileNotFoundError:
+        return []
+    return [redacted(platform, line) for line in text.splitlines()[-lines:]]
+
+
+def redacted(platform: Platform, text: str) -> str:
+    """No known secret's value survives in it."""
+    store = FileStore(platform.settings.state / "secrets")
+    for name in (*platform.stacks, "operator"):
+        for secret in store.read(name).values():
+            text = text.replace(secret.value, "********")
+    return text
+
+
+def _part(token: str, number: int) -> dict[str, Any]:
+    """Header (0) or claims (1) of a token, unverified: they decide about renewal only."""
+    try:
+        part = token.split(".")[number]
+        return dict(json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))))
+    except (IndexError, ValueError, TypeError):
+        return {}

@@ -1,0 +1,48 @@
+"""Files written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from .errors import PlatformError, PreflightError
+
+
+def make_private(folder: Path) -> None:
+    """Create a folder for this user alone. Raises PreflightError where it cannot be."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise PreflightError(
+            f"{folder}: {error.strerror}", "choose a writable place: platform.state in invoke.yaml"
+        ) from None
+
+
+def write_atomic(file: Path, content: bytes, mode: int = 0o600) -> None:
+    """Replace `file` in one step, durable before visible; a reader sees the old or the new bytes, never a part."""
+    make_private(file.parent)
+    try:
+        # The suffix matters: Traefik would load a temporary `*.yml` (its file provider reads dot-files too).
+        handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.", suffix=".tmp")
+    except OSError as error:
+        raise _told(file, error) from None
+    try:
+        with os.fdopen(handle, "wb") as out:
+            out.write(content)
+            out.flush()
+            os.fsync(out.fileno())
+        os.chmod(name, mode)
+        os.replace(name, file)
+    except OSError as error:
+        Path(name).unlink(missing_ok=True)
+        raise _told(file, error) from None
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _told(file: Path, error: OSError) -> PlatformError:
+    return PlatformError(
+        f"{file}: {error.strerror}", "free space or fix permissions there, then run the command again"
+    )

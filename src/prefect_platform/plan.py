@@ -1,0 +1,141 @@
+"""Bundles against what was observed → Plan: steps with causes. Pure; printing it is the dry run."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .bundle import Bundle, Service
+
+
+@dataclass(frozen=True)
+class Running:
+    """What is known of a process: its state in supervisord's word, and the facts and secret version it was last started with."""
+
+    state: str
+    pid: int
+    facts: Mapping[str, Any] | None
+    secret_version: str
+
+
+@dataclass(frozen=True)
+class Observed:
+    """A machine, seen once. `files`: path (`<stack>/<file>`, `routes/<stack>.yml`) → text; `missing`: stack → secret names."""
+
+    runtime: str | None
+    supervisor: bool
+    files: Mapping[str, bytes]
+    running: Mapping[str, Running]
+    missing: Mapping[str, tuple[str, ...]]
+    secret_versions: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One thing to do, and why. `detail` is a diff a person can read."""
+
+    action: str
+    subject: str
+    cause: str
+    detail: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.action:9} {self.subject:28} {self.cause}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    steps: tuple[Step, ...]
+
+    def of(self, *actions: str) -> list[str]:
+        return [step.subject for step in self.steps if step.action in actions]
+
+    def __str__(self) -> str:
+        return "\n".join(str(step) for step in self.steps) or "nothing to do: everything is as declared"
+
+
+def make(bundles: Sequence[Bundle], observed: Observed, runtime: str, stacks: Sequence[str]) -> Plan:
+    """Steps in the order they are done. `stacks` are the ones whose leftover processes may be stopped."""
+    steps: list[Step] = []
+    if observed.runtime != runtime:
+        steps.append(
+            Step("install", "runtime", "not there yet" if observed.runtime is None else "its lock changed")
+        )
+    for bundle in bundles:
+        steps += [
+            Step("generate", f"secret {name}", "missing")
+            for name in observed.missing.get(bundle.stack.name, ())
+        ]
+    wanted = wanted_files(bundles)
+    steps += _file_steps(wanted, observed.files)
+    if not observed.supervisor:
+        steps.append(Step("start", "supervisord", "not running"))
+    services = [service for bundle in bundles for service in bundle.services]
+    names = {service.full_name for service in services}
+    steps += [
+        Step("stop", name, "no longer declared")
+        for name in sorted(observed.running)
+        if name not in names and any(name.startswith(f"{stack}-") for stack in stacks)
+    ]
+    steps += [step for service in services if (step := _service_step(service, observed))]
+    return Plan(tuple(steps))
+
+
+def wanted_files(bundles: Sequence[Bundle]) -> dict[str, bytes]:
+    """Every file that must stand on the machine, by its path below the state folder's `stacks`."""
+    wanted: dict[str, bytes] = {}
+    for bundle in bundles:
+        wanted |= {f"{bundle.stack.name}/{path}": content for path, content in bundle.files.items()}
+        if bundle.routes is not None:
+            wanted[f"routes/{bundle.stack.name}.yml"] = bundle.routes
+    return wanted
+
+
+def _file_steps(wanted: Mapping[str, bytes], have: Mapping[str, bytes]) -> list[Step]:
+    steps = []
+    for path, content in sorted(wanted.items()):
+        if path not in have:
+            steps.append(Step("write", path, "new"))
+        elif have[path] != content:
+            steps.append(Step("write", path, "changed", _diff(path, have[path], content)))
+    return steps + [
+        Step("delete", path, "no longer part of its stack") for path in sorted(set(have) - set(wanted))
+    ]
+
+
+def _diff(path: str, old: bytes, new: bytes) -> str:
+    before, after = (data.decode(errors="replace").splitlines() for data in (old, new))
+    return "\n".join(
+        difflib.unified_diff(before, after, f"{path} (now)", f"{path} (wanted)", lineterm="", n=1)
+    )
+
+
+def _service_step(service: Service, observed: Observed) -> Step | None:
+    running = observed.running.get(service.full_name)
+    version = observed.secret_versions.get(service.stack, "")
+    if running is None or running.state in ("STOPPED", "EXITED"):
+        return Step("start", service.full_name, "not running")
+    if running.state == "FATAL":
+        return Step("restart", service.full_name, "it had given up")
+    if running.facts is None:
+        return Step("restart", service.full_name, "what it was started with is not known")
+    causes = _differences(running.facts, service.facts())
+    if service.needs_secrets and running.secret_version != version:
+        causes.append("a secret changed")
+    return Step("restart", service.full_name, "; ".join(causes)) if causes else None
+
+
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    causes = []
+    for key, value in new.items():
+        before = old.get(key)
+        if before == value:
+            continue
+        if isinstance(value, dict) and isinstance(before, dict):
+            changed = sorted(name for name in {*before, *value} if before.get(name) != value.get(name))
+            causes.append(f"{key} changed: {', '.join(changed)}")
+        else:
+            causes.append(f"{key} changed")
+    return causes

@@ -1,0 +1,67 @@
+"""Where a bundle runs. A target is a module here with a class `Target`; settings name it by `platform.target`."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, cast
+
+from ..bundle import Bundle, Where
+from ..errors import ConfigError
+from ..plan import Observed, Plan
+from ..settings import Settings
+from ..stack import Stack
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process as a person asks for it. `seconds` is its age; `detail` says why it is not running."""
+
+    name: str
+    state: str
+    pid: int
+    seconds: int
+    memory: int
+    detail: str = ""
+
+
+class Target(Protocol):
+    """The only place of effects. An empty plan applied runs nothing."""
+
+    name: str
+    runtime: str
+
+    def lock(self, command: str, wait: float) -> AbstractContextManager[None]: ...
+    def where(self, stack: str) -> Where: ...
+    def observe(self, stacks: Sequence[Stack]) -> Observed: ...
+    def preflight(self, plan: Plan, bundles: Sequence[Bundle]) -> None: ...
+    def apply(self, plan: Plan, bundles: Sequence[Bundle]) -> None: ...
+    def processes(self) -> list[Process]: ...
+    def run_in(self, stack: str, argv: Sequence[str]) -> str: ...
+    def log_file(self, service: str) -> Path: ...
+    def stop(self, services: Sequence[str]) -> None: ...
+    def restart(self, services: Sequence[str]) -> None: ...
+    def known(self) -> list[str]: ...
+    def established(self) -> list[str]: ...
+    def remove(self, data: bool) -> None: ...
+
+
+def kinds() -> list[str]:
+    """The targets there are, by module name; a leading underscore hides a helper."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
+
+
+def open_target(settings: Settings, say: Say) -> Target:
+    """The target that the settings name. Raises ConfigError for one that does not exist."""
+    if settings.target not in kinds():
+        raise ConfigError(
+            f"platform.target: {settings.target!r} is not a target; there are: {', '.join(kinds())}"
+        )
+    module = importlib.import_module(f"{__name__}.{settings.target}")
+    return cast(Target, module.Target(settings, say))

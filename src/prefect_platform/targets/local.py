@@ -1,0 +1,399 @@
+"""Target `local`: this machine, no Docker, no root. supervisord runs what the stacks' compose files say; all state in one folder."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from .. import venvs
+from ..bundle import Bundle, Service, Where
+from ..errors import ApplyError, LockedError, PlatformError, PreflightError
+from ..files import make_private, write_atomic
+from ..plan import Observed, Plan, Running, wanted_files
+from ..secretstore import FileStore
+from ..settings import Settings
+from ..stack import Stack
+from . import Process, Say, _routes
+from ._supervisor import Supervisor, configuration, end, orphans, recent_ends
+
+_SOCKET_LIMIT = 100  # bytes; the kernel takes 107 and supervisord binds `<socket>.<pid>` first
+_TOO_MANY_ENDS = 3
+_NEEDED_BYTES = 200 * 1024 * 1024
+_RUNTIME_BYTES = 1500 * 1024 * 1024
+
+
+class Target:
+    """See targets.Target. State: run/ (supervisord), stacks/ (rendered), data/, logs/, secrets/, services.json (what was started)."""
+
+    name = "local"
+
+    def __init__(self, settings: Settings, say: Say) -> None:
+        self.settings = settings
+        self.say = say
+        self.state = settings.state
+        self.lock_file = settings.root / "requirements" / "runtime.txt"
+        self.runtime = hashlib.sha256(self.lock_file.read_bytes()).hexdigest()[:12]
+        self.venv = self.state.parent / "runtime" / self.runtime
+        self.python = self.venv / "bin" / "python"
+        self.store = FileStore(self.state / "secrets")
+        self.supervisor = Supervisor(self.state, self.python)
+
+    @contextlib.contextmanager
+    def lock(self, command: str, wait: float) -> Iterator[None]:
+        """One writer per environment. Waits up to `wait` seconds and says for whom. Raises LockedError."""
+        make_private(self.state)
+        handle = os.open(self.state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            self._take(handle, wait)
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, f"{command} (pid {os.getpid()}, since {time.strftime('%H:%M:%S')})".encode(), 0)
+            yield
+        finally:
+            os.close(handle)
+
+    def _take(self, handle: int, wait: float) -> None:
+        end_of_wait, told = time.monotonic() + wait, False
+        while True:
+            try:
+                return fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if error.errno not in (errno.EAGAIN, errno.EACCES):
+                    raise
+            holder = os.pread(handle, 200, 0).decode(errors="replace")
+            if time.monotonic() >= end_of_wait:
+                raise LockedError(
+                    f"{self.state}: in use by {holder}", "wait for it to end, then run the command again"
+                )
+            if not told:
+                told = True
+                self.say(f"waiting for {holder}")
+            time.sleep(0.2)
+
+    def where(self, stack: str) -> Where:
+        state = str(self.state)
+        return Where(
+            topology="combined",
+            python=str(self.python),
+            traefik=str(self.venv / "bin" / "traefik"),
+            entrypoint=str(self.settings.root / "vault" / "entrypoint.sh"),
+            template=str(self.venv / "prefect-template.db"),
+            bundle=f"{state}/stacks/{stack}",
+            data=f"{state}/data/{stack}",
+            routes=f"{state}/stacks/routes",
+            secrets=f"{state}/secrets/{stack}.env",
+        )
+
+    # -- observing ---------------------------------------------------------------------------------------------------
+
+    def observe(self, stacks: Sequence[Stack]) -> Observed:
+        """The machine as it is now. Files of other stacks than these are not looked at."""
+        records = self._records()
+        current = venvs.is_current(self.venv, self.lock_file.read_bytes()) if self.venv.exists() else False
+        runtimes = self.venv.parent.exists() and any(self.venv.parent.iterdir())
+        running = {
+            info["name"]: Running(
+                info["statename"],
+                info["pid"],
+                records.get(info["name"], {}).get("facts"),
+                records.get(info["name"], {}).get("secret_version", ""),
+            )
+            for info in self.supervisor.processes()
+        }
+        return Observed(
+            runtime=self.runtime if current else ("another" if runtimes else None),
+            supervisor=self.supervisor.alive(),
+            files=self._files({stack.name for stack in stacks}),
+            running=running,
+            missing={stack.name: tuple(spec.name for spec in self.store.missing(stack)) for stack in stacks},
+            secret_versions={stack.name: self.store.version(stack) for stack in stacks},
+        )
+
+    def _files(self, stacks: set[str]) -> dict[str, bytes]:
+        base = self.state / "stacks"
+        files = {}
+        for path in base.rglob("*"):
+            name = path.relative_to(base)
+            mine = name.parts[0] in stacks or (name.parts[0] == "routes" and path.stem in stacks)
+            if mine and path.is_file() and "__pycache__" not in name.parts and path.suffix != ".tmp":
+                files[str(name)] = path.read_bytes()
+        return files
+
+    def _records(self) -> dict[str, Any]:
+        file = self.state / "services.json"
+        try:
+            records = json.loads(file.read_text())
+            return {name: {**record} for name, record in records.items()}
+        except FileNotFoundError:
+            return {}
+        except (json.JSONDecodeError, AttributeError, TypeError):
+            raise PlatformError(
+                f"{file}: not what was written there (corrupt); nothing was changed",
+                f"mv {file} {file}.broken, then run the command again: it restarts every process once",
+            ) from None
+
+    # -- before anything is touched ----------------------------------------------------------------------------------
+
+    def preflight(self, plan: Plan, bundles: Sequence[Bundle]) -> None:
+        """Raises PreflightError: path too long, disk full, port taken (with its holder)."""
+        if not plan.steps:
+            return
+        if len(os.fsencode(self.supervisor.socket)) > _SOCKET_LIMIT:
+            raise PreflightError(
+                f"{self.supervisor.socket}: too long for a Unix socket",
+                "set platform.state to a shorter path",
+            )
+        # Nothing is created here: a plan goes through this as well.
+        folder = next(path for path in (self.state, *self.state.parents) if path.exists())
+        if not os.access(folder, os.W_OK):
+            raise PreflightError(
+                f"{folder}: not writable", "choose another place: platform.state in invoke.yaml"
+            )
+        needed = _NEEDED_BYTES + (_RUNTIME_BYTES if "runtime" in plan.of("install") else 0)
+        free = shutil.disk_usage(folder).free
+        if free < needed:
+            raise PreflightError(
+                f"{self.state}: {free // 2**20} MiB free, {needed // 2**20} MiB needed",
+                "free disk space, then run the command again",
+            )
+        starting = {*plan.of("start", "restart")}
+        for service in (
+            service for bundle in bundles for service in bundle.services if service.full_name in starting
+        ):
+            for port in service.ports:
+                self._check_port(service, port)
+
+    def _check_port(self, service: Service, port: int) -> None:
+        host = (
+            self.settings.values["gateway"]["host"]
+            if port == self.settings.values["gateway"]["port"]
+            else "127.0.0.1"
+        )
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, port))
+                return
+            except OSError as error:
+                if error.errno not in (errno.EADDRINUSE, errno.EACCES):
+                    raise PreflightError(
+                        f"{host}:{port}: {error.strerror}", "correct platform.gateway.host"
+                    ) from None
+                taken = error.errno == errno.EADDRINUSE
+        if not taken:
+            raise PreflightError(
+                f"port {port}: not allowed for this user", "choose a port above 1023 in invoke.yaml"
+            )
+        holder, ours = self._holder(port)
+        if not ours:
+            raise PreflightError(
+                f"port {port} ({service.full_name}) is taken by {holder}",
+                "stop that, or set another port in invoke.yaml; nothing was changed",
+            )
+
+    def _holder(self, port: int) -> tuple[str, bool]:
+        """Who listens there, and whether it is ours. Without root only one's own processes can be named."""
+        pids = {info["pid"] for info in self.supervisor.processes()}
+        for process in psutil.process_iter(["pid", "name"]):
+            with contextlib.suppress(psutil.Error):
+                if any(
+                    link.status == "LISTEN" and link.laddr.port == port
+                    for link in process.net_connections("tcp")
+                ):
+                    ours = process.pid in pids or process.environ().get("PREFECT_PLATFORM_STATE") == str(
+                        self.state
+                    )
+                    return f"{process.info['name']} (pid {process.pid})", ours
+        return "a process of another user", False
+
+    # -- applying ----------------------------------------------------------------------------------------------------
+
+    def apply(self, plan: Plan, bundles: Sequence[Bundle]) -> None:
+        """Do the steps. Interrupted anywhere, the next observe sees what is left to do."""
+        if not plan.steps:
+            return
+        for folder in (
+            "run",
+            "logs",
+            "stacks/routes",
+            "secrets",
+            *(f"data/{bundle.stack.name}/tmp" for bundle in bundles),
+        ):
+            make_private(self.state / folder)
+        self._install(plan)
+        for bundle in bundles:
+            self.store.ensure(bundle.stack)
+        self._check_routes(plan, bundles)
+        services = [service for bundle in bundles for service in bundle.services]
+        versions = {bundle.stack.name: self.store.version(bundle.stack) for bundle in bundles}
+        self._stop_changed(plan, services)
+        self._write(plan, bundles)
+        write_atomic(
+            self.supervisor.config,
+            configuration(str(self.state), self.settings.env, services, versions).encode(),
+        )
+        self._start(plan, services, versions)
+
+    def _install(self, plan: Plan) -> None:
+        if "runtime" in plan.of("install"):
+            self.say("installing the runtime (Prefect, Traefik, supervisord): about a minute, once")
+            make_private(self.venv.parent)
+            venvs.ensure(self.venv, self.lock_file, self.say)
+        template = Path(self.where("prefect").template)
+        launcher = self.settings.root / "stacks" / "prefect" / "server.py"
+        if not template.exists() and launcher.exists():
+            self.say("preparing an empty Prefect database: a few seconds, once")
+            done = subprocess.run(
+                [str(self.python), str(launcher), "make-template", str(template)],
+                env={"PATH": os.environ.get("PATH", ""), "HOME": str(self.venv)},
+                capture_output=True,
+                text=True,
+            )
+            if done.returncode:
+                raise ApplyError(
+                    f"{launcher.name} make-template: {done.stderr.strip()[-800:]}", "run the command again"
+                )
+
+    def _check_routes(self, plan: Plan, bundles: Sequence[Bundle]) -> None:
+        if any(subject.startswith("routes/") for subject in plan.of("write")):
+            routes = {
+                name: content for name, content in wanted_files(bundles).items() if name.startswith("routes/")
+            }
+            _routes.check(self.venv / "bin" / "traefik", routes, self.state / "run")
+
+    def _stop_changed(self, plan: Plan, services: Sequence[Service]) -> None:
+        """Before files change: a process must not read half of the old and half of the new. Workers first, they need the server."""
+        self._end_orphans(services)
+        seconds = {service.full_name: service.stop_seconds for service in services}
+        order = [service.full_name for service in reversed(services)]
+        stopping = [*plan.of("stop"), *sorted(plan.of("restart"), key=order.index)]
+        for name in stopping:
+            self.say(f"stopping {name}")
+            self._record(name, None)
+            self.supervisor.stop(name, self.say, seconds.get(name, 60))
+
+    def _end_orphans(self, services: Sequence[Service]) -> None:
+        known = {info["pid"] for info in self.supervisor.processes()} - {0}
+        lost = orphans(self.state, known, [service.argv for service in services])
+        if lost:
+            self.say(f"ending {len(lost)} processes whose supervisord is gone")
+            end(lost, max(service.stop_seconds for service in services))
+
+    def _write(self, plan: Plan, bundles: Sequence[Bundle]) -> None:
+        wanted = wanted_files(bundles)
+        for path in plan.of("write"):
+            write_atomic(self.state / "stacks" / path, wanted[path])
+        for path in plan.of("delete"):
+            (self.state / "stacks" / path).unlink(missing_ok=True)
+
+    def _start(self, plan: Plan, services: Sequence[Service], versions: Mapping[str, str]) -> None:
+        declared = {service.full_name for service in services}
+        starting = plan.of("start", "restart")
+        fresh = not self.supervisor.alive()
+        if fresh:
+            self.supervisor.start()
+        else:
+            for name in plan.of("stop"):
+                self.supervisor.replace(name, wanted=False)
+        for service in services:
+            name = service.full_name
+            if name in starting or fresh:
+                if not fresh:
+                    self.say(f"starting {name}")
+                    self.supervisor.replace(name, wanted=name in declared)
+                self._record(name, {"facts": service.facts(), "secret_version": versions[service.stack]})
+
+    def _record(self, name: str, record: Mapping[str, Any] | None) -> None:
+        records = self._records()
+        records.pop(name, None)
+        if record is not None:
+            records[name] = record
+        write_atomic(self.state / "services.json", json.dumps(records, indent=1, sort_keys=True).encode())
+
+    # -- using -------------------------------------------------------------------------------------------------------
+
+    def processes(self) -> list[Process]:
+        """One per program, as supervisord sees it; memory is resident bytes."""
+        ends = recent_ends(self.state / "logs" / "supervisord.log", time.time())
+        return [self._process(info, ends.get(info["name"], 0)) for info in self.supervisor.processes()]
+
+    def _process(self, info: Mapping[str, Any], ends: int) -> Process:
+        memory = 0
+        with contextlib.suppress(psutil.Error):
+            memory = psutil.Process(info["pid"]).memory_info().rss if info["pid"] else 0
+        age = int(info["now"] - info["start"]) if info["pid"] else 0
+        state, detail = info["statename"], info["spawnerr"] or info["description"]
+        if ends >= _TOO_MANY_ENDS:
+            state, detail = "FAILING", f"it ended {ends} times within a minute"
+        return Process(info["name"], state, info["pid"], age, memory, detail)
+
+    def run_in(self, stack: str, argv: Sequence[str]) -> str:
+        """Run a command as the stack's processes run, with its environment and secrets; returns stdout."""
+        facts = (record["facts"] for record in self._records().values())
+        service = next(
+            (each for each in facts if each["stack"] == stack and "SECRETS_FILE" in each["environment"]), None
+        )
+        if service is None:
+            raise PlatformError(
+                f"{stack}: not set up in environment {self.settings.env!r}", "./invoke prefect.setup"
+            )
+        entry = [*service["argv"][:2], str(self.python)]
+        env = {"PATH": "/usr/bin:/bin", "HOME": os.environ.get("HOME", "/"), **service["environment"]}
+        done = subprocess.run(
+            [*entry, *argv], env=env, cwd=service["working_dir"], capture_output=True, text=True
+        )
+        if done.returncode:
+            raise PlatformError(
+                (done.stderr or done.stdout).strip() or f"{argv[0]} ended with {done.returncode}"
+            )
+        return done.stdout
+
+    def log_file(self, service: str) -> Path:
+        return self.state / "logs" / f"{service}.log"
+
+    def stop(self, services: Sequence[str]) -> None:
+        """Stop these processes, workers first; with none named, everything and supervisord too."""
+        seconds = {name: record["facts"]["stop_seconds"] for name, record in self._records().items()}
+        infos = self.supervisor.processes()
+        names = [info["name"] for info in reversed(infos) if not services or info["name"] in services]
+        for name in sorted(names, key=lambda name: "worker" not in name):
+            self.say(f"stopping {name}")
+            self.supervisor.stop(name, self.say, seconds.get(name, 60))
+        if not services:
+            self.supervisor.shutdown(self.say, 30)
+
+    def restart(self, services: Sequence[str]) -> None:
+        """Stop (draining) and start again what already runs, with what it was last given."""
+        seconds = {name: record["facts"]["stop_seconds"] for name, record in self._records().items()}
+        for name in sorted(services, key=lambda name: "worker" not in name):
+            self.say(f"restarting {name}")
+            self.supervisor.stop(name, self.say, seconds.get(name, 60))
+            self.supervisor.replace(name, wanted=True)
+
+    def known(self) -> list[str]:
+        """Services that were started here once and not removed since."""
+        return sorted(self._records())
+
+    def established(self) -> list[str]:
+        """Stacks that are set up here."""
+        return sorted({record["facts"]["stack"] for record in self._records().values()})
+
+    def remove(self, data: bool) -> None:
+        """Stop everything and delete what was rendered; with `data` the databases, logs and secrets as well."""
+        self.stop(())
+        for folder in ("run", "stacks", *(("data", "logs", "secrets") if data else ())):
+            shutil.rmtree(self.state / folder, ignore_errors=True)
+        (self.state / "services.json").unlink(missing_ok=True)

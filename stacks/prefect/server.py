@@ -1,0 +1,225 @@
+"""Start the combined Prefect server (API, UI and background services in one process) on SQLite or Postgres.
+
+    server.py [--host H] [--port N] [--template FILE]   serve, like `prefect server start`
+    server.py check-database [FILE] [--full]            exit 0, or 3 with one line saying what is wrong
+    server.py make-template FILE                        write a migrated, empty SQLite database
+
+All `PREFECT_*` settings come from the environment. What differs from `prefect server start`: faster imports,
+SQLite write transactions that wait instead of failing (`sqlite_writes`), a new database copied from a
+template and a damaged one refused (`server_database`), and a stop without failed requests (`server_http`). On
+a Prefect version that has not been tested the stock command is started instead, with a warning.
+"""
+
+from __future__ import annotations
+
+import gc
+
+gc.disable()  # Collections during the imports find nothing and cost a fifth of them. On again once serving.
+
+import argparse  # noqa: E402
+import asyncio  # noqa: E402
+import os  # noqa: E402
+import signal  # noqa: E402
+import sys  # noqa: E402
+import tempfile  # noqa: E402
+import time  # noqa: E402
+from pathlib import Path  # noqa: E402
+from typing import Any, NoReturn  # noqa: E402
+
+EXIT_USAGE = 1
+EXIT_DATABASE = 3
+KEEP_ALIVE_SECONDS = 180
+"""Longer than a proxy's idle timeout (Traefik 90 s): the side that writes requests has to close first."""
+
+
+def main(argv: list[str]) -> int:
+    """Run one command; return the exit code."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until uvicorn takes over
+    command = argv[0] if argv else ""
+    if command == "check-database":
+        return check_database(argv[1:])
+    if command == "make-template":
+        return make_template(argv[1:])
+    return serve(argv)
+
+
+def check_database(argv: list[str]) -> int:
+    """Print the state of the configured (or given) database; 0 when it can be used, 3 when not."""
+    from server_database import check, configured_path
+
+    parser = argparse.ArgumentParser(prog="server.py check-database")
+    parser.add_argument("file", type=Path, nargs="?", help="default: the database of the PREFECT_* settings")
+    parser.add_argument("--full", action="store_true", help="read every page, whatever the size")
+    args = parser.parse_args(argv)
+    path = args.file or configured_path()
+    if path is None:
+        print("the database is not a SQLite file")
+        return 0
+    state = check(path, full=args.full)
+    print(state.line(), file=sys.stderr if state.problem else sys.stdout)
+    return EXIT_DATABASE if state.problem else 0
+
+
+def make_template(argv: list[str]) -> int:
+    """Write a migrated SQLite database with the block types registered, atomically."""
+    parser = argparse.ArgumentParser(prog="server.py make-template")
+    parser.add_argument("file", type=Path)
+    target: Path = parser.parse_args(argv).file.absolute()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # The settings of a running installation must not steer (or be written into) the template.
+    for name in [name for name in os.environ if name.startswith("PREFECT_")]:
+        del os.environ[name]
+    with tempfile.TemporaryDirectory(prefix=".template-", dir=target.parent) as home:
+        os.environ["PREFECT_HOME"] = home
+        os.environ["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = f"sqlite+aiosqlite:///{home}/prefect.db"
+        from server_database import fill_template
+
+        asyncio.run(fill_template(target))
+    print(target)
+    return 0
+
+
+def serve(argv: list[str]) -> int:
+    """Serve until SIGTERM or SIGINT."""
+    args = _serve_parser().parse_args(argv)
+    began = time.monotonic()
+    from server_http import bind
+
+    try:
+        listener = bind(args.host, args.port)
+    except OSError as error:
+        return _fail(f"cannot listen on {args.host}:{args.port}: {error.strerror or error}")
+    from server_database import check, configured_path
+
+    path = configured_path()
+    if path is not None:
+        state = check(path)
+        if state.problem:
+            return _fail(f"database {state.line()}", EXIT_DATABASE)
+        if not state.exists:
+            _new_database(path, args.template)
+    _prepare_prefect(args, sqlite=path is not None)
+    return _run(args, listener, began)
+
+
+def _serve_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="server.py", description="Run the combined Prefect server.")
+    parser.add_argument("--host", default=os.environ.get("PREFECT_SERVER_API_HOST", "127.0.0.1"))
+    parser.add_argument("--port", type=int, default=int(os.environ.get("PREFECT_SERVER_API_PORT", "4200")))
+    parser.add_argument(
+        "--template", type=Path, help="copied when the configured SQLite file does not exist yet"
+    )
+    parser.add_argument("--stop-seconds", type=float, default=25.0, help="upper limit of a stop")
+    parser.add_argument("--loop", default="auto", choices=["auto", "asyncio", "uvloop"])
+    parser.add_argument("--http", default="auto", choices=["auto", "h11", "httptools"])
+    return parser
+
+
+def _new_database(path: Path, template: Path | None) -> None:
+    from prefect.settings import get_current_settings
+    from server_database import install_template
+
+    # The note that block types are registered belongs to a database that is gone.
+    memo = get_current_settings().server.memo_store_path
+    if memo is not None:
+        memo.unlink(missing_ok=True)
+    if template is None:
+        return
+    try:
+        complete = install_template(template, path)
+    except FileExistsError:
+        return
+    except OSError as error:
+        _say(f"no template ({template}: {error.strerror}); the first start migrates instead and takes longer")
+        return
+    if complete:
+        # For this start only; Prefect then notes the registration in its memo store and skips it from now on.
+        os.environ["PREFECT_SERVER_REGISTER_BLOCKS_ON_START"] = "false"
+        _reload_settings()
+
+
+def _reload_settings() -> None:
+    from prefect.context import refresh_global_settings_context
+
+    refresh_global_settings_context()
+
+
+def _prepare_prefect(args: argparse.Namespace, *, sqlite: bool) -> None:
+    """Patch a Prefect that is known; replace this process by the stock command for any other."""
+    import sqlite_writes
+
+    reason = sqlite_writes.unsupported_reason()
+    if reason is None:
+        if sqlite:
+            sqlite_writes.apply()
+        return
+    _say(f"{reason}: starting stock `prefect server start` (concurrent SQLite writers will get 503)")
+    command = [
+        sys.executable,
+        "-m",
+        "prefect",
+        "server",
+        "start",
+        "--host",
+        args.host,
+        "--port",
+        str(args.port),
+    ]
+    os.execv(sys.executable, command)
+
+
+def _run(args: argparse.Namespace, listener: Any, began: float) -> int:
+    import uvicorn
+    from prefect.server.api.server import create_app
+    from prefect.settings import get_current_settings
+    from server_http import ConnectionCloser, GracefulServer, StopLimits
+
+    gc.freeze()  # create_app(final=True) collects; without this it walks every imported module
+    closer = ConnectionCloser(create_app(final=True))
+    settings = get_current_settings().server
+    limits = StopLimits(total=args.stop_seconds)
+    config = uvicorn.Config(
+        closer,
+        host=args.host,
+        port=args.port,
+        loop=args.loop,
+        http=args.http,
+        workers=1,
+        log_level=settings.logging_level.lower(),
+        timeout_keep_alive=_keep_alive_seconds(),
+        timeout_graceful_shutdown=limits.requests,
+        ws_ping_interval=settings.api.websocket_ping_interval,
+        ws_ping_timeout=settings.api.websocket_ping_timeout,
+    )
+
+    def started() -> None:
+        gc.freeze()
+        gc.enable()
+        _say(f"serving on http://{args.host}:{args.port} after {time.monotonic() - began:.1f} s")
+
+    server = GracefulServer(config, closer, limits, started)
+    server.run(sockets=[listener])
+    _say("stopped" if server.started else "could not start, see the messages above")
+    return 0 if server.started else EXIT_USAGE
+
+
+def _keep_alive_seconds() -> int:
+    configured = os.environ.get("PREFECT_SERVER_API_KEEPALIVE_TIMEOUT")
+    return int(configured) if configured else KEEP_ALIVE_SECONDS
+
+
+def _say(text: str) -> None:
+    print(f"server.py: {text}", file=sys.stderr, flush=True)
+
+
+def _fail(text: str, code: int = EXIT_USAGE) -> int:
+    _say(text)
+    return code
+
+
+def _entry() -> NoReturn:
+    sys.exit(main(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    _entry()

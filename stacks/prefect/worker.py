@@ -1,0 +1,121 @@
+"""Run a process worker that drains on SIGTERM: `worker.py --pool P --name N [--queue Q ...] [--limit L]`.
+
+Like `prefect worker start --type process`, but
+
+- SIGTERM (or Ctrl-C) stops claiming runs at once, lets the running ones finish for up to `--drain-seconds`,
+  then exits 0;
+- what is still alive after that, or at a second signal, is stopped and ends in a true final state, not in
+  RUNNING for ever;
+- an API that is down, at start or later, never ends the worker.
+
+The pool is created by the platform beforehand; the worker waits for it. On a Prefect version that has not
+been tested the stock command is started instead, with a warning.
+"""
+
+from __future__ import annotations
+
+import gc
+
+gc.disable()  # Collections during the imports find nothing and cost a fifth of them.
+
+import argparse  # noqa: E402
+import asyncio  # noqa: E402
+import os  # noqa: E402
+import signal  # noqa: E402
+import sys  # noqa: E402
+from typing import TYPE_CHECKING, NoReturn  # noqa: E402
+
+if TYPE_CHECKING:
+    from worker_drain import DrainingWorker
+
+
+def main(argv: list[str]) -> int:
+    """Run the worker until it is told to stop; return the exit code."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # nothing runs yet
+    args = _parser().parse_args(argv)
+    try:
+        from worker_drain import DrainingWorker, unsupported_reason
+    except ImportError as error:
+        _exec_stock(args, f"this Prefect has another worker ({error})")
+    reason = unsupported_reason()
+    if reason is not None:
+        _exec_stock(args, reason)
+    gc.freeze()
+    gc.enable()
+    worker = DrainingWorker(
+        work_pool_name=args.pool,
+        work_queues=args.queue or None,
+        name=args.name,
+        limit=args.limit,
+        create_pool_if_not_found=False,
+    )
+    return asyncio.run(_work(worker, args))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="worker.py", description="Run a process worker that drains on SIGTERM."
+    )
+    parser.add_argument("--pool", required=True)
+    parser.add_argument("--name", required=True)
+    parser.add_argument(
+        "--queue", action="append", default=[], help="repeatable; default: all queues of the pool"
+    )
+    parser.add_argument("--limit", type=int, help="most flow runs at a time")
+    parser.add_argument(
+        "--drain-seconds", type=float, default=300.0, help="longest wait for running flows at a stop"
+    )
+    parser.add_argument(
+        "--kill-seconds", type=float, default=10.0, help="between SIGTERM and SIGKILL of a flow"
+    )
+    parser.add_argument(
+        "--with-healthcheck", action="store_true", help="/health on PREFECT_WORKER_WEBSERVER_PORT"
+    )
+    return parser
+
+
+async def _work(worker: DrainingWorker, args: argparse.Namespace) -> int:
+    from worker_drain import Stop, say
+
+    stop = Stop(worker, drain_seconds=args.drain_seconds, kill_seconds=args.kill_seconds)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.request)
+    work = asyncio.create_task(worker.start(with_healthcheck=args.with_healthcheck, printer=say))
+    draining = asyncio.create_task(stop.run())
+    await asyncio.wait({work, draining}, return_when=asyncio.FIRST_COMPLETED)
+    if not draining.done():
+        draining.cancel()
+        return _failure(work)
+    honest = draining.result()
+    work.cancel()
+    await asyncio.wait({work}, timeout=10)
+    say("stopped")
+    return 0 if honest else 1
+
+
+def _failure(work: asyncio.Task[None]) -> int:
+    error = work.exception()
+    print(f"worker.py: ended by itself: {error!r}", file=sys.stderr, flush=True)
+    return 1
+
+
+def _exec_stock(args: argparse.Namespace, reason: str) -> NoReturn:
+    print(
+        f"worker.py: {reason}: starting stock `prefect worker start` (a stop kills running flows)",
+        file=sys.stderr,
+        flush=True,
+    )
+    command = [sys.executable, "-m", "prefect", "worker", "start", "--type", "process", "--pool", args.pool]
+    command += ["--name", args.name]
+    for queue in args.queue:
+        command += ["--work-queue", queue]
+    if args.limit is not None:
+        command += ["--limit", str(args.limit)]
+    if args.with_healthcheck:
+        command.append("--with-healthcheck")
+    os.execv(sys.executable, command)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,225 @@
+"""Prefect's process worker with a drain: what it overrides, and the steps of a stop.
+
+`DrainingWorker` overrides the public `run`, `get_and_submit_flow_runs` and `sync_with_backend`, and two
+private methods that have no public counterpart: `_propose_pending_state`, where a run is claimed, and
+`_submit_run_and_capture_errors`, the whole life of a claimed run. `unsupported_reason` guards those.
+"""
+
+from __future__ import annotations
+
+import abc
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import httpx
+import prefect
+from prefect.exceptions import ObjectNotFound
+from prefect.states import Crashed, Scheduled
+from prefect.workers.process import ProcessWorker
+
+if TYPE_CHECKING:
+    from prefect.client.schemas.objects import FlowRun
+
+KNOWN_PREFECT_VERSIONS = frozenset({"3.8.8"})
+"""Versions on which the drain tests of this project have run."""
+
+PROGRESS_SECONDS = 10.0
+REPORT_SECONDS = 30.0
+_PRIVATE = ("_propose_pending_state", "_submit_run_and_capture_errors")
+
+
+def unsupported_reason() -> str | None:
+    """Return why this Prefect's worker must not be extended, or None when it looks as expected."""
+    if prefect.__version__ not in KNOWN_PREFECT_VERSIONS:
+        known = ", ".join(sorted(KNOWN_PREFECT_VERSIONS))
+        return f"Prefect {prefect.__version__} is not one of the tested versions ({known})"
+    missing = [name for name in _PRIVATE if not hasattr(ProcessWorker, name)]
+    return f"ProcessWorker has no {', '.join(missing)}" if missing else None
+
+
+def say(text: str) -> None:
+    """Print one line to stderr."""
+    print(f"worker.py: {text}", file=sys.stderr, flush=True)
+
+
+@dataclass
+class Attempt:
+    """A claimed flow run: `starting` once it can no longer be handed back, `pid` once its process runs."""
+
+    flow_run: FlowRun
+    starting: bool = False
+    pid: int | None = None
+
+
+class _PidRecorder:
+    """Stands between Prefect's task status and the worker to learn the process id."""
+
+    def __init__(self, attempt: Attempt, inner: Any) -> None:
+        self._attempt = attempt
+        self._inner = inner
+
+    def started(self, value: int | None = None) -> None:
+        self._attempt.pid = value
+        if self._inner is not None:
+            self._inner.started(value)
+
+
+class DrainingWorker(ProcessWorker, abc.ABC):  # ABC: Prefect then leaves the type "process" to its own class
+    """A process worker that can stop claiming runs and knows which ones it still has."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.draining = False
+        self.halted = False
+        self.attempts: dict[UUID, Attempt] = {}
+        self._api_down_since: float | None = None
+
+    async def get_and_submit_flow_runs(self) -> list[FlowRun]:
+        if self.draining:
+            return []
+        return await self._patiently(super().get_and_submit_flow_runs) or []
+
+    async def sync_with_backend(self) -> None:
+        await self._patiently(super().sync_with_backend)
+
+    async def run(self, flow_run: FlowRun, configuration: Any, task_status: Any = None) -> Any:
+        attempt = self.attempts.setdefault(flow_run.id, Attempt(flow_run))
+        if self.halted:
+            # Too late to start it. Returning or raising would mark it as crashed; the stop hands it back
+            # instead.
+            await asyncio.Event().wait()
+        attempt.starting = True
+        return await super().run(flow_run, configuration, _PidRecorder(attempt, task_status))
+
+    async def _propose_pending_state(self, flow_run: FlowRun) -> bool:
+        # Still SCHEDULED: left to another worker, or to this one after its restart.
+        if self.draining:
+            return False
+        self.attempts[flow_run.id] = Attempt(flow_run)
+        claimed = await super()._propose_pending_state(flow_run)
+        if not claimed:
+            self.attempts.pop(flow_run.id, None)
+        return claimed
+
+    async def _submit_run_and_capture_errors(self, flow_run: FlowRun, task_status: Any = None) -> Any:
+        try:
+            return await super()._submit_run_and_capture_errors(flow_run, task_status)
+        finally:
+            self.attempts.pop(flow_run.id, None)
+
+    async def _patiently(self, call: Callable[[], Awaitable[Any]]) -> Any:
+        """Stock ends the worker after some minutes without the API. Here it says so once and goes on."""
+        try:
+            result = await call()
+        except httpx.HTTPError as error:
+            if self._api_down_since is None:
+                self._api_down_since = time.monotonic()
+                say(f"the Prefect API does not answer ({_cause(error)}); trying again until it does")
+            return None
+        if self._api_down_since is not None:
+            say(f"the Prefect API answers again after {time.monotonic() - self._api_down_since:.0f} s")
+            self._api_down_since = None
+        return result
+
+
+def _cause(error: httpx.HTTPError) -> str:
+    if isinstance(error, httpx.HTTPStatusError):
+        return f"status {error.response.status_code}"
+    return str(error) or type(error).__name__
+
+
+class Stop:
+    """The steps of a stop: `request` at each signal, `run` beside the worker."""
+
+    def __init__(self, worker: DrainingWorker, *, drain_seconds: float, kill_seconds: float) -> None:
+        self._worker = worker
+        self._drain_seconds = drain_seconds
+        self._kill_seconds = kill_seconds
+        self._requested = asyncio.Event()
+        self._at_once = asyncio.Event()
+
+    def request(self) -> None:
+        """Note a signal: the first one drains, the next one stops now."""
+        if self._requested.is_set():
+            self._at_once.set()
+        self._worker.draining = True
+        self._requested.set()
+
+    async def run(self) -> bool:
+        """Wait for the first signal, then drain; return whether every run was left in a true state."""
+        await self._requested.wait()
+        attempts = self._worker.attempts
+        say(f"draining: no new runs; waiting up to {self._drain_seconds:g} s for {len(attempts)} flow run(s)")
+        await self._drain()
+        if not attempts:
+            return True
+        self._worker.halted = True
+        left = list(attempts.values())
+        why = "at a second signal" if self._at_once.is_set() else f"after {self._drain_seconds:g} s"
+        say(f"stopping {len(left)} flow run(s) {why}: {', '.join(str(item.flow_run.id) for item in left)}")
+        await self._kill()
+        return await self._report(left)
+
+    async def _drain(self) -> None:
+        deadline = time.monotonic() + self._drain_seconds
+        said = time.monotonic()
+        while self._worker.attempts and not self._at_once.is_set() and time.monotonic() < deadline:
+            if time.monotonic() - said >= PROGRESS_SECONDS:
+                said = time.monotonic()
+                say(f"waiting for {len(self._worker.attempts)} flow run(s), {deadline - said:.0f} s at most")
+            await asyncio.sleep(0.1)
+
+    async def _kill(self) -> None:
+        """SIGTERM, then SIGKILL. The worker reports each exit itself (CRASHED) when it sees it."""
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            signalled: set[int] = set()
+            deadline = time.monotonic() + self._kill_seconds
+            while (started := self._started()) and time.monotonic() < deadline:
+                for pid in {attempt.pid for attempt in started if attempt.pid is not None} - signalled:
+                    signalled.add(pid)
+                    _signal_process(pid, number)
+                await asyncio.sleep(0.1)
+
+    def _started(self) -> list[Attempt]:
+        return [attempt for attempt in self._worker.attempts.values() if attempt.starting]
+
+    async def _report(self, attempts: list[Attempt]) -> bool:
+        """Put right what still has no final state. False when the API could not be told within 30 s."""
+        try:
+            async with asyncio.timeout(REPORT_SECONDS):
+                for attempt in attempts:
+                    await self._settle(attempt)
+        except (TimeoutError, httpx.HTTPError) as error:
+            ids = ", ".join(str(attempt.flow_run.id) for attempt in attempts)
+            say(f"could not report the state of stopped runs ({error!r}); look at: {ids}")
+            return False
+        return True
+
+    async def _settle(self, attempt: Attempt) -> None:
+        client = self._worker.client
+        with contextlib.suppress(ObjectNotFound):
+            state = (await client.read_flow_run(attempt.flow_run.id)).state
+            if state is None or state.is_final():
+                return
+            if state.is_pending() and not attempt.starting and attempt.flow_run.deployment_id is not None:
+                await client.set_flow_run_state(attempt.flow_run.id, Scheduled(), force=True)
+                return
+            message = "The worker was stopped before the flow run had ended."
+            await client.set_flow_run_state(attempt.flow_run.id, Crashed(message=message), force=True)
+
+
+def _signal_process(pid: int, number: signal.Signals) -> None:
+    """Signal a flow with its children: Prefect gives it a process group unless the job sets a command."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        if os.getpgid(pid) == pid:
+            os.killpg(pid, number)
+        else:
+            os.kill(pid, number)
