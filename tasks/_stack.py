@@ -1,0 +1,260 @@
+"""The tasks that every stack has. A stack needs no module of its own: its folder is enough."""
+
+from __future__ import annotations
+
+import json as jsonlib
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from invoke.collection import Collection
+from invoke.context import Context
+from invoke.tasks import task
+
+if TYPE_CHECKING:  # imported when a task runs: `--list` must stay fast
+    from prefect_platform.deploy import Platform
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def say(line: str) -> None:
+    """Talk goes to stderr; stdout is for data."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def show(data: Any) -> None:
+    print(jsonlib.dumps(data, indent=2, default=str))
+
+
+def platform(c: Context, env: str) -> Platform:
+    """The environment that a task works on."""
+    from prefect_platform import deploy
+
+    return deploy.open_platform(ROOT, c.config.get("platform") or {}, env, os.environ, say)
+
+
+def namespace(name: str) -> Collection:
+    """setup, plan, status, logs, restart, stop, remove for one stack."""
+
+    @task(
+        help={
+            "env": "environment of invoke.yaml (default: local)",
+            "dry-run": "show the plan, touch nothing",
+            "wait": "seconds to wait for another setup",
+            "json": "machine-readable",
+        }
+    )
+    def setup(
+        c: Context, env: str = "local", dry_run: bool = False, wait: int = 600, json: bool = False
+    ) -> None:
+        """Bring it up as declared, and prove that it works. Example: ./invoke prefect.setup --env local"""
+        _print.setup(platform(c, env), name, dry_run, wait, json)
+
+    @task(help={"env": "environment of invoke.yaml (default: local)", "json": "machine-readable"})
+    def plan(c: Context, env: str = "local", json: bool = False) -> None:
+        """Show what setup would change, with causes. Touches nothing. Example: ./invoke prefect.plan"""
+        _print.plan(platform(c, env), name, json)
+
+    @task(help={"env": "environment of invoke.yaml (default: local)", "json": "machine-readable"})
+    def status(c: Context, env: str = "local", json: bool = False) -> None:
+        """Check everything now; exit 0 only if it is healthy. Example: ./invoke prefect.status --json"""
+        _print.status(platform(c, env), json)
+
+    @task(help={"service": "one service, e.g. server", "lines": "how many", "follow": "go on until Ctrl-C"})
+    def logs(
+        c: Context, env: str = "local", service: str = "", lines: int = 50, follow: bool = False
+    ) -> None:
+        """Show the last log lines. Example: ./invoke prefect.logs --service server --follow"""
+        _print.logs(platform(c, env), name, service, lines, follow)
+
+    @task(help={"service": "one service; all of the stack without it"})
+    def restart(c: Context, env: str = "local", service: str = "") -> None:
+        """Restart services (workers finish their runs first). Example: ./invoke prefect.restart --service server"""
+        _print.restart(platform(c, env), name, service)
+
+    @task
+    def stop(c: Context, env: str = "local") -> None:
+        """Stop everything of this environment; workers finish their runs first. Data stays."""
+        _print.stop(platform(c, env))
+
+    @task(help={"yes": "do it", "data": "delete databases, logs and secrets as well"})
+    def remove(c: Context, env: str = "local", yes: bool = False, data: bool = False) -> None:
+        """Stop and delete what setup made; data only with --data. Example: ./invoke prefect.remove --yes"""
+        _print.remove(platform(c, env), yes, data)
+
+    tasks: list[Any] = [setup, plan, status, logs, restart, stop, remove]
+    made = Collection(name)
+    for each in tasks:
+        # The examples are written for prefect; every stack shows its own name.
+        each.__doc__ = (each.__doc__ or "").replace("./invoke prefect.", f"./invoke {name}.")
+        made.add_task(each)
+    return made
+
+
+class _print:
+    """What the tasks say. One function a task."""
+
+    @staticmethod
+    def setup(p: Platform, name: str, dry_run: bool, wait: int, json: bool) -> None:
+        from prefect_platform import deploy
+        from prefect_platform.errors import CheckFailed
+
+        if dry_run:
+            return _print.plan(p, name, json)
+        began = time.monotonic()
+        report = deploy.setup(p, name, wait)
+        changed = len(report.plan.steps) + len(report.changes)
+        for notice in report.notices:
+            say(f"note: {notice}")
+        _checks(
+            report.checks,
+            json,
+            {
+                "changed": changed,
+                "steps": [vars(step) for step in report.plan.steps],
+                "objects": list(report.changes),
+            },
+        )
+        say(
+            f"\n{'nothing changed' if not changed else f'{changed} changes'}; {time.monotonic() - began:.1f} s"
+        )
+        if not report.healthy:
+            raise CheckFailed(
+                "set up, but not healthy: see the checks above",
+                "./invoke prefect.status, ./invoke prefect.logs --service NAME",
+            )
+        say(
+            f"next: ./invoke gateway.login-url     a link that opens {p.url}/prefect/ in a browser\n      ./invoke gateway.create-token  a token for clients and workers elsewhere\n      ./invoke prefect.status        these checks again"
+        )
+        return None
+
+    @staticmethod
+    def plan(p: Platform, name: str, json: bool) -> None:
+        from prefect_platform import deploy
+
+        built = deploy.bundles(p, name)
+        todo = deploy.make_plan(p, built)
+        p.target.preflight(todo, built)
+        running = bool(p.target.processes())
+        inside = deploy.object_changes(p) if running and not todo.of("install") else None
+        if json:
+            return show(
+                {
+                    "steps": [vars(step) for step in todo.steps],
+                    "objects": list(inside) if inside is not None else None,
+                }
+            )
+        print(todo)
+        for step in todo.steps:
+            if step.detail:
+                print("\n" + step.detail)
+        for line in inside or ():
+            print(line)
+        if inside is None:
+            say("work pools, limits and automations are compared once Prefect runs")
+        return None
+
+    @staticmethod
+    def status(p: Platform, json: bool) -> None:
+        from prefect_platform import deploy
+        from prefect_platform.errors import CheckFailed
+
+        found = deploy.check(p)
+        _checks(found, json, {})
+        if not all(check.ok for check in found):
+            raise CheckFailed(
+                "not healthy",
+                "./invoke prefect.logs --service NAME; ./invoke prefect.setup repairs what is declared",
+            )
+
+    @staticmethod
+    def logs(p: Platform, name: str, service: str, lines: int, follow: bool) -> None:
+        from prefect_platform import deploy
+
+        names = _services(p, name, service)
+        for each in names:
+            for line in deploy.tail(p, each, lines):
+                print(f"{each} | {line}" if len(names) > 1 else line)
+        sizes = {each: _size(p, each) for each in names}
+        while follow:
+            sys.stdout.flush()
+            time.sleep(0.3)
+            for each in names:
+                sizes[each] = _print_more(p, each, sizes[each], len(names) > 1)
+
+    @staticmethod
+    def restart(p: Platform, name: str, service: str) -> None:
+        with p.target.lock(f"{name}.restart", 600):
+            p.target.restart(_services(p, name, service))
+
+    @staticmethod
+    def stop(p: Platform) -> None:
+        with p.target.lock("stop", 600):
+            p.target.stop(())
+
+    @staticmethod
+    def remove(p: Platform, yes: bool, data: bool) -> None:
+        from prefect_platform.errors import ConfigError
+
+        what = f"{p.settings.state}: processes and rendered files" + (
+            ", databases, logs and secrets" if data else "; data stays"
+        )
+        if not yes:
+            raise ConfigError(f"this would remove {what}", "add --yes to do it")
+        with p.target.lock("remove", 600):
+            p.target.remove(data)
+        say(f"removed {what}")
+
+
+def _checks(found: Any, json: bool, more: dict[str, Any]) -> None:
+    if json:
+        return show(
+            {"healthy": all(check.ok for check in found), "checks": [vars(check) for check in found], **more}
+        )
+    width = max((len(check.name) for check in found), default=0)
+    for check in found:
+        first, *rest = check.detail.splitlines() or [""]
+        print(f"{'ok  ' if check.ok else 'FAIL'}  {check.name:{width}}  {first}")
+        for line in rest[-8:]:  # the end of a traceback says what happened
+            print(f"{'':{width + 8}}{line}")
+        if not check.ok and check.hint:
+            print(f"{'':{width + 8}}next: {check.hint}")
+    return None
+
+
+def _services(p: Platform, name: str, service: str) -> list[str]:
+    from prefect_platform.errors import ConfigError
+
+    names = [process.name for process in p.target.processes()] or p.target.known()
+    mine = [each for each in names if each.startswith(f"{name}-")]
+    if not service:
+        return mine
+    fits = [each for each in names if service in (each, each.removeprefix(f"{name}-"))]
+    full = (fits or [each for each in names if each.endswith(f"-{service}")] or [""])[0]
+    if not full:
+        raise ConfigError(
+            f"--service {service}: no such service; there are: {', '.join(each.removeprefix(f'{name}-') for each in mine) or 'none, not set up'}"
+        )
+    return [full]
+
+
+def _size(p: Platform, service: str) -> int:
+    file = p.target.log_file(service)
+    return file.stat().st_size if file.exists() else 0
+
+
+def _print_more(p: Platform, service: str, seen: int, prefix: bool) -> int:
+    from prefect_platform import deploy
+
+    size = _size(p, service)
+    seen = 0 if size < seen else seen  # rotated
+    if size == seen:
+        return seen
+    with p.target.log_file(service).open("rb") as log:
+        log.seek(seen)
+        for line in log.read(size - seen).decode(errors="replace").splitlines():
+            text = deploy.redacted(p, line)
+            print(f"{service} | {text}" if prefix else text)
+    return size

@@ -1,0 +1,87 @@
+"""Who may come in: login links for people, tokens for machines."""
+
+from __future__ import annotations
+
+from invoke.context import Context
+from invoke.tasks import task
+
+from ._stack import platform, say
+
+
+def _run(c: Context, env: str, *words: str) -> None:
+    from prefect_platform import deploy
+
+    print(deploy.gateway(platform(c, env), words).rstrip("\n"))
+
+
+@task(name="login-url")
+def login_url(c: Context, env: str = "local") -> None:
+    """A link that opens the Prefect UI once, within 5 minutes. Example: ./invoke gateway.login-url"""
+    _run(c, env, "login-url")
+    say("the link works once, for five minutes")
+
+
+@task(
+    name="create-token",
+    help={
+        "project": "who it is for",
+        "service": "what uses it",
+        "description": "a note to find it again",
+        "expires": "90d, 12h, 52w",
+        "scope": "routes it opens, e.g. 'prefect metrics'",
+        "json": "machine-readable",
+    },
+)
+def create_token(
+    c: Context,
+    project: str,
+    service: str,
+    description: str = "",
+    expires: str = "90d",
+    scope: str = "prefect",
+    env: str = "local",
+    json: bool = False,
+) -> None:
+    """Make a token; it is printed once. Example: ./invoke gateway.create-token --project captionacc --service modal"""
+    words = [
+        "--project",
+        project,
+        "--service",
+        service,
+        f"--description={description}",
+        "--expires",
+        expires,
+        "--scope",
+        scope,
+    ]
+    _run(c, env, "create-token", *words, *(["--json"] if json else []))
+
+
+@task(name="list-tokens", help={"all": "ended ones and sessions too", "json": "machine-readable"})
+def list_tokens(c: Context, all: bool = False, env: str = "local", json: bool = False) -> None:
+    """The tokens there are, and when they were last used. Example: ./invoke gateway.list-tokens"""
+    _run(c, env, "list-tokens", *(["--all"] if all else []), *(["--json"] if json else []))
+
+
+@task(name="revoke-token", positional=["jti"], help={"jti": "its id, or the beginning of it"})
+def revoke_token(c: Context, jti: str, env: str = "local") -> None:
+    """Shut a token out within 5 seconds. Example: ./invoke gateway.revoke-token 3f9c2a1b"""
+    _run(c, env, "revoke-token", jti)
+
+
+@task(name="rotate-keys")
+def rotate_keys(c: Context, env: str = "local") -> None:
+    """A new signing key; tokens signed by the two before it stay valid. Then setup restarts the verifier alone."""
+    from prefect_platform import deploy
+    from prefect_platform.errors import PlatformError
+    from prefect_platform.secretstore import FileStore, rotated
+
+    p = platform(c, env)
+    with p.target.lock("gateway.rotate-keys", 600):
+        store = FileStore(p.settings.state / "secrets")
+        if "GATEWAY_SIGNING_KEYS" not in store.read("traefik"):
+            raise PlatformError("there is no signing key yet", "./invoke prefect.setup")
+        values = {name: secret.value for name, secret in store.read("traefik").items()}
+        store.write("traefik", {**values, "GATEWAY_SIGNING_KEYS": rotated(values["GATEWAY_SIGNING_KEYS"])})
+    deploy.setup(p, "traefik", 600)
+    say("rotated")

@@ -1,0 +1,60 @@
+"""Prefect: the server, its workers, what is configured in it."""
+
+from __future__ import annotations
+
+import json as jsonlib
+import shlex
+
+from invoke.context import Context
+from invoke.tasks import task
+
+from ._stack import platform, say, show
+
+
+@task(help={"json": "machine-readable"})
+def smoke(c: Context, env: str = "local", json: bool = False) -> None:
+    """Run the canary flow now: a flow run, a task run, recorded. Example: ./invoke prefect.smoke"""
+    from prefect_platform import deploy
+    from prefect_platform.errors import CheckFailed
+
+    from ._stack import _checks
+
+    found = deploy.prove(platform(c, env))
+    _checks(found, json, {})
+    if not all(check.ok for check in found):
+        raise CheckFailed("the smoke test failed", "./invoke prefect.logs --service server")
+
+
+@task(help={"json": "machine-readable"})
+def pools(c: Context, env: str = "local", json: bool = False) -> None:
+    """Work pools and queues as configured, and as they are. Example: ./invoke prefect.pools"""
+    from prefect_platform import deploy
+    from prefect_platform.pools import pools_table
+
+    p = platform(c, env)
+    with deploy.api(p) as client:
+        rows = pools_table(client, deploy.desired(p))
+    if json:
+        return show([vars(row) for row in rows])
+    keys = list(vars(rows[0])) if rows else []
+    table = [keys, *[["-" if value is None else str(value) for value in vars(row).values()] for row in rows]]
+    widths = [max(len(line[i]) for line in table) for i in range(len(keys))]
+    for line in table:
+        print("  ".join(f"{cell:{width}}" for cell, width in zip(line, widths, strict=True)).rstrip())
+    return None
+
+
+@task(name="client-env", help={"token": "a token of gateway.create-token"})
+def client_env(c: Context, token: str, env: str = "local") -> None:
+    """Shell lines that point a Prefect client here. Example: eval "$(./invoke prefect.client-env --token "$TOKEN")\""""
+    p = platform(c, env)
+    # Not PREFECT_API_KEY: Prefect's event sockets of a self-hosted API never carry it, and task runs would be lost.
+    values = {
+        "PREFECT_API_URL": f"{p.url}/prefect/api",
+        "PREFECT_CLIENT_CUSTOM_HEADERS": jsonlib.dumps({"Authorization": f"Bearer {token}"}),
+        "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
+    }
+    print("unset PREFECT_API_KEY PREFECT_API_AUTH_STRING")
+    for name, value in values.items():
+        print(f"export {name}={shlex.quote(value)}")
+    say("these lines contain the token: do not log them")
