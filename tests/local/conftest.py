@@ -1,0 +1,129 @@
+"""One real platform for the whole folder: a copy of the repository, an empty home, free ports, `./invoke prefect.setup`."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Clone:
+    """A copy of the repository as git would hand it out, and its `./invoke`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.root = folder / "clone"
+        self.home = folder / "home"
+        self.home.mkdir()
+        listed = subprocess.run(
+            ["git", "ls-files", "-co", "--exclude-standard", "-z"],
+            cwd=ROOT,
+            capture_output=True,
+            check=True,
+            text=True,
+        ).stdout
+        for name in filter(None, listed.split("\0")):
+            if (ROOT / name).is_file():
+                (self.root / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(ROOT / name, self.root / name)
+        self.ports = dict(
+            zip(("port", "verifier_port", "auth_port", "ops_port", "prefect"), free_ports(5), strict=True)
+        )
+        self.settings: dict[str, Any] = {
+            "gateway": {name: port for name, port in self.ports.items() if name != "prefect"},
+            "prefect": {"port": self.ports["prefect"]},
+        }
+        self.write()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.ports['port']}"
+
+    def write(self) -> None:
+        (self.root / "invoke.yaml").write_text(yaml.safe_dump({"platform": self.settings}))
+
+    def invoke(
+        self, *words: str, code: int | None = 0, cwd: Path | None = None, **env: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run `./invoke`; with `code` not None its exit code must be that."""
+        passed = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("PREFECT_", "INVOKE_", "HOME"))
+        }
+        command = [str(self.root / "invoke"), *words]
+        done = subprocess.run(
+            command,
+            env={**passed, "HOME": str(self.home), **env},
+            cwd=cwd or self.home,
+            capture_output=True,
+            text=True,
+            timeout=600,
+        )
+        assert code is None or done.returncode == code, (
+            f"{words} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
+        )
+        return done
+
+    def status(self) -> dict[str, Any]:
+        return dict(json.loads(self.invoke("prefect.status", "--json", code=None).stdout))
+
+    def pids(self) -> dict[str, int]:
+        """Process ids by service, as status shows them."""
+        found = {}
+        for check in self.status()["checks"]:
+            if check["detail"].startswith("pid "):
+                found[check["name"]] = int(check["detail"].split()[1].rstrip(","))
+        return found
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+
+
+@pytest.fixture(scope="session")
+def clone() -> Iterator[Clone]:
+    """A clone on which nothing was done yet. Whatever a test starts on it is stopped at the end."""
+    folder = Path(tempfile.mkdtemp(prefix="platform-"))
+    made = Clone(folder)
+    try:
+        yield made
+    finally:
+        made.write()
+        made.invoke("prefect.remove", "--yes", "--data", code=None)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def first_setup(clone: Clone) -> subprocess.CompletedProcess[str]:
+    return clone.invoke("prefect.setup")
+
+
+@pytest.fixture
+def platform(clone: Clone, first_setup: subprocess.CompletedProcess[str]) -> Clone:
+    """The running platform, as set up."""
+    assert first_setup.returncode == 0
+    return clone
+
+
+@pytest.fixture(scope="session")
+def token(clone: Clone, first_setup: subprocess.CompletedProcess[str]) -> str:
+    assert first_setup.returncode == 0
+    return clone.invoke("gateway.create-token", "--project", "tests", "--service", "all").stdout.strip()

@@ -1,0 +1,362 @@
+"""The local platform as its user meets it: set up, used, changed, broken, removed. Order matters only where a name says so."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from .conftest import Clone, free_ports
+
+pytestmark = pytest.mark.timeout(600)
+
+
+def _until_healthy(platform: Clone, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not platform.status()["healthy"]:
+        assert time.monotonic() < end, platform.status()
+        time.sleep(0.5)
+
+
+def test_setup_proves_a_canary_run(first_setup: subprocess.CompletedProcess[str]) -> None:
+    lines = first_setup.stdout.splitlines()
+    assert any(
+        line.startswith("ok")
+        and " canary " in line
+        and "Completed" in line
+        and "task run is recorded" in line
+        for line in lines
+    )
+    for service in ("traefik-gateway", "traefik-verifier", "prefect-server", "prefect-worker-default"):
+        assert any(line.startswith("ok") and service in line for line in lines)
+    assert "FAIL" not in first_setup.stdout
+    assert "./invoke gateway.login-url" in first_setup.stderr
+
+
+def test_a_second_setup_changes_nothing(platform: Clone) -> None:
+    before = platform.pids()
+    assert len(before) == 4
+    again = platform.invoke("prefect.setup")
+    assert "nothing changed" in again.stderr
+    assert platform.pids() == before
+
+
+def test_a_dry_run_touches_no_file(platform: Clone) -> None:
+    def times() -> dict[str, float]:
+        skipped = ("logs", "data", "__pycache__")
+        files = (
+            path for path in platform.root.rglob("*") if not set(skipped) & set(path.parts) and path.is_file()
+        )
+        return {str(path): path.stat().st_mtime_ns for path in files}
+
+    before = times()
+    shown = platform.invoke("prefect.setup", "--dry-run")
+    assert "nothing to do" in shown.stdout
+    platform.settings["prefect"]["retention_days"] = 33
+    try:
+        platform.write()
+        before[str(platform.root / "invoke.yaml")] = (platform.root / "invoke.yaml").stat().st_mtime_ns
+        planned = platform.invoke("prefect.plan").stdout
+        assert "restart   prefect-server" in planned
+        assert "RETENTION_PERIOD=P33D" in planned
+        assert "worker" not in planned.splitlines()[0]
+        assert times() == before
+    finally:
+        del platform.settings["prefect"]["retention_days"]
+        platform.write()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/prefect/api/admin/version",
+        "/prefect/",
+        "/prefect",
+        "/metrics",
+        "/prefect/api/metrics",
+        "/prefect/api/../api/health",
+    ],
+)
+def test_nothing_is_open_without_a_token(platform: Clone, path: str) -> None:
+    with httpx.Client(base_url=platform.url) as client:
+        answer = client.get(
+            path,
+            headers={"X-Platform-Subject": "root", "X_Platform_Subject": "root", "X-Forwarded-Uri": "/ping"},
+        )
+        assert answer.status_code == 401
+        assert answer.headers["www-authenticate"].startswith("Bearer")
+        assert client.get("/ping").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        b"/prefect%2Fapi/health",
+        b"/ping/..%2Fprefect/api/health",
+        b"/ping%2F..%2Fprefect/",
+        b"/ping/../prefect/api/health",
+        b"//prefect/api/health",
+    ],
+)
+def test_path_tricks_do_not_get_past_the_door(platform: Clone, path: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", platform.ports["port"]), 5) as raw:
+        raw.sendall(b"GET " + path + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        status = int(raw.recv(4096).split()[1])
+    assert status in (400, 401, 404)
+
+
+def test_scopes_and_revocation(platform: Clone, token: str) -> None:
+    with httpx.Client(base_url=platform.url, headers={"Authorization": f"Bearer {token}"}) as client:
+        assert client.get("/prefect/api/admin/version").status_code == 200
+        assert client.get("/metrics").status_code == 403
+    made = json.loads(
+        platform.invoke(
+            "gateway.create-token", "--project", "p", "--service", "s", "--scope", "metrics", "--json"
+        ).stdout
+    )
+    with httpx.Client(base_url=platform.url, headers={"Authorization": f"Bearer {made['token']}"}) as client:
+        assert "traefik_entrypoint" in client.get("/metrics").text
+        assert "python_info" in client.get("/prefect/api/metrics").text
+        assert client.get("/prefect/api/admin/version").status_code == 403
+        platform.invoke("gateway.revoke-token", made["jti"])
+        end = time.monotonic() + 5
+        while client.get("/metrics").status_code != 401:
+            assert time.monotonic() < end, "revoked, and still let in after 5 s"
+            time.sleep(0.1)
+    assert made["token"] not in platform.invoke("gateway.list-tokens", "--all").stdout
+
+
+FLOW = """
+from prefect import flow, task
+
+@task
+def double(x: int) -> int:
+    return 2 * x
+
+@flow(log_prints=True)
+def hello() -> int:
+    print("hello from outside")
+    return double(21)
+
+if __name__ == "__main__":
+    assert hello() == 42
+"""
+
+
+def _client(platform: Clone, token: str, *words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    script = f'eval "$({platform.root}/invoke prefect.client-env --token "$TOKEN")"; exec "$@"'
+    env = {"PATH": os.environ["PATH"], "HOME": str(cwd), "PREFECT_HOME": str(cwd / "prefect"), "TOKEN": token}
+    return subprocess.run(
+        ["sh", "-c", script, "sh", sys.executable, *words],
+        env=env,
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=180,
+    )
+
+
+def test_a_real_client_works_through_the_gateway(platform: Clone, token: str, tmp_path: Path) -> None:
+    (tmp_path / "hello.py").write_text(FLOW)
+    listed = _client(platform, token, "-m", "prefect", "work-pool", "ls", cwd=tmp_path)
+    assert listed.returncode == 0, listed.stderr
+    assert "default" in listed.stdout
+    ran = _client(platform, token, "hello.py", cwd=tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    deployed = _client(
+        platform,
+        token,
+        "-m",
+        "prefect",
+        "--no-prompt",
+        "deploy",
+        "hello.py:hello",
+        "-n",
+        "d",
+        "-p",
+        "default",
+        cwd=tmp_path,
+    )
+    assert deployed.returncode == 0, deployed.stdout + deployed.stderr
+    run = _client(platform, token, "-m", "prefect", "deployment", "run", "hello/d", "--watch", cwd=tmp_path)
+    assert run.returncode == 0, run.stdout + run.stderr
+    with httpx.Client(
+        base_url=f"{platform.url}/prefect/api", headers={"Authorization": f"Bearer {token}"}
+    ) as api:
+        end = time.monotonic() + 20
+        while api.post("/task_runs/count", json={"task_runs": {"name": {"like_": "double"}}}).json() < 2:
+            assert time.monotonic() < end, "task runs were not recorded"
+            time.sleep(0.3)
+    refused = _client(platform, "none", "-m", "prefect", "work-pool", "ls", cwd=tmp_path)
+    assert refused.returncode != 0
+    assert "401" in refused.stderr + refused.stdout
+
+
+@pytest.mark.parametrize("service", ["prefect-server", "traefik-verifier"])
+def test_requests_wait_while_a_service_restarts(platform: Clone, token: str, service: str) -> None:
+    failed: list[str] = []
+    count = [0]
+    stop = threading.Event()
+
+    def load(method: str) -> None:
+        headers = {"Authorization": f"Bearer {token}"}
+        with httpx.Client(base_url=f"{platform.url}/prefect/api", headers=headers, timeout=60) as api:
+            while not stop.is_set():
+                body = {"limit": 1}
+                try:
+                    answer = (
+                        api.get("/admin/version")
+                        if method == "GET"
+                        else api.post("/flow_runs/filter", json=body)
+                    )
+                    if answer.status_code != 200:
+                        failed.append(f"{method} {answer.status_code}")
+                except httpx.HTTPError as error:
+                    failed.append(f"{method} {error!r}")
+                count[0] += 1
+                time.sleep(0.1)
+
+    threads = [threading.Thread(target=load, args=(method,)) for method in ("GET", "POST", "GET")]
+    for thread in threads:
+        thread.start()
+    time.sleep(1)
+    old = platform.pids()[service]
+    os.kill(old, signal.SIGTERM)
+    while platform.pids().get(service, old) == old:
+        time.sleep(0.3)
+    _until_healthy(platform)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert failed == []
+    assert count[0] > 20
+
+
+@pytest.mark.parametrize(
+    "service", ["prefect-server", "traefik-verifier", "traefik-gateway", "prefect-worker-default"]
+)
+def test_a_killed_process_comes_back(platform: Clone, service: str) -> None:
+    _until_healthy(platform)
+    old = platform.pids()[service]
+    os.kill(old, signal.SIGKILL)
+    end = time.monotonic() + 30
+    while platform.pids().get(service, old) == old:
+        assert time.monotonic() < end
+        time.sleep(0.3)
+    _until_healthy(platform)
+
+
+def test_setup_repairs_a_dead_supervisor(platform: Clone) -> None:
+    server = platform.pids()["prefect-server"]
+    supervisord = psutil.Process(server).ppid()
+    os.kill(supervisord, signal.SIGKILL)
+    psutil.wait_procs([psutil.Process(supervisord)] if psutil.pid_exists(supervisord) else [], timeout=5)
+    assert platform.invoke("prefect.status", code=5).stdout.startswith("FAIL")
+    platform.invoke("prefect.setup")
+    assert platform.pids()["prefect-server"] != server
+    assert not psutil.pid_exists(server)
+
+
+def test_a_change_restarts_only_what_it_touches(platform: Clone) -> None:
+    before = platform.pids()
+    platform.settings["prefect"]["retention_days"] = 44
+    platform.settings["gateway"]["routes"] = [
+        {"name": "ops", "path": "/shown", "url": f"http://127.0.0.1:{platform.ports['ops_port']}"}
+    ]
+    platform.write()
+    platform.invoke("prefect.setup")
+    after = platform.pids()
+    assert {name for name in before if before[name] != after[name]} == {"prefect-server"}
+    assert httpx.get(f"{platform.url}/shown").status_code == 401
+
+
+def test_a_copied_stack_is_a_namespace(platform: Clone) -> None:
+    shutil.copytree(platform.root / "stacks" / "prefect", platform.root / "stacks" / "orion")
+    try:
+        assert "orion.setup" in platform.invoke("--list").stdout
+        (port,) = free_ports(1)
+        assert (
+            "start     orion-server"
+            in platform.invoke("orion.plan", INVOKE_PLATFORM_ORION_PORT=str(port)).stdout
+        )
+    finally:
+        shutil.rmtree(platform.root / "stacks" / "orion")
+
+
+def test_a_taken_port_names_its_holder_and_changes_nothing(platform: Clone) -> None:
+    before = platform.pids()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        refused = platform.invoke("prefect.setup", code=3, INVOKE_PLATFORM_PREFECT_PORT=str(port))
+    assert f"port {port} (prefect-server) is taken by" in refused.stderr
+    assert f"pid {os.getpid()}" in refused.stderr
+    assert platform.pids() == before
+
+
+def test_a_corrupt_state_file_is_said_and_kept(platform: Clone) -> None:
+    file = platform.root / ".state" / "local" / "services.json"
+    good = file.read_text()
+    try:
+        file.write_text(good[: len(good) // 2])
+        refused = platform.invoke("prefect.setup", code=1)
+        assert "corrupt" in refused.stderr
+        assert "mv " in refused.stderr
+        assert file.read_text() == good[: len(good) // 2]
+    finally:
+        file.write_text(good)
+
+
+def test_two_setups_at_once_wait_for_each_other(platform: Clone) -> None:
+    with subprocess.Popen(
+        ["sh", "-c", "exec 9<>lock; flock 9; sleep 60"], cwd=platform.root / ".state" / "local"
+    ) as holder:
+        try:
+            time.sleep(0.5)
+            refused = platform.invoke("prefect.setup", "--wait", "1", code=4)
+            assert "in use by" in refused.stderr
+        finally:
+            for child in psutil.Process(holder.pid).children():
+                child.kill()
+            holder.kill()
+
+
+def test_secrets_show_nowhere(platform: Clone, token: str) -> None:
+    state = platform.root / ".state" / "local"
+    values = [
+        value
+        for file in (state / "secrets").glob("*.json")
+        for value in json.loads(file.read_text()).values()
+    ]
+    values += [key["d"] for value in values if value.startswith("[") for key in json.loads(value)]
+    assert len(values) >= 4
+    for file in (path for path in state.rglob("*") if path.is_file()):
+        assert file.stat().st_mode & 0o077 == 0 or "data" in file.parts, file
+        if "secrets" not in file.parts:
+            content = file.read_bytes()
+            assert not [value for value in (*values, token) if value.encode() in content], file
+    for process in psutil.process_iter(["cmdline"]):  # None for a process that is gone or a zombie
+        line = " ".join(process.info["cmdline"] or []) if process.pid != os.getpid() else ""
+        assert not [value for value in values if value in line]
+
+
+def test_remove_leaves_no_process(platform: Clone) -> None:
+    pids = list(platform.pids().values())
+    assert "add --yes" in platform.invoke("prefect.remove", code=2).stderr
+    platform.invoke("prefect.remove", "--yes")
+    assert not [pid for pid in pids if psutil.pid_exists(pid)]
+    assert (platform.root / ".state" / "local" / "data" / "prefect" / "prefect.db").exists()
+    platform.invoke("prefect.setup")
+    assert platform.status()["healthy"]

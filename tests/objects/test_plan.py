@@ -1,0 +1,221 @@
+"""Declared against found, without a server."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from prefect_platform.errors import ConfigError
+from prefect_platform.objects import Change, Observed, notices, plan_objects
+from prefect_platform.objects_desired import Canary, Desired, Limit, Pool, Queue, Zombies, desired_objects
+
+POOL = {"type": "process", "concurrency_limit": 4, "description": None, "is_paused": False}
+
+
+def observed(queues: dict[str, tuple[int, int | None]] | None = None, **pool: Any) -> Observed:
+    found = {"default": (1, None)} if queues is None else queues
+    return Observed(
+        pools={"p": {**POOL, "name": "p", **pool}},
+        queues={"p": {name: {"priority": at, "concurrency_limit": top} for name, (at, top) in found.items()}},
+    )
+
+
+def plan(pool: Pool, found: Observed) -> list[str]:
+    return [str(change) for change in plan_objects(Desired(pools=(pool,)), found)]
+
+
+@pytest.mark.parametrize(
+    ("pool", "found", "expected"),
+    [
+        (Pool("p", concurrency_limit=4), observed(), []),
+        (Pool("p", concurrency_limit=5), observed(), ["update work pool p: concurrency_limit 4 → 5"]),
+        (Pool("p"), observed(), ["update work pool p: concurrency_limit 4 → none"]),
+        (Pool("p", concurrency_limit=4, description=""), observed(), []),
+        (
+            Pool("p", concurrency_limit=4, description="x", paused=True),
+            observed(),
+            ["update work pool p: description  → x, is_paused False → True"],
+        ),
+        (Pool("p", concurrency_limit=4), observed(is_paused=True), []),
+        (Pool("p"), Observed(), ["create work pool p: type process, concurrency_limit none"]),
+        (
+            Pool("p", queues=(Queue("low", 2), Queue("high", 1, 3), Queue("default", concurrency_limit=1))),
+            Observed(),
+            [
+                "create work pool p: type process, concurrency_limit none",
+                "create queue p/high: concurrency_limit 3, priority 1",
+                "create queue p/low: concurrency_limit none, priority 2",
+                "update queue p/default: concurrency_limit none → 1",
+            ],
+        ),
+        (
+            Pool("p", concurrency_limit=4, queues=(Queue("a", 1), Queue("b", 2))),
+            observed({"a": (2, None), "b": (1, None), "default": (3, None)}),
+            ["update queue order p: a 2 → 1, b 1 → 2"],
+        ),
+        (
+            Pool("p", concurrency_limit=4, queues=(Queue("new", 1), Queue("b", 2))),
+            observed({"b": (2, None), "default": (1, None)}),
+            [
+                "create queue p/new: concurrency_limit none, priority 1",
+                "update queue order p: new comes in between",
+            ],
+        ),
+        (
+            Pool("p", concurrency_limit=4, queues=(Queue("a", 1, 2), Queue("free"))),
+            observed({"a": (1, 5), "free": (7, None), "default": (2, None)}),
+            ["update queue p/a: concurrency_limit 5 → 2"],
+        ),
+    ],
+)
+def test_pools(pool: Pool, found: Observed, expected: list[str]) -> None:
+    assert plan(pool, found) == expected
+
+
+@pytest.mark.parametrize(
+    ("actual", "expected"),
+    [
+        (None, ["create global limit db: limit 5, active True, slot_decay_per_second 0"]),
+        ({"limit": 5, "active": True, "slot_decay_per_second": 0.0}, []),
+        ({"limit": 4, "active": True, "slot_decay_per_second": 0.0}, ["update global limit db: limit 4 → 5"]),
+        (
+            {"limit": 5, "active": False, "slot_decay_per_second": 0.5},
+            ["update global limit db: active False → True, slot_decay_per_second 0.5 → 0"],
+        ),
+    ],
+)
+def test_limits(actual: dict[str, Any] | None, expected: list[str]) -> None:
+    changes = plan_objects(
+        Desired(limits=(Limit("db", 5),)), Observed(limits={"db": actual} if actual else {})
+    )
+    assert [str(change) for change in changes] == expected
+
+
+def stored(zombies: Zombies, **over: Any) -> dict[str, Any]:
+    """The automation as the server gives it back: `expect` in another order, keys of its own."""
+    body = zombies.body()
+    trigger = {**body["trigger"], "id": "t", "match_related": {}, "expect": body["trigger"]["expect"][::-1]}
+    actions = [{**body["actions"][0], "force": False, "name": None}]
+    return {**body, "id": "i", "created": "1", "tags": [], "trigger": trigger, "actions": actions, **over}
+
+
+@pytest.mark.parametrize(
+    ("actual", "expected"),
+    [
+        (
+            [],
+            [
+                "create automation platform: crash zombie flow runs: crash a run after 90 s without a heartbeat"
+            ],
+        ),
+        ([stored(Zombies(30, 90))], []),
+        ([stored(Zombies(30, 90)), stored(Zombies(30, 120))], []),
+        (
+            [stored(Zombies(30, 90), enabled=False)],
+            ["update automation platform: crash zombie flow runs: enabled False → True"],
+        ),
+        ([stored(Zombies(30, 90), actions=[])], ["number of actions 0 → 1"]),
+        ([stored(Zombies(30, 120))], ["within 120 → 90"]),
+    ],
+)
+def test_automation(actual: list[dict[str, Any]], expected: list[str]) -> None:
+    found = Observed(automations=tuple(actual))
+    changes = [str(change) for change in plan_objects(Desired(zombies=Zombies(30, 90)), found)]
+    assert len(changes) == len(expected)
+    assert all(text in change for text, change in zip(expected, changes, strict=True))
+
+
+def test_automation_twice_is_reported() -> None:
+    zombies = Zombies(30, 90)
+    found = Observed(automations=(stored(zombies), stored(zombies, id="second")))
+    assert notices(Desired(zombies=zombies), found) == (
+        "automation platform: crash zombie flow runs: 2 exist, we keep the oldest; delete second",
+    )
+
+
+def test_canary() -> None:
+    canary = Canary("p", "/srv", "canary.py:canary")
+    wanted = Desired(canary=canary)
+    (change,) = plan_objects(wanted, Observed())
+    assert str(change) == "create deployment platform-canary/canary: in work pool p, canary.py:canary"
+    assert plan_objects(wanted, Observed(deployment={"id": "x", **canary.body()})) == ()
+    (change,) = plan_objects(wanted, Observed(deployment={**canary.body(), "paused": True}))
+    assert change == Change(
+        "update", "deployment", "canary", "paused True → False", canary.body(), canary.flow
+    )
+
+
+def test_type_cannot_change() -> None:
+    with pytest.raises(ConfigError, match="type process, but exists with type docker") as caught:
+        plan(Pool("p"), observed(type="docker"))
+    assert caught.value.hint
+
+
+def test_what_is_not_declared_is_named_and_left() -> None:
+    found = observed({"default": (1, None), "theirs": (2, None)}, concurrency_limit=None)
+    found = Observed({**found.pools, "other": POOL}, found.queues, {"l": {}, "db": {}})
+    wanted = Desired(pools=(Pool("p"),), limits=())
+    assert plan_objects(wanted, found) == ()
+    assert notices(wanted, found) == (
+        "work pool other: not declared",
+        "queue p/theirs: not declared",
+        "global limit db: not declared",
+        "global limit l: not declared",
+    )
+
+
+def test_settings_become_values() -> None:
+    settings = {
+        "work_pools": [
+            {
+                "name": "captionacc-workers",
+                "type": "process",
+                "concurrency_limit": 5,
+                "queues": [{"name": "q"}],
+            }
+        ],
+        "global_concurrency_limits": [{"name": "ocr", "limit": 5}, {"name": "train", "limit": 2}],
+        "port": 4200,
+    }
+    assert desired_objects(settings) == Desired(
+        pools=(Pool("captionacc-workers", concurrency_limit=5, queues=(Queue("q"),)),),
+        limits=(Limit("ocr", 5), Limit("train", 2)),
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"work_pools": [{"name": "a/b"}]}, "'a/b' is not a name"),
+        ({"work_pools": [{"name": " a"}]}, "' a' is not a name"),
+        ({"work_pools": [{"name": ""}]}, "'' is not a name"),
+        ({"work_pools": [{"name": "a\nb"}]}, "is not a name"),
+        ({"work_pools": [{"name": "Prefect-x"}]}, "belong to Prefect"),
+        ({"work_pools": [{"name": "a"}, {"name": "a"}]}, "'a' is declared twice"),
+        ({"work_pools": [{"name": "a", "concurrency_limit": -1}]}, "-1 is negative"),
+        ({"work_pools": [{"name": "a", "queues": [{"name": "q%"}]}]}, "'q%' is not a name"),
+        ({"work_pools": [{"name": "a", "queues": [{"name": "q", "priority": 0}]}]}, "priority 0 is below 1"),
+        (
+            {
+                "work_pools": [
+                    {"name": "a", "queues": [{"name": "q", "priority": 1}, {"name": "r", "priority": 1}]}
+                ]
+            },
+            "q and r both have priority 1",
+        ),
+        ({"global_concurrency_limits": [{"name": "tag:x", "limit": 1}]}, "belong to Prefect"),
+        ({"global_concurrency_limits": [{"name": "x", "limit": -1}]}, "-1 is negative"),
+    ],
+)
+def test_bad_settings(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        desired_objects(settings)
+    assert message in caught.value.reason
+
+
+def test_zombies_need_three_heartbeats_and_the_canary_a_pool() -> None:
+    with pytest.raises(ConfigError, match="3 heartbeats"):
+        desired_objects({}, Zombies(30, 89))
+    with pytest.raises(ConfigError, match="'nowhere' is not among"):
+        desired_objects({}, canary=Canary("nowhere", "/srv", "f.py:f"))

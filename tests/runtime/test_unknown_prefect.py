@@ -1,0 +1,33 @@
+"""On a Prefect version that has not been tested the launchers start the stock commands, and say so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import httpx
+
+from .conftest import STACK, Platform, Process, runtime_python, wait_for
+
+# The installed Prefect under another version number, then the launcher as the main program.
+PRETEND = """
+import prefect, runpy, sys
+prefect.__version__ = "99.0.0"
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def start(platform: Platform, program: str, *options: str) -> Process:
+    command = [runtime_python(), "-c", PRETEND, str(STACK / program), *options]
+    return platform.run(program, command, PYTHONPATH=str(STACK), PREFECT_API_URL=platform.url)
+
+
+def test_an_unknown_version_starts_the_stock_commands(platform: Platform, template: Path) -> None:
+    server = start(platform, "server.py", "--port", str(platform.port), "--template", str(template))
+    wait_for(lambda: platform.healthy(server), "the server's health")
+    assert "Prefect 99.0.0 is not one of the tested versions" in server.output()
+    assert "Check out the dashboard" in server.output()
+    httpx.post(f"{platform.url}/work_pools/", json={"name": "tests", "type": "process"}).raise_for_status()
+    worker = start(platform, "worker.py", "--pool", "tests", "--name", "stock", "--queue", "default")
+    wait_for(lambda: "Worker 'stock' started!" in worker.output(), "the stock worker")
+    assert "starting stock `prefect worker start`" in worker.output()

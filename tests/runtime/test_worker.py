@@ -1,0 +1,190 @@
+"""The worker's stop: runs finish, are handed back, or end in a true state; a missing API never ends it."""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from .conftest import STACK, Platform, runtime_python, wait_for
+
+FLOWS = """
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+from prefect import flow
+
+
+@flow
+def sleeper(seconds: float, stubborn: bool = False) -> None:
+    if stubborn:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        time.sleep(0.1)
+"""
+FINAL = {"COMPLETED", "CRASHED", "CANCELLED", "FAILED"}
+
+
+class Runs:
+    """Creates and reads runs of one deployment over REST."""
+
+    def __init__(self, platform: Platform) -> None:
+        self.url = platform.url
+        folder = platform.folder / "flows"
+        folder.mkdir(exist_ok=True)
+        (folder / "flows.py").write_text(FLOWS)
+        flow = self._post("/flows/", {"name": "sleeper"})["id"]
+        step = {"prefect.deployments.steps.set_working_directory": {"directory": str(folder)}}
+        body = {
+            "name": "sleeper",
+            "flow_id": flow,
+            "entrypoint": "flows.py:sleeper",
+            "work_pool_name": "tests",
+            "pull_steps": [step],
+            "enforce_parameter_schema": False,
+        }
+        self.deployment = self._post("/deployments/", body)["id"]
+
+    def _post(self, path: str, body: Any) -> Any:
+        return httpx.post(f"{self.url}{path}", json=body).raise_for_status().json()
+
+    def create(self, **parameters: Any) -> str:
+        body = {"parameters": parameters}
+        return str(self._post(f"/deployments/{self.deployment}/create_flow_run", body)["id"])
+
+    def state(self, run: str) -> str:
+        return str(httpx.get(f"{self.url}/flow_runs/{run}").json()["state"]["type"])
+
+    def process(self, run: str) -> Path:
+        """Where the kernel shows the flow's process."""
+        found = wait_for(
+            lambda: httpx.get(f"{self.url}/flow_runs/{run}").json()["infrastructure_pid"], "a pid"
+        )
+        return Path("/proc") / str(found)
+
+    def wait(self, run: str, *states: str) -> str:
+        return str(wait_for(lambda: (found := self.state(run)) in states and found, f"{states} of {run}"))
+
+    def cancel(self, run: str) -> None:
+        body = {"state": {"type": "CANCELLING"}}
+        httpx.post(f"{self.url}/flow_runs/{run}/set_state", json=body).raise_for_status()
+
+
+def alive(process: Path) -> bool:
+    """Whether the process runs (nobody may reap it in a container: a zombie is dead)."""
+    try:
+        return (process / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+@pytest.fixture
+def runs(shared_platform: Platform) -> Runs:
+    return Runs(shared_platform)
+
+
+def test_a_running_flow_survives_sigterm_of_the_worker(shared_platform: Platform, runs: Runs) -> None:
+    worker = shared_platform.worker("patient")
+    run = runs.create(seconds=6)
+    runs.wait(run, "RUNNING")
+    worker.signal(signal.SIGTERM)
+    wait_for(lambda: "draining" in worker.output(), "the drain")
+    late = runs.create(seconds=0)
+    during_drain = runs.state(run)
+    assert worker.popen.wait(60) == 0, worker.output()
+    assert (during_drain, runs.state(run)) == ("RUNNING", "COMPLETED")
+    assert runs.state(late) == "SCHEDULED"
+    runs.cancel(late)
+
+
+def test_after_the_drain_time_a_run_ends_crashed(shared_platform: Platform, runs: Runs) -> None:
+    worker = shared_platform.worker("hasty", "--drain-seconds", "1", "--kill-seconds", "3")
+    polite, stubborn = runs.create(seconds=300), runs.create(seconds=300, stubborn=True)
+    for run in (polite, stubborn):
+        runs.wait(run, "RUNNING")
+    time.sleep(1)  # the flow function, not only its state, must have begun
+    processes = [runs.process(run) for run in (polite, stubborn)]
+    assert all(alive(process) for process in processes)
+    assert worker.stop() == 0, worker.output()
+    assert (runs.state(polite), runs.state(stubborn)) == ("CRASHED", "CRASHED")
+    assert not any(alive(process) for process in processes)
+
+
+def test_a_second_signal_stops_now_and_loses_no_claimed_run(shared_platform: Platform, runs: Runs) -> None:
+    worker = shared_platform.worker("interrupted", "--kill-seconds", "3")
+    running = runs.create(seconds=300)
+    runs.wait(running, "RUNNING")
+    claimed = [runs.create(seconds=0) for _ in range(3)]
+    runs.wait(claimed[0], "PENDING", "RUNNING", "COMPLETED")
+    worker.signal(signal.SIGTERM)
+    wait_for(lambda: "draining" in worker.output(), "the drain")
+    worker.signal(signal.SIGINT)
+    assert worker.popen.wait(60) == 0, worker.output()
+    assert runs.state(running) == "CRASHED"
+    left = {run: runs.state(run) for run in claimed}
+    assert set(left.values()) <= {"SCHEDULED", *FINAL}
+    for run in claimed:
+        runs.cancel(run)
+
+
+def test_claimed_runs_are_not_lost_at_sigterm(shared_platform: Platform, runs: Runs) -> None:
+    worker = shared_platform.worker("claiming")
+    wait_for(lambda: "started" in worker.output(), "the worker")
+    pending = [runs.create(seconds=0) for _ in range(4)]
+    runs.wait(pending[0], "PENDING", "RUNNING")
+    assert worker.stop() == 0, worker.output()
+    left = [runs.state(run) for run in pending]
+    assert "COMPLETED" in left
+    assert set(left) <= {"COMPLETED", "SCHEDULED"}
+    successor = shared_platform.worker("successor")
+    for run in pending:
+        runs.wait(run, "COMPLETED")
+    assert successor.stop() == 0
+
+
+def test_cancelling_a_run_still_works(shared_platform: Platform, runs: Runs) -> None:
+    worker = shared_platform.worker("cancelling")
+    run = runs.create(seconds=300)
+    runs.wait(run, "RUNNING")
+    worker.signal(signal.SIGTERM)
+    runs.cancel(run)
+    assert runs.wait(run, *FINAL) == "CANCELLED"
+    assert worker.popen.wait(60) == 0
+
+
+def test_a_worker_waits_for_an_api_that_is_not_there(platform: Platform, template: Path) -> None:
+    worker = platform.worker("early", PREFECT_CLIENT_MAX_RETRIES="1")
+    wait_for(lambda: "does not answer" in worker.output(), "the message")
+    assert worker.popen.poll() is None
+    platform.server("--template", str(template))
+    httpx.post(f"{platform.url}/work_pools/", json={"name": "tests", "type": "process"}).raise_for_status()
+    wait_for(lambda: _online(platform.url), "the worker's heartbeat")
+    assert worker.stop() == 0, worker.output()
+
+
+def _online(url: str) -> bool:
+    workers = httpx.post(f"{url}/work_pools/tests/workers/filter", json={}).json()
+    return [(item["name"], item["status"]) for item in workers] == [("early", "ONLINE")]
+
+
+def test_the_canary_completes_with_one_task(shared_platform: Platform) -> None:
+    url = shared_platform.url
+    env = {"PREFECT_API_URL": url}
+    canary = shared_platform.run("canary", [runtime_python(), str(STACK / "canary.py")], **env)
+    assert canary.popen.wait(60) == 0, canary.output()
+    match = {"flows": {"name": {"any_": ["platform-canary"]}}}
+
+    def recorded() -> bool:
+        return bool(httpx.post(f"{url}/task_runs/count", json=match).json() == 1)
+
+    wait_for(recorded, "the task run")
+    found = httpx.post(f"{url}/flow_runs/filter", json=match).json()
+    assert [run["state"]["type"] for run in found] == ["COMPLETED"]

@@ -1,0 +1,53 @@
+"""Fixtures of the pure tests: the repository's own stacks and settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from prefect_platform import settings, stack
+from prefect_platform.bundle import Where
+
+ROOT = Path(__file__).resolve().parents[2]
+Load = Callable[..., settings.Settings]
+
+
+@pytest.fixture(scope="session")
+def stacks() -> dict[str, stack.Stack]:
+    return stack.read_all(ROOT)
+
+
+@pytest.fixture
+def load(stacks: dict[str, stack.Stack], tmp_path: Path) -> Load:
+    """Settings from a mapping (and what stands in tmp_path/invoke.yaml, for the places in messages)."""
+    schema = settings.platform_schema({each.section: dict(each.settings) for each in stacks.values()})
+
+    def from_mapping(
+        raw: Mapping[str, Any],
+        env: str = "local",
+        environ: Mapping[str, str] | None = None,
+        root: Path = tmp_path,
+    ) -> settings.Settings:
+        return settings.load(root, raw, schema, env, environ or {})
+
+    return from_mapping
+
+
+def where(name: str) -> Where:
+    """Paths as they would be in a clone at /srv/prefect-platform: goldens must not depend on the machine."""
+    state = "/srv/prefect-platform/.state/local"
+    runtime = "/srv/prefect-platform/.state/runtime/0123456789ab"
+    return Where(
+        "combined",
+        f"{runtime}/bin/python",
+        f"{runtime}/bin/traefik",
+        "/srv/prefect-platform/vault/entrypoint.sh",
+        f"{runtime}/prefect-template.db",
+        f"{state}/stacks/{name}",
+        f"{state}/data/{name}",
+        f"{state}/stacks/routes",
+        f"{state}/secrets/{name}.env",
+    )

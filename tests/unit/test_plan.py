@@ -1,0 +1,92 @@
+"""The plan: what changes, in what order, and why. Values only."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from prefect_platform import bundle, plan, stack
+
+from .conftest import ROOT, Load, where
+
+RUNTIME = "r1"
+NOTHING = plan.Observed(None, False, {}, {}, {"traefik": ("GATEWAY_SIGNING_KEYS",)}, {})
+
+
+def _bundles(load: Load, stacks: dict[str, stack.Stack], **prefect: object) -> list[bundle.Bundle]:
+    chosen = load({"prefect": prefect}, root=ROOT)
+    return [bundle.build(each, chosen, where(each.name)) for each in stack.with_needs(stacks, "prefect")]
+
+
+def _applied(built: list[bundle.Bundle]) -> plan.Observed:
+    services = [service for each in built for service in each.services]
+    running = {
+        each.full_name: plan.Running("RUNNING", 1, each.facts(), "v1" if each.needs_secrets else "")
+        for each in services
+    }
+    versions = {each.stack.name: "v1" for each in built}
+    return plan.Observed(RUNTIME, True, plan.wanted_files(built), running, {}, versions)
+
+
+def _make(built: list[bundle.Bundle], seen: plan.Observed) -> list[str]:
+    return [
+        f"{step.action} {step.subject}: {step.cause}"
+        for step in plan.make(built, seen, RUNTIME, ["traefik", "prefect"]).steps
+    ]
+
+
+def test_an_empty_machine_gets_everything_in_order(load: Load, stacks: dict[str, stack.Stack]) -> None:
+    steps = _make(_bundles(load, stacks), NOTHING)
+    assert steps[0] == "install runtime: not there yet"
+    assert "generate secret GATEWAY_SIGNING_KEYS: missing" in steps
+    assert [step.split(":")[0] for step in steps if step.startswith("start")] == [
+        "start supervisord", "start traefik-verifier", "start traefik-gateway", "start prefect-server", "start prefect-worker-default",
+    ]  # fmt: skip
+
+
+def test_as_declared_is_an_empty_plan(load: Load, stacks: dict[str, stack.Stack]) -> None:
+    built = _bundles(load, stacks)
+    assert _make(built, _applied(built)) == []
+    assert str(plan.Plan(())) == "nothing to do: everything is as declared"
+
+
+def test_a_setting_restarts_only_what_it_touches_and_says_so(
+    load: Load, stacks: dict[str, stack.Stack]
+) -> None:
+    steps = _make(_bundles(load, stacks, retention_days=7), _applied(_bundles(load, stacks)))
+    assert steps[0] == "write prefect/settings.env: changed"
+    assert [step for step in steps if not step.startswith("write")] == [
+        "restart prefect-server: environment changed: PREFECT_SERVER_EVENTS_RETENTION_PERIOD, "
+        "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD; reads changed: settings.env"
+    ]
+
+
+def test_a_new_route_restarts_nothing(load: Load, stacks: dict[str, stack.Stack]) -> None:
+    before = _bundles(load, stacks)
+    chosen = load({"gateway": {"routes": [{"name": "a", "path": "/a", "url": "http://a:1"}]}}, root=ROOT)
+    after = [bundle.build(each, chosen, where(each.name)) for each in stack.with_needs(stacks, "prefect")]
+    assert _make(after, _applied(before)) == ["write routes/traefik.yml: changed"]
+
+
+def test_a_removed_worker_is_stopped(load: Load, stacks: dict[str, stack.Stack]) -> None:
+    steps = _make(_bundles(load, stacks, workers=[]), _applied(_bundles(load, stacks)))
+    assert steps == ["stop prefect-worker-default: no longer declared"]
+
+
+def test_a_changed_secret_restarts_those_that_read_it(load: Load, stacks: dict[str, stack.Stack]) -> None:
+    built = _bundles(load, stacks)
+    seen = replace(_applied(built), secret_versions={"traefik": "v2", "prefect": "v1"})
+    assert _make(built, seen) == ["restart traefik-verifier: a secret changed"]
+
+
+def test_what_gave_up_or_is_unknown_is_restarted(load: Load, stacks: dict[str, stack.Stack]) -> None:
+    built = _bundles(load, stacks)
+    seen = _applied(built)
+    running = dict(seen.running)
+    running["prefect-server"] = replace(running["prefect-server"], state="FATAL")
+    running["traefik-gateway"] = replace(running["traefik-gateway"], facts=None)
+    del running["prefect-worker-default"]
+    assert _make(built, replace(seen, running=running)) == [
+        "restart traefik-gateway: what it was started with is not known",
+        "restart prefect-server: it had given up",
+        "start prefect-worker-default: not running",
+    ]

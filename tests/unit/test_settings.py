@@ -1,0 +1,159 @@
+"""Settings: what is accepted, and what a slip is answered with."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from prefect_platform import deploy, settings, stack
+from prefect_platform.errors import ConfigError
+
+from .conftest import ROOT, Load
+
+
+def test_nothing_set_is_a_complete_local_platform(load: Load) -> None:
+    chosen = load({})
+    assert chosen.target == "local"
+    assert chosen.values["gateway"]["host"] == "127.0.0.1"
+    assert chosen.values["prefect"]["workers"][0]["drain_seconds"] == 300
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        ({"gatway": {}}, "platform.gatway: unknown key; did you mean 'gateway'?"),
+        ({"gateway": {"prot": 1}}, "platform.gateway.prot: unknown key; did you mean 'port'?"),
+        ({"gateway": {"port": "http"}}, "platform.gateway.port: 'http' is not of type integer"),
+        ({"gateway": {"port": 70000}}, "platform.gateway.port: 70000 is greater than the maximum"),
+        (
+            {"gateway": {"routes": [{"name": "a", "path": "/a", "url": "http://a/b"}]}},
+            "is not a URL like http://service.internal:8000",
+        ),
+        (
+            {"gateway": {"routes": [{"name": "a`", "path": "/a", "url": "http://a"}]}},
+            "is not a name of lower-case letters",
+        ),
+        (
+            {"gateway": {"routes": [{"name": "a", "path": "/{{ env }}", "url": "http://a"}]}},
+            "is not a path prefix like",
+        ),
+        ({"gateway": {"public_url": "https://x/{{.}}"}}, "is not a URL like https://prefect.example.com"),
+        (
+            {"prefect": {"work_pools": [{"name": "p", "limit": 3}]}},
+            "platform.prefect.work_pools[0].limit: unknown key",
+        ),
+        ({"prefect": {"workers": "one"}}, "platform.prefect.workers: 'one' is not of type array"),
+        (
+            {"environments": {"x": {"gateway": {"porta": 1}}}},
+            "platform.gateway.porta: unknown key; did you mean 'port'?",
+        ),
+    ],
+)
+def test_a_slip_is_named_with_its_place(load: Load, raw: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(raw)
+    assert message in caught.value.reason
+    assert caught.value.code == 2
+
+
+def test_the_message_names_file_and_line(load: Load, tmp_path: Path) -> None:
+    text = "platform:\n  gateway:\n    port: 8080\n    prot: 9\n"
+    (tmp_path / "invoke.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=r"^invoke\.yaml:4: platform\.gateway\.prot"):
+        load(yaml.safe_load(text)["platform"])
+
+
+def test_an_environment_lies_over_the_rest(load: Load) -> None:
+    raw = {
+        "gateway": {"port": 1000, "host": "127.0.0.2"},
+        "environments": {"staging": {"gateway": {"port": 2000}}},
+    }
+    assert load(raw).values["gateway"]["port"] == 1000
+    staging = load(raw, env="staging")
+    assert (staging.values["gateway"]["port"], staging.values["gateway"]["host"]) == (2000, "127.0.0.2")
+    assert staging.state.name == "staging"
+    with pytest.raises(ConfigError, match="no such environment; there are: local, staging"):
+        load(raw, env="prod")
+
+
+def test_variables_set_one_key_and_unknown_ones_are_errors(load: Load) -> None:
+    chosen = load(
+        {},
+        environ={
+            "INVOKE_PLATFORM_GATEWAY_PORT": "9001",
+            "INVOKE_PLATFORM_GATEWAY_PUBLIC_URL": "https://a.example",
+        },
+    )
+    assert (chosen.values["gateway"]["port"], chosen.values["gateway"]["public_url"]) == (
+        9001,
+        "https://a.example",
+    )
+    with pytest.raises(ConfigError, match="did you mean INVOKE_PLATFORM_GATEWAY_PORT"):
+        load({}, environ={"INVOKE_PLATFORM_GATEWAY_PROT": "1"})
+    with pytest.raises(ConfigError, match=r"platform\.gateway\.port: 'x' is not of type integer"):
+        load({}, environ={"INVOKE_PLATFORM_GATEWAY_PORT": "x"})
+
+
+def _keys(schema: dict[str, Any]) -> set[str]:
+    found = set()
+    for key, sub in schema.get("properties", {}).items():
+        found |= {key} | _keys(sub) | _keys(sub.get("items", {}))
+    return found
+
+
+def test_the_example_loads_and_explains_every_key(load: Load, stacks: dict[str, stack.Stack]) -> None:
+    text = (ROOT / "invoke.example.yaml").read_text()
+    data = yaml.safe_load(text)["platform"]
+    load(data)
+    load(data, env="second")
+    schema = settings.platform_schema({each.section: dict(each.settings) for each in stacks.values()})
+    lines = text.splitlines()
+    keyed = [
+        (number, match[2])
+        for number, line in enumerate(lines)
+        if (match := re.match(r"^( +|  +- )([a-z_]+):", line))
+    ]
+    assert not _keys(schema) - {key for _, key in keyed}, "keys that the example does not show"
+    bare = [f"{number + 1}: {key}" for number, key in keyed if not lines[number - 1].lstrip().startswith("#")]
+    assert not bare, f"keys without a comment above them: {bare}"
+
+
+def test_two_stacks_cannot_own_one_section(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        folder = tmp_path / "stacks" / name
+        folder.mkdir(parents=True)
+        (folder / "stack.yml").write_text("description: x\nsection: same\n")
+    with pytest.raises(ConfigError, match="section: 'same' belongs to stack 'one' already"):
+        stack.read_all(tmp_path)
+
+
+def test_needs_come_first_and_circles_are_refused(tmp_path: Path) -> None:
+    for name, needs in (("a", "[b]"), ("b", "[c]"), ("c", "[]"), ("d", "[e]"), ("e", "[d]")):
+        folder = tmp_path / "stacks" / name
+        folder.mkdir(parents=True)
+        (folder / "stack.yml").write_text(f"description: x\nneeds: {needs}\n")
+    found = stack.read_all(tmp_path)
+    assert [each.name for each in stack.with_needs(found, "a")] == ["c", "b", "a"]
+    with pytest.raises(ConfigError, match="d → e → d"):
+        stack.with_needs(found, "d")
+
+
+@pytest.mark.parametrize(
+    ("route", "message"),
+    [
+        (
+            {"name": "a", "path": "/prefect/api", "auth": "public"},
+            "paths under /prefect belong to the platform",
+        ),
+        ({"name": "a", "path": "/auth"}, "paths under /auth belong to the platform"),
+        ({"name": "metrics", "path": "/m"}, "the name 'metrics' belongs to the platform"),
+    ],
+)
+def test_a_route_cannot_take_the_platforms_own_place(route: dict[str, str], message: str) -> None:
+    raw = {"gateway": {"routes": [{"url": "http://a:1", **route}]}}
+    with pytest.raises(ConfigError, match=message):
+        deploy.open_platform(ROOT, raw, "local", {}, print)

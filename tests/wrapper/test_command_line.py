@@ -1,0 +1,201 @@
+"""`./invoke` from anywhere, and its errors: one paragraph, the right exit code, no traceback unless it is a bug."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from .conftest import Clone
+
+SHELLS = ("dash", "bash", "busybox sh")
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_symlink_from_another_folder(ready: Clone, tmp_path: Path, shell: str) -> None:
+    elsewhere = tmp_path / "else where"
+    elsewhere.mkdir()
+    (elsewhere / "first").symlink_to(os.path.relpath(ready.root / "invoke", elsewhere))
+    (elsewhere / "second").symlink_to("first")
+    result = subprocess.run(
+        [*shell.split(), str(elsewhere / "second"), "where"],
+        cwd=elsewhere,
+        env=ready.environ({"CDPATH": str(tmp_path)}),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.splitlines()[0] == str(elsewhere), "the working directory must stay the user's"
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_given_to_a_shell_by_its_bare_name(ready: Clone, shell: str) -> None:
+    result = subprocess.run(
+        [*shell.split(), "invoke", "where"],
+        cwd=ready.root,
+        env=ready.environ(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_a_hostile_place(ready: Clone, tmp_path: Path) -> None:
+    """Modules of the working directory, of PYTHONPATH and of tasks/ must not pass for ours, nor may PYTHONPATH go on to children."""
+    for module in ("invoke", "yaml", "prefect_platform", "sitecustomize", "venv", "argparse"):
+        (tmp_path / f"{module}.py").write_text("raise SystemExit('hostile module')\n")
+    (ready.root / "tasks" / "colorsys.py").write_text(
+        "raise SystemExit('a task module passed for colorsys')\n"
+    )
+    hostile = {"PYTHONPATH": str(tmp_path), "PYTHONHOME": str(tmp_path)}
+    result = ready.run("where", cwd=tmp_path, env=hostile)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.splitlines() == [
+        str(tmp_path),
+        f"{ready.root}/src/prefect_platform",
+        "no PYTHONPATH",
+    ]
+
+
+def test_no_task_gives_an_overview(ready: Clone) -> None:
+    result = ready.run()
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "First steps\n  ./invoke prefect.setup   Bring everything up." in result.stdout
+    assert "prefect.status" not in result.stdout, "a first step that does not exist"
+
+
+def test_version(ready: Clone) -> None:
+    assert ready.run("--version").stdout.startswith("./invoke ")
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["prefect.setpu"], "there is no task 'prefect.setpu'\nhint: did you mean prefect.setup?"),
+        (["--help", "prefect.setpu"], "did you mean prefect.setup?"),
+        (
+            ["prefect.setup", "--evn", "x"],
+            "./invoke prefect.setup: there is no flag --evn\nhint: did you mean --env?",
+        ),
+        (["--env", "x", "prefect.setup"], "a task's own flags come after its name"),
+        (["prefect.setup", "--port", "many"], "a value has the wrong type"),
+        (["prefect.setup", "--env"], "needed value and was not given one"),
+        (["-f", "no-such.yaml", "where"], "no-such.yaml: there is no such settings file"),
+        (["-f", "tasks/settings.txt", "where"], "not supported"),
+        (["--list", "nonsense"], "there is no namespace 'nonsense'"),
+    ],
+)
+def test_a_wrong_command_line(ready: Clone, words: list[str], says: str) -> None:
+    assert_clean(ready.run(*words), says)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("platform:\n  a: [\n", "invoke.yaml, line 3: this is not valid YAML"),
+        (
+            "platform:\n  a: 1\n  b: 2\n  a: 3\n",
+            "invoke.yaml, line 4: this is not valid YAML: the key 'a' stands here twice",
+        ),
+        ("platform: \n\ty: 1", "invoke.yaml, line 2: this is not valid YAML"),
+        ("- platform\n", "settings are `key: value` lines, this is a list"),
+        ("lab: 5\n", "settings: lab: a group of settings in one place, a single value in another"),
+        (
+            "run:\n  env: 7\n",
+            "settings: run.env: a group of settings in one place, a single value in another",
+        ),
+        ("caf\xe9: 1\n", "this is not UTF-8 text"),
+    ],
+)
+def test_a_wrong_settings_file(ready: Clone, text: str, says: str) -> None:
+    (ready.root / "invoke.yaml").write_bytes(text.encode("latin-1"))
+    assert_clean(ready.run("prefect.setup"), says)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "says"),
+    [
+        ("INVOKE_LAB_GATEWAY_PORT", "http", "INVOKE_LAB_GATEWAY_PORT: must be a number, is 'http'"),
+        ("INVOKE_LAB_STRICT", "maybe", "INVOKE_LAB_STRICT: must be true or false, is 'maybe'"),
+        ("INVOKE_LAB_ROUTES", "a,b", "INVOKE_LAB_ROUTES: a list cannot be given in a variable"),
+        ("INVOKE_LAB_A_B", "1", "INVOKE_LAB_A_B: this may mean lab.a.b and lab.a_b"),
+    ],
+)
+def test_a_wrong_variable(ready: Clone, variable: str, value: str, says: str) -> None:
+    (ready.root / "invoke.yaml").write_text("lab: {a: {b: 1}, a_b: 2}\n")
+    assert_clean(ready.run("prefect.setup", env={variable: value}), says)
+
+
+def test_variables_and_files_are_read(ready: Clone) -> None:
+    (ready.root / "invoke.yaml").write_text("lab: {gateway: {port: 1}, a: {b: 1}, a_b: 2}\n")
+    assert ready.run("prefect.setup").stdout == "setup local 0 1 True\n"
+    (ready.root / "other.yaml").write_text("lab: {strict: false}\n")
+    changed = ready.run("-f", "other.yaml", "prefect.setup", "--env=x", env={"INVOKE_LAB_GATEWAY_PORT": "7"})
+    assert changed.stdout == "setup x 0 7 False\n"
+    assert ready.run("prefect.setup", env={"INVOKE_LAB_STRICT": "false"}).stdout == "setup local 0 1 False\n"
+
+
+def test_variables_of_the_platform_are_left_to_its_settings(ready: Clone) -> None:
+    (ready.root / "invoke.yaml").write_text("platform: {port: 1, routes: []}\n")
+    result = ready.run("prefect.setup", env={"INVOKE_PLATFORM_PORT": "x", "INVOKE_PLATFORM_ROUTES": "y"})
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_a_bug_stays_a_traceback(ready: Clone) -> None:
+    result = ready.run("bug")
+    assert result.returncode == 1
+    assert "Traceback" in result.stderr
+    assert "RuntimeError: a bug" in result.stderr
+
+
+def test_ctrl_c(ready: Clone) -> None:
+    call = ready.start("wait")
+    assert call.stdout
+    assert call.stdout.readline() == "waiting\n"
+    os.killpg(call.pid, signal.SIGINT)
+    _, err = call.communicate()
+    assert call.returncode == 130
+    assert len(err.splitlines()) == 1
+
+
+def test_a_reader_that_leaves_early(ready: Clone) -> None:
+    call = ready.start("flood")
+    assert call.stdout
+    assert call.stderr
+    assert call.stdout.readline() == "0\n"
+    call.stdout.close()
+    assert call.stderr.read() == ""
+    call.stderr.close()
+    assert call.wait() == 0
+
+
+def test_tab_completion(ready: Clone) -> None:
+    script = """
+        source <(./invoke --print-completion-script=bash)
+        complete -p ./invoke >/dev/null || exit 1
+        COMP_WORDS=(./invoke prefect.s); _complete_./invoke ./invoke prefect.s; echo "${COMPREPLY[@]}"
+        COMP_WORDS=(./invoke prefect.setup --); _complete_./invoke ./invoke --; echo "${COMPREPLY[@]}"
+    """
+    result = subprocess.run(
+        ["bash", "-c", script],
+        cwd=ready.root,
+        env=ready.environ(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.splitlines() == ["prefect.setup", "--env --port"]
+
+
+def assert_clean(result: subprocess.CompletedProcess[str], says: str) -> None:
+    assert result.returncode == 2, (result.stdout, result.stderr)
+    assert says in result.stderr
+    assert "Traceback" not in result.stderr
+    assert len(result.stderr.splitlines()) <= 3
+    assert result.stdout == ""

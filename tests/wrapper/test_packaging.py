@@ -1,0 +1,80 @@
+"""The locks and the wheel: what others install from."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+LOCKS = ("operator", "runtime", "dev")
+
+
+def lock_text(name: str) -> str:
+    return (REPOSITORY / "requirements" / f"{name}.txt").read_text()
+
+
+def pins(name: str) -> dict[tuple[str, str], str]:
+    """(package, marker) → version."""
+    entries = re.findall(r"^([a-z0-9][\w.-]*)==(\S+)((?: ; [^\\]*)?)", lock_text(name), re.MULTILINE)
+    return {(package, marker.strip()): version for package, version, marker in entries}
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_a_lock_names_no_index(name: str) -> None:
+    text = lock_text(name)
+    assert "://" not in text
+    assert not re.search(r"^\s*(-i|-f|--(extra-)?index-url|--find-links)\b", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_every_package_of_a_lock_is_pinned_and_hashed(name: str) -> None:
+    entries = re.split(r"\n(?=[a-z0-9])", lock_text(name))
+    assert len(entries) > 10
+    assert [
+        entry.splitlines()[0] for entry in entries if "==" not in entry or "--hash=sha256:" not in entry
+    ] == []
+
+
+def test_the_locks_agree() -> None:
+    dev = {package: version for (package, _), version in pins("dev").items()}
+    for name in ("operator", "runtime"):
+        other = {package: version for (package, _), version in pins(name).items()}
+        assert {package: version for package, version in other.items() if dev.get(package) != version} == {}
+
+
+def test_the_operator_has_no_prefect() -> None:
+    assert "prefect" not in {package for package, _ in pins("operator")}
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_the_library_and_nothing_else(tmp_path: Path) -> None:
+    build = [
+        sys.executable,
+        "-m",
+        "build",
+        "--wheel",
+        "--no-isolation",
+        "--outdir",
+        str(tmp_path),
+        str(REPOSITORY),
+    ]
+    result = subprocess.run(build, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    (wheel,) = tmp_path.glob("prefect_platform-*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    tops = {name.split("/")[0] for name in names}
+    assert tops == {"prefect_platform", next(top for top in tops if top.endswith(".dist-info"))}
+    assert "prefect_platform/cli.py" in names
+    assert any(name.endswith("licenses/LICENSE") for name in names)
+
+
+def test_this_environment_is_consistent() -> None:
+    check = subprocess.run(
+        [sys.executable, "-m", "pip", "check"], capture_output=True, text=True, check=False
+    )
+    assert check.returncode == 0, check.stdout
