@@ -58,3 +58,18 @@ def client_env(c: Context, token: str, env: str = "local") -> None:
     for name, value in values.items():
         print(f"export {name}={shlex.quote(value)}")
     say("these lines contain the token: do not log them")
+
+
+@task(name="set-database-aside", help={"yes": "do it"})
+def set_database_aside(c: Context, env: str = "local", yes: bool = False) -> None:
+    """Keep a damaged database under another name, so that setup can start with an empty one. Example: ./invoke prefect.set-database-aside --yes"""
+    from prefect_platform.errors import ConfigError
+
+    p = platform(c, env)
+    if not yes:
+        raise ConfigError("this would stop the server and set its database aside", "add --yes to do it")
+    with p.target.lock("prefect.set-database-aside", 600):
+        aside = p.target.set_database_aside()
+    for file in aside:
+        print(file)
+    say("next: ./invoke prefect.setup starts with an empty database" if aside else "there is no database")

@@ -43,7 +43,7 @@ def ensure(venv_dir: Path, lock_file: Path, say: Say, pth: Sequence[str] = ()) -
     whole lines, and only if it takes longer than 2 s. Raises PreflightError; Ctrl-C passes through and leaves nothing half made.
     """
     python = venv_dir / "bin" / "python"
-    wanted = _read_lock(lock_file)
+    wanted = read_lock(lock_file)
     if is_current(venv_dir, wanted):
         return python
     try:
@@ -69,7 +69,8 @@ def is_current(venv_dir: Path, wanted: bytes) -> bool:
     return stamps == (wanted, _python_id()) and (venv_dir / "bin" / "python").exists()
 
 
-def _read_lock(lock_file: Path) -> bytes:
+def read_lock(lock_file: Path) -> bytes:
+    """The lock's bytes, which name an environment made from it. Raises PreflightError."""
     try:
         return lock_file.read_bytes()
     except OSError as error:

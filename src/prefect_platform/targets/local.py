@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import hashlib
 import json
 import os
 import shutil
-import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +18,17 @@ import psutil
 
 from .. import venvs
 from ..bundle import Bundle, Service, Where
-from ..errors import ApplyError, LockedError, PlatformError, PreflightError
+from ..errors import ApplyError, PlatformError, PreflightError
 from ..files import make_private, write_atomic
 from ..plan import Observed, Plan, Running, wanted_files
 from ..secretstore import FileStore
 from ..settings import Settings
 from ..stack import Stack
-from . import Process, Say, _routes
-from ._supervisor import Supervisor, configuration, end, orphans, recent_ends
+from . import Process, Say, _lock, _preflight, _routes
+from ._supervisor import MARK, Supervisor, configuration, end, orphans, recent_ends
 
-_SOCKET_LIMIT = 100  # bytes; the kernel takes 107 and supervisord binds `<socket>.<pid>` first
 _TOO_MANY_ENDS = 3
-_NEEDED_BYTES = 200 * 1024 * 1024
-_RUNTIME_BYTES = 1500 * 1024 * 1024
+_DATABASE_REFUSED = 3  # exit code of stacks/prefect/server.py
 
 
 class Target:
@@ -45,42 +41,15 @@ class Target:
         self.say = say
         self.state = settings.state
         self.lock_file = settings.root / "requirements" / "runtime.txt"
-        self.runtime = hashlib.sha256(self.lock_file.read_bytes()).hexdigest()[:12]
+        self.runtime = hashlib.sha256(venvs.read_lock(self.lock_file)).hexdigest()[:12]
         self.venv = self.state.parent / "runtime" / self.runtime
         self.python = self.venv / "bin" / "python"
         self.store = FileStore(self.state / "secrets")
         self.supervisor = Supervisor(self.state, self.python)
 
-    @contextlib.contextmanager
-    def lock(self, command: str, wait: float) -> Iterator[None]:
-        """One writer per environment. Waits up to `wait` seconds and says for whom. Raises LockedError."""
-        make_private(self.state)
-        handle = os.open(self.state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            self._take(handle, wait)
-            os.ftruncate(handle, 0)
-            os.pwrite(handle, f"{command} (pid {os.getpid()}, since {time.strftime('%H:%M:%S')})".encode(), 0)
-            yield
-        finally:
-            os.close(handle)
-
-    def _take(self, handle: int, wait: float) -> None:
-        end_of_wait, told = time.monotonic() + wait, False
-        while True:
-            try:
-                return fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                if error.errno not in (errno.EAGAIN, errno.EACCES):
-                    raise
-            holder = os.pread(handle, 200, 0).decode(errors="replace")
-            if time.monotonic() >= end_of_wait:
-                raise LockedError(
-                    f"{self.state}: in use by {holder}", "wait for it to end, then run the command again"
-                )
-            if not told:
-                told = True
-                self.say(f"waiting for {holder}")
-            time.sleep(0.2)
+    def lock(self, command: str, wait: float) -> AbstractContextManager[None]:
+        """One writer per environment. Raises LockedError."""
+        return _lock.hold(self.state, command, wait, self.say)
 
     def where(self, stack: str) -> Where:
         state = str(self.state)
@@ -147,77 +116,41 @@ class Target:
     # -- before anything is touched ----------------------------------------------------------------------------------
 
     def preflight(self, plan: Plan, bundles: Sequence[Bundle]) -> None:
-        """Raises PreflightError: path too long, disk full, port taken (with its holder)."""
+        """Raises PreflightError: damaged database, path too long, disk full, port taken (with its holder)."""
+        self._check_database()
         if not plan.steps:
             return
-        if len(os.fsencode(self.supervisor.socket)) > _SOCKET_LIMIT:
-            raise PreflightError(
-                f"{self.supervisor.socket}: too long for a Unix socket",
-                "set platform.state to a shorter path",
-            )
-        # Nothing is created here: a plan goes through this as well.
-        folder = next(path for path in (self.state, *self.state.parents) if path.exists())
-        if not os.access(folder, os.W_OK):
-            raise PreflightError(
-                f"{folder}: not writable", "choose another place: platform.state in invoke.yaml"
-            )
-        needed = _NEEDED_BYTES + (_RUNTIME_BYTES if "runtime" in plan.of("install") else 0)
-        free = shutil.disk_usage(folder).free
-        if free < needed:
-            raise PreflightError(
-                f"{self.state}: {free // 2**20} MiB free, {needed // 2**20} MiB needed",
-                "free disk space, then run the command again",
-            )
+        _preflight.check_folder(self.state, self.supervisor.socket, installs="runtime" in plan.of("install"))
         starting = {*plan.of("start", "restart")}
-        for service in (
-            service for bundle in bundles for service in bundle.services if service.full_name in starting
-        ):
-            for port in service.ports:
+        for service in (service for bundle in bundles for service in bundle.services):
+            for port in service.ports if service.full_name in starting else ():
                 self._check_port(service, port)
 
-    def _check_port(self, service: Service, port: int) -> None:
-        host = (
-            self.settings.values["gateway"]["host"]
-            if port == self.settings.values["gateway"]["port"]
-            else "127.0.0.1"
+    def _check_database(self) -> None:
+        """Before a server starts on it, while whoever asked is still there to read what is wrong."""
+        database, running = (
+            self.database(),
+            [info["name"] for info in self.supervisor.processes() if info["statename"] == "RUNNING"],
         )
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((host, port))
-                return
-            except OSError as error:
-                if error.errno not in (errno.EADDRINUSE, errno.EACCES):
-                    raise PreflightError(
-                        f"{host}:{port}: {error.strerror}", "correct platform.gateway.host"
-                    ) from None
-                taken = error.errno == errno.EADDRINUSE
-        if not taken:
+        if "prefect-server" in running or not (self.python.exists() and database.parent.is_dir()):
+            return
+        done = self._launcher("check-database", str(database))
+        if done.returncode == _DATABASE_REFUSED:
             raise PreflightError(
-                f"port {port}: not allowed for this user", "choose a port above 1023 in invoke.yaml"
-            )
-        holder, ours = self._holder(port)
-        if not ours:
-            raise PreflightError(
-                f"port {port} ({service.full_name}) is taken by {holder}",
-                "stop that, or set another port in invoke.yaml; nothing was changed",
+                done.stderr.strip(),
+                "./invoke prefect.set-database-aside --yes moves it (nothing is deleted), then ./invoke prefect.setup",
             )
 
-    def _holder(self, port: int) -> tuple[str, bool]:
-        """Who listens there, and whether it is ours. Without root only one's own processes can be named."""
-        pids = {info["pid"] for info in self.supervisor.processes()}
-        for process in psutil.process_iter(["pid", "name"]):
-            with contextlib.suppress(psutil.Error):
-                if any(
-                    link.status == "LISTEN" and link.laddr.port == port
-                    for link in process.net_connections("tcp")
-                ):
-                    ours = process.pid in pids or process.environ().get("PREFECT_PLATFORM_STATE") == str(
-                        self.state
-                    )
-                    return f"{process.info['name']} (pid {process.pid})", ours
-        return "a process of another user", False
+    def _check_port(self, service: Service, port: int) -> None:
+        gateway = self.settings.values["gateway"]
+        host = gateway["host"] if port == gateway["port"] else "127.0.0.1"
+        ours = {info["pid"] for info in self.supervisor.processes()}
+        _preflight.check_port(
+            service.full_name,
+            host,
+            port,
+            lambda process: process.pid in ours or process.environ().get(MARK) == str(self.state),
+        )
 
     # -- applying ----------------------------------------------------------------------------------------------------
 
@@ -253,19 +186,19 @@ class Target:
             make_private(self.venv.parent)
             venvs.ensure(self.venv, self.lock_file, self.say)
         template = Path(self.where("prefect").template)
-        launcher = self.settings.root / "stacks" / "prefect" / "server.py"
-        if not template.exists() and launcher.exists():
+        if not template.exists():
             self.say("preparing an empty Prefect database: a few seconds, once")
-            done = subprocess.run(
-                [str(self.python), str(launcher), "make-template", str(template)],
-                env={"PATH": os.environ.get("PATH", ""), "HOME": str(self.venv)},
-                capture_output=True,
-                text=True,
-            )
+            done = self._launcher("make-template", str(template))
             if done.returncode:
                 raise ApplyError(
-                    f"{launcher.name} make-template: {done.stderr.strip()[-800:]}", "run the command again"
+                    f"server.py make-template: {done.stderr.strip()[-800:]}", "run the command again"
                 )
+
+    def _launcher(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """A command of Prefect's launcher, as it stands in the stack folder: it may not be rendered yet."""
+        file = self.settings.root / "stacks" / "prefect" / "server.py"
+        env = {"PATH": os.environ.get("PATH", ""), "HOME": str(self.venv), "PYTHONDONTWRITEBYTECODE": "1"}
+        return subprocess.run([str(self.python), str(file), *words], env=env, capture_output=True, text=True)
 
     def _check_routes(self, plan: Plan, bundles: Sequence[Bundle]) -> None:
         if any(subject.startswith("routes/") for subject in plan.of("write")):
@@ -390,6 +323,20 @@ class Target:
     def established(self) -> list[str]:
         """Stacks that are set up here."""
         return sorted({record["facts"]["stack"] for record in self._records().values()})
+
+    def database(self) -> Path:
+        return Path(self.where("prefect").data) / "prefect.db"
+
+    def set_database_aside(self) -> list[Path]:
+        """Stop the server and give its database's files a name of their own; returns the new names."""
+        self.stop(["prefect-server"])
+        database, when = self.database(), time.strftime("%Y%m%d-%H%M%S")
+        aside = []
+        # The log first: SQLite would replay it into whatever file appears under the name.
+        for file in sorted(database.parent.glob(f"{database.name}*"), reverse=True):
+            if file.name in (database.name, f"{database.name}-wal", f"{database.name}-shm"):
+                aside.append(file.rename(database.with_name(f"set-aside-{when}-{file.name}")))
+        return aside
 
     def remove(self, data: bool) -> None:
         """Stop everything and delete what was rendered; with `data` the databases, logs and secrets as well."""
