@@ -16,6 +16,8 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
+USER = "nobody" if os.geteuid() == 0 else None
+"""Who runs the platform: never root, also where root runs the tests. The machine's own Python must be readable for it."""
 
 
 class Clone:
@@ -44,6 +46,9 @@ class Clone:
             "prefect": {"port": self.ports["prefect"]},
         }
         self.write()
+        if USER:
+            for path in (folder, *folder.rglob("*")):
+                shutil.chown(path, USER)
 
     @property
     def url(self) -> str:
@@ -52,28 +57,40 @@ class Clone:
     def write(self) -> None:
         (self.root / "invoke.yaml").write_text(yaml.safe_dump({"platform": self.settings}))
 
-    def invoke(
-        self, *words: str, code: int | None = 0, cwd: Path | None = None, **env: str
-    ) -> subprocess.CompletedProcess[str]:
-        """Run `./invoke`; with `code` not None its exit code must be that."""
+    def start(self, *words: str, cwd: Path | None = None, **env: str) -> subprocess.Popen[str]:
+        """`./invoke` in the background, as the user it is for, in a session of its own."""
         passed = {
             name: value
             for name, value in os.environ.items()
             if not name.startswith(("PREFECT_", "INVOKE_", "HOME"))
         }
-        command = [str(self.root / "invoke"), *words]
-        done = subprocess.run(
-            command,
+        return subprocess.Popen(
+            [str(self.root / "invoke"), *words],
             env={**passed, "HOME": str(self.home), **env},
             cwd=cwd or self.home,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            timeout=600,
+            user=USER,
+            group="nogroup" if USER else None,
+            extra_groups=[] if USER else None,
+            start_new_session=True,
         )
-        assert code is None or done.returncode == code, (
-            f"{words} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
+
+    def invoke(
+        self, *words: str, code: int | None = 0, cwd: Path | None = None, **env: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run `./invoke`; with `code` not None its exit code must be that."""
+        with self.start(*words, cwd=cwd, **env) as process:
+            try:
+                out, err = process.communicate(timeout=600)
+            except BaseException:
+                process.kill()
+                raise
+        assert code is None or process.returncode == code, (
+            f"{words} ended with {process.returncode}\n{out}\n{err}"
         )
-        return done
+        return subprocess.CompletedProcess(words, process.returncode, out, err)
 
     def status(self) -> dict[str, Any]:
         return dict(json.loads(self.invoke("prefect.status", "--json", code=None).stdout))

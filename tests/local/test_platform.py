@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -75,45 +74,6 @@ def test_a_dry_run_touches_no_file(platform: Clone) -> None:
     finally:
         del platform.settings["prefect"]["retention_days"]
         platform.write()
-
-
-@pytest.mark.parametrize(
-    "path",
-    [
-        "/prefect/api/admin/version",
-        "/prefect/",
-        "/prefect",
-        "/metrics",
-        "/prefect/api/metrics",
-        "/prefect/api/../api/health",
-    ],
-)
-def test_nothing_is_open_without_a_token(platform: Clone, path: str) -> None:
-    with httpx.Client(base_url=platform.url) as client:
-        answer = client.get(
-            path,
-            headers={"X-Platform-Subject": "root", "X_Platform_Subject": "root", "X-Forwarded-Uri": "/ping"},
-        )
-        assert answer.status_code == 401
-        assert answer.headers["www-authenticate"].startswith("Bearer")
-        assert client.get("/ping").status_code == 200
-
-
-@pytest.mark.parametrize(
-    "path",
-    [
-        b"/prefect%2Fapi/health",
-        b"/ping/..%2Fprefect/api/health",
-        b"/ping%2F..%2Fprefect/",
-        b"/ping/../prefect/api/health",
-        b"//prefect/api/health",
-    ],
-)
-def test_path_tricks_do_not_get_past_the_door(platform: Clone, path: bytes) -> None:
-    with socket.create_connection(("127.0.0.1", platform.ports["port"]), 5) as raw:
-        raw.sendall(b"GET " + path + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-        status = int(raw.recv(4096).split()[1])
-    assert status in (400, 401, 404)
 
 
 def test_scopes_and_revocation(platform: Clone, token: str) -> None:
@@ -292,45 +252,6 @@ def test_a_copied_stack_is_a_namespace(platform: Clone) -> None:
         )
     finally:
         shutil.rmtree(platform.root / "stacks" / "orion")
-
-
-def test_a_taken_port_names_its_holder_and_changes_nothing(platform: Clone) -> None:
-    before = platform.pids()
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
-        refused = platform.invoke("prefect.setup", code=3, INVOKE_PLATFORM_PREFECT_PORT=str(port))
-    assert f"port {port} (prefect-server) is taken by" in refused.stderr
-    assert f"pid {os.getpid()}" in refused.stderr
-    assert platform.pids() == before
-
-
-def test_a_corrupt_state_file_is_said_and_kept(platform: Clone) -> None:
-    file = platform.root / ".state" / "local" / "services.json"
-    good = file.read_text()
-    try:
-        file.write_text(good[: len(good) // 2])
-        refused = platform.invoke("prefect.setup", code=1)
-        assert "corrupt" in refused.stderr
-        assert "mv " in refused.stderr
-        assert file.read_text() == good[: len(good) // 2]
-    finally:
-        file.write_text(good)
-
-
-def test_two_setups_at_once_wait_for_each_other(platform: Clone) -> None:
-    with subprocess.Popen(
-        ["sh", "-c", "exec 9<>lock; flock 9; sleep 60"], cwd=platform.root / ".state" / "local"
-    ) as holder:
-        try:
-            time.sleep(0.5)
-            refused = platform.invoke("prefect.setup", "--wait", "1", code=4)
-            assert "in use by" in refused.stderr
-        finally:
-            for child in psutil.Process(holder.pid).children():
-                child.kill()
-            holder.kill()
 
 
 def test_secrets_show_nowhere(platform: Clone, token: str) -> None:

@@ -1,0 +1,171 @@
+"""Attacks on the running platform's one public port: what Traefik and the verifier make of them together."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Sequence
+
+import httpx
+import pytest
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
+
+from tests.gateway.forge import Forge, decode
+from tests.gateway.test_attacks import CLAIMS, FORGERIES
+
+from .conftest import Clone
+
+pytestmark = pytest.mark.timeout(300)
+VERSION = "/prefect/api/admin/version"
+
+
+@pytest.fixture(scope="module")
+def forge(clone: Clone, token: str) -> Forge:
+    """It signs with the platform's own key, so that each forgery differs from a good token in one respect only."""
+    secrets = json.loads((clone.root / ".state" / "local" / "secrets" / "traefik.json").read_text())
+    kid = json.loads(decode(token.split(".")[0]))["kid"]
+    keys = json.loads(secrets["GATEWAY_SIGNING_KEYS"])
+    return Forge(next(key for key in keys if key["kid"] == kid), token)
+
+
+def _get(platform: Clone, headers: Sequence[tuple[str, str]], path: str = VERSION) -> httpx.Response:
+    return httpx.get(f"{platform.url}{path}", headers=list(headers), timeout=30)
+
+
+def _shape(answer: httpx.Response) -> tuple[int, bytes, list[str]]:
+    return answer.status_code, answer.content, sorted({*answer.headers} - {"date"})
+
+
+def test_a_good_token_is_let_in(platform: Clone, forge: Forge) -> None:
+    for token in (forge.token, forge.sign()):
+        assert _get(platform, [("Authorization", f"Bearer {token}")]).status_code == 200
+
+
+@pytest.mark.parametrize("name", FORGERIES)
+def test_a_forged_token_gets_what_no_token_gets(platform: Clone, forge: Forge, name: str) -> None:
+    answer = _get(platform, [("Authorization", f"Bearer {FORGERIES[name](forge)}")])
+    assert answer.status_code == 401
+    assert answer.headers["www-authenticate"].startswith("Bearer")
+    assert _shape(answer) == _shape(_get(platform, []))
+
+
+@pytest.mark.parametrize("claim", CLAIMS)
+def test_a_token_without_a_claim_is_refused(platform: Clone, forge: Forge, claim: str) -> None:
+    answer = _get(platform, [("Authorization", f"Bearer {forge.sign({claim: None})}")])
+    assert _shape(answer) == _shape(_get(platform, []))
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [("Authorization", "Bearer {}"), ("Authorization", "Bearer {}")],
+        [("Authorization", "Basic dXNlcjpwYXNz"), ("Authorization", "Bearer {}")],
+        [("Authorization", "Bearer {}"), ("Authorization", "Bearer none")],
+        [("Authorization", "Bearer {}, Bearer {}")],
+        [("Authorization_", "Bearer {}")],
+        [("X-Authorization", "Bearer {}")],
+        [("X-Forwarded-Authorization", "Bearer {}")],
+        [("Cookie", "session={}")],
+        [("Authorization", "Bearer " + "x" * 60_000)],
+    ],
+)
+def test_a_credential_that_is_not_one_plain_bearer_header_is_refused(
+    platform: Clone, forge: Forge, headers: list[tuple[str, str]]
+) -> None:
+    sent = [(name, value.replace("{}", forge.token)) for name, value in headers]
+    assert _get(platform, sent).status_code == 401
+
+
+@pytest.mark.parametrize("path", ["events/in", "events/out", "logs/out"])
+def test_a_websocket_without_a_token_is_refused_at_the_door(platform: Clone, token: str, path: str) -> None:
+    url = f"{platform.url.replace('http', 'ws', 1)}/prefect/api/{path}"
+    for sent in (None, "none"):
+        with pytest.raises(InvalidStatus) as refused:
+            connect(url, additional_headers={"Authorization": f"Bearer {sent}"} if sent else {})
+        assert refused.value.response.status_code == 401
+    with connect(url, additional_headers={"Authorization": f"Bearer {token}"}):
+        pass
+
+
+def test_identity_headers_of_the_client_do_not_reach_a_route(platform: Clone, token: str) -> None:
+    """A route of one's own sees who called from the verifier's headers alone."""
+    seen: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        platform.settings["gateway"]["routes"] = [
+            {"name": "mirror", "path": "/mirror", "url": f"http://127.0.0.1:{port}"}
+        ]
+        platform.write()
+        try:
+            platform.invoke("prefect.setup")
+            forged = {
+                "X-Platform-Subject": "root",
+                "X_Platform_Subject": "root",
+                "X-Platform-Project": "root",
+            }
+            forged |= {
+                "x-platform_service": "root",
+                "X.Platform.Subject": "root",
+                "X-Platform-Token-Id": "root",
+            }
+            with httpx.Client(headers={**forged, "Authorization": f"Bearer {token}"}) as client:
+                server.settimeout(30)
+                thread = threading.Thread(target=_answer, args=(server, seen))
+                thread.start()
+                assert client.get(f"{platform.url}/mirror").status_code == 200
+                thread.join()
+        finally:
+            del platform.settings["gateway"]["routes"]
+            platform.write()
+            platform.invoke("prefect.setup")
+    assert b"root" not in seen[0]
+    assert b"x-platform-subject: tests/all" in seen[0].lower()
+    assert token.encode() not in seen[0]
+
+
+def _answer(server: socket.socket, seen: list[bytes]) -> None:
+    caller, _ = server.accept()
+    with caller:
+        seen.append(caller.recv(65536))
+        caller.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/prefect/api/admin/version",
+        "/prefect/",
+        "/prefect",
+        "/metrics",
+        "/prefect/api/metrics",
+        "/prefect/api/../api/health",
+    ],
+)
+def test_nothing_is_open_without_a_token(platform: Clone, path: str) -> None:
+    with httpx.Client(base_url=platform.url) as client:
+        answer = client.get(
+            path,
+            headers={"X-Platform-Subject": "root", "X_Platform_Subject": "root", "X-Forwarded-Uri": "/ping"},
+        )
+        assert answer.status_code == 401
+        assert answer.headers["www-authenticate"].startswith("Bearer")
+        assert client.get("/ping").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        b"/prefect%2Fapi/health",
+        b"/ping/..%2Fprefect/api/health",
+        b"/ping%2F..%2Fprefect/",
+        b"/ping/../prefect/api/health",
+        b"//prefect/api/health",
+    ],
+)
+def test_path_tricks_do_not_get_past_the_door(platform: Clone, path: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", platform.ports["port"]), 5) as raw:
+        raw.sendall(b"GET " + path + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        status = int(raw.recv(4096).split()[1])
+    assert status in (400, 401, 404)
