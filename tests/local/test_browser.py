@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import BrowserContext, expect, sync_playwright
+from playwright.sync_api import BrowserContext, Cookie, Page, expect, sync_playwright
 
 from .conftest import Clone
 
@@ -32,25 +33,58 @@ def browser() -> Iterator[BrowserContext]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def test_the_way_in(platform: Clone, browser: BrowserContext) -> None:
-    page = browser.new_page()
-    answer = page.goto(f"{platform.url}/prefect/")
+def _assert_asks_to_log_in(page: Page, url: str) -> None:
+    answer = page.goto(url)
     assert answer
     assert answer.status == 401
+    expect(page.locator("h1")).to_have_text("Please log in")
     expect(page.locator("body")).to_contain_text("./invoke gateway.login-url")
+
+
+def _session(browser: BrowserContext) -> Cookie | None:
+    """Our cookie; Prefect 3.8.8's UI sets one of its own as well."""
+    return next((each for each in browser.cookies() if "session" in each["name"]), None)
+
+
+def _canary_run(platform: Clone) -> str:
+    """The name of a canary run of now: the UI shows the newest runs only, and other tests make many."""
+    shown = platform.invoke("prefect.smoke").stdout
+    found = re.search(r"run (\S+) \(", shown)
+    assert found, shown
+    return found[1]
+
+
+def test_the_way_in_and_out(platform: Clone, browser: BrowserContext) -> None:
+    canary = _canary_run(platform)
+    dashboard = f"{platform.url}/prefect/v2/dashboard"
+    page = browser.new_page()
+    _assert_asks_to_log_in(page, dashboard)
 
     link = platform.invoke("gateway.login-url").stdout.strip()
     page.goto(link)
     page.wait_for_url("**/prefect/**")
     expect(page.locator("body")).to_contain_text("Flow Runs", timeout=60_000)
-    page.goto(f"{platform.url}/prefect/v2/runs")
-    expect(page.locator("body")).to_contain_text("platform-canary", timeout=60_000)
-
-    cookie = next(each for each in browser.cookies() if "session" in each["name"])
+    cookie = _session(browser)
+    assert cookie
     assert cookie["httpOnly"]
     assert cookie["sameSite"] in ("Lax", "Strict")
+
+    page.goto(f"{platform.url}/prefect/v2/runs")
+    expect(page.locator("body")).to_contain_text("platform-canary", timeout=60_000)
+    page.get_by_role("link", name=canary).click(timeout=60_000)
+    expect(page.locator("body")).to_contain_text("platform canary: alive", timeout=60_000)
+
+    page.goto(f"{platform.url}/auth/logout")
+    expect(page.locator("h1")).to_have_text("You are logged out")
+    assert _session(browser) is None
+    _assert_asks_to_log_in(page, dashboard)
+    # Not only forgotten by this browser: the session itself has ended.
+    browser.add_cookies([{"name": cookie["name"], "value": cookie["value"], "url": platform.url}])
+    assert _session(browser)
+    _assert_asks_to_log_in(page, dashboard)
 
     browser.clear_cookies()
     again = page.goto(link)
     assert again
     assert again.status == 401, "a login link works once"
+    _assert_asks_to_log_in(page, dashboard)

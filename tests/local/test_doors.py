@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import socket
-import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
@@ -89,47 +89,62 @@ def test_a_websocket_without_a_token_is_refused_at_the_door(platform: Clone, tok
         pass
 
 
-def test_identity_headers_of_the_client_do_not_reach_a_route(platform: Clone, token: str) -> None:
-    """A route of one's own sees who called from the verifier's headers alone."""
-    seen: list[bytes] = []
+FORGED_IDENTITY = {
+    "X-Platform-Subject": "root",
+    "X_Platform_Subject": "root",
+    "X.Platform.Subject": "root",
+    "X-Platform-Project": "root",
+    "x-platform_service": "root",
+    "X-Platform-Token-Id": "root",
+}
+
+
+@pytest.fixture
+def mirror(platform: Clone) -> Iterator[socket.socket]:
+    """The listening service behind a route of one's own, `/mirror`."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-        platform.settings["gateway"]["routes"] = [
-            {"name": "mirror", "path": "/mirror", "url": f"http://127.0.0.1:{port}"}
-        ]
+        server.settimeout(30)
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        platform.settings["gateway"]["routes"] = [{"name": "mirror", "path": "/mirror", "url": url}]
         platform.write()
         try:
             platform.invoke("prefect.setup")
-            forged = {
-                "X-Platform-Subject": "root",
-                "X_Platform_Subject": "root",
-                "X-Platform-Project": "root",
-            }
-            forged |= {
-                "x-platform_service": "root",
-                "X.Platform.Subject": "root",
-                "X-Platform-Token-Id": "root",
-            }
-            with httpx.Client(headers={**forged, "Authorization": f"Bearer {token}"}) as client:
-                server.settimeout(30)
-                thread = threading.Thread(target=_answer, args=(server, seen))
-                thread.start()
-                assert client.get(f"{platform.url}/mirror").status_code == 200
-                thread.join()
+            yield server
         finally:
             del platform.settings["gateway"]["routes"]
             platform.write()
             platform.invoke("prefect.setup")
-    assert b"root" not in seen[0]
-    assert b"x-platform-subject: tests/all" in seen[0].lower()
-    assert token.encode() not in seen[0]
 
 
-def _answer(server: socket.socket, seen: list[bytes]) -> None:
+def test_identity_headers_of_the_client_do_not_reach_a_route(
+    platform: Clone, token: str, mirror: socket.socket
+) -> None:
+    """A route of one's own sees who called from the verifier's headers alone, and only whom its scope lets in."""
+    made = ("gateway.create-token", "--project", "tests", "--service", "mirror", "--scope", "mirror")
+    covering = platform.invoke(*made).stdout.strip()
+    with httpx.Client(base_url=platform.url, headers=FORGED_IDENTITY, timeout=30) as client:
+        assert client.get("/mirror").status_code == 401
+        assert client.get("/mirror", headers={"Authorization": f"Bearer {token}"}).status_code == 403
+        with ThreadPoolExecutor(1) as pool:
+            seeing = pool.submit(_answer, mirror)
+            answer = client.get("/mirror", headers={"Authorization": f"Bearer {covering}"})
+            seen = seeing.result()
+    assert answer.status_code == 200
+    assert b"root" not in seen
+    assert b"x-platform-subject: tests/mirror\r\n" in seen.lower()
+    assert covering.encode() not in seen
+
+
+def _answer(server: socket.socket) -> bytes:
+    """Answer one request with 200; its head."""
     caller, _ = server.accept()
     with caller:
-        seen.append(caller.recv(65536))
+        caller.settimeout(30)
+        seen = b""
+        while b"\r\n\r\n" not in seen:
+            seen += caller.recv(65536)
         caller.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+    return seen
 
 
 @pytest.mark.parametrize(
