@@ -3,7 +3,15 @@
 Exit codes: those of `errors`; 2 also for a wrong command line; 130 for Ctrl-C. Any other exception is a bug and stays a traceback.
 """
 
+# ruff: noqa: E402  # what Ctrl-C does is settled before the imports, they take most of the start
 from __future__ import annotations
+
+import signal
+
+_LISTENS = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+if __name__ == "__main__" and _LISTENS:
+    # Ctrl-C during the imports below ends us without a traceback. Not when it is ignored, as for a background job.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 import os
 import select
@@ -189,6 +197,8 @@ def _stdout_is_closed() -> bool:
 
 
 def main() -> None:
+    if _LISTENS:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     PlatformProgram().run()
 
 
