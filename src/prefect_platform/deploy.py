@@ -16,7 +16,7 @@ from .errors import CheckFailed, ConfigError, PlatformError
 from .objects_desired import Canary, Desired, Zombies, desired_objects
 from .prefect_api import PrefectApi
 from .secretstore import FileStore
-from .targets import Process, Say, Target, open_target
+from .targets import LOW_BYTES, Process, Say, Target, open_target
 
 _RESERVED = {"prefect", "metrics"}
 _OWN_PATHS = {"prefect", "auth", "ping", "metrics", "verify"}
@@ -122,34 +122,37 @@ def setup(platform: Platform, name: str, wait: float) -> Report:
         changes, notices = (), ()  # type: tuple[str, ...], tuple[str, ...]
         if any(each.stack.name == "prefect" for each in built):
             changes, notices = _ensure_objects(platform)
-        touched = bool(todo.steps or changes)
-        return Report(todo, changes, notices, prove(platform) if touched else check(platform))
+        found = () if todo.steps or changes else check(platform)
+        # Red and nothing to change: it may be on its way back (a disk that has room again), so it gets the time a change gets.
+        healthy = bool(found) and all(each.ok for each in found)
+        return Report(todo, changes, notices, found if healthy else prove(platform))
 
 
 def check(platform: Platform) -> tuple[Check, ...]:
     """What is true now, without a new canary run. Processes first: their logs say more than a failed request."""
-    found = _process_checks(platform)
-    if not found:
+    found = _machine_checks(platform)
+    if not platform.target.processes():
         nothing = f"environment {platform.settings.env!r} is not running"
         return (Check("processes", False, nothing, 0.0, "./invoke prefect.setup"),)
     if not _has_prefect(platform):
         return tuple(found)
-    if any(not each.ok and each.name.startswith("traefik-") for each in found):
+    if any(not each.ok and each.name.startswith(("traefik-", "disk")) for each in found):
         return tuple(found)
     return (*found, *run_checks(_spec(platform)))
 
 
 def prove(platform: Platform) -> tuple[Check, ...]:
     """After a change: give what was restarted time to settle, then run the canary."""
-    if not _has_prefect(platform):
-        return tuple(_process_checks(platform))
+    if not _has_prefect(platform) or any(each.name == "disk" for each in _bad(platform)):
+        return tuple(_machine_checks(platform))
     spec = _spec(platform)
     platform.say("checking, as a client would")
     settled = wait_for_checks(spec, seconds=_CALM_SECONDS, only=_CALM)
     if spec.canary is None or not all(each.ok for each in settled):
-        return (*_process_checks(platform), *settled)
+        return (*_machine_checks(platform), *settled)
     platform.say("running the canary flow")
-    return (*_process_checks(platform), *settled, canary_check(spec, _CANARY_SECONDS, platform.say))
+    ran = canary_check(spec, _CANARY_SECONDS, platform.say)
+    return (*_machine_checks(platform), *settled, ran)
 
 
 _CALM = ("ping", "refuses", "ready", "version", "ui", "events", "events refuses", "services", "workers")
@@ -182,7 +185,7 @@ def token(platform: Platform) -> str:
     store = FileStore(platform.settings.state / "secrets")
     held = store.read("operator").get("CHECK_TOKEN")
     keys = store.read("traefik").get("GATEWAY_SIGNING_KEYS")
-    known = {key["kid"] for key in json.loads(keys.value)} if keys else set()
+    known = _key_ids(keys.value) if keys else set()
     if (
         held
         and _part(held.value, 0).get("kid") in known
@@ -195,6 +198,13 @@ def token(platform: Platform) -> str:
     ).strip()
     store.write("operator", {"CHECK_TOKEN": text})
     return text
+
+
+def _key_ids(keys: str) -> set[str]:
+    try:
+        return {key["kid"] for key in json.loads(keys)}
+    except (ValueError, TypeError, KeyError):
+        return set()  # what is wrong with the keys, the gateway says: it has to read them
 
 
 def gateway(platform: Platform, words: Sequence[str]) -> str:
@@ -254,22 +264,39 @@ def _wait_ready(platform: Platform, client: PrefectApi) -> None:
         except PlatformError as error:
             gone = [
                 line
-                for line in _process_checks(platform)
-                if not line.ok and line.detail.startswith(("FATAL", "FAILING"))
+                for line in _bad(platform)
+                if line.name == "disk" or line.detail.startswith(("FATAL", "FAILING"))
             ]
             if gone or time.monotonic() - began > _READY_SECONDS:
-                cause = "; ".join(line.detail for line in gone) or error.reason
-                raise CheckFailed(
-                    f"Prefect does not become ready: {cause}", "./invoke prefect.logs --service server"
-                ) from None
+                cause = "; ".join(f"{line.name}: {line.detail}" for line in gone) or error.reason
+                hint = gone[-1].hint if gone else "./invoke prefect.logs --service server"
+                raise CheckFailed(f"Prefect does not become ready: {cause}", hint) from None
         if not told and time.monotonic() - began > 2:
             told = True
             platform.say("waiting for Prefect to become ready")
         time.sleep(0.2)
 
 
-def _process_checks(platform: Platform) -> list[Check]:
-    return [_process_check(platform, process) for process in platform.target.processes()]
+def _machine_checks(platform: Platform) -> list[Check]:
+    """Processes, and the room they have: on a full disk not even their logs say what is wrong."""
+    return [*(_process_check(platform, each) for each in platform.target.processes()), _disk_check(platform)]
+
+
+def _bad(platform: Platform) -> list[Check]:
+    return [each for each in _machine_checks(platform) if not each.ok]
+
+
+def _disk_check(platform: Platform) -> Check:
+    room, place = platform.target.room(), platform.settings.state
+    if room >= LOW_BYTES:
+        return Check("disk", True, f"{room // 2**20} MiB free", 0.0)
+    return Check(
+        "disk",
+        False,
+        f"{place}: {room // 2**20} MiB free, databases and logs cannot be written",
+        0.0,
+        "free disk space, then ./invoke prefect.setup",
+    )
 
 
 def _process_check(platform: Platform, process: Process) -> Check:

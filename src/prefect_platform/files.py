@@ -1,12 +1,14 @@
-"""Files written whole or not at all."""
+"""Files written whole or not at all, and read with a word about what is wrong with them."""
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
-from .errors import PlatformError, PreflightError
+from .errors import ApplyError, PlatformError, PreflightError
 
 
 def make_private(folder: Path) -> None:
@@ -17,6 +19,23 @@ def make_private(folder: Path) -> None:
         raise PreflightError(
             f"{folder}: {error.strerror}", "choose a writable place: platform.state in invoke.yaml"
         ) from None
+
+
+def read_mapping(file: Path, hint: str) -> dict[str, Any]:
+    """The JSON mapping in a file; empty when there is none. Raises PlatformError: to go on would overwrite what may be repaired."""
+    try:
+        data = json.loads(file.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise PlatformError(
+            f"{file}: {error.strerror}; nothing was changed", "make it readable for this user"
+        ) from None
+    except ValueError:  # neither JSON nor, maybe, text
+        data = None
+    if not isinstance(data, dict):
+        raise PlatformError(f"{file}: corrupt, not a JSON mapping; nothing was changed", hint)
+    return data
 
 
 def write_atomic(file: Path, content: bytes, mode: int = 0o600) -> None:
@@ -42,7 +61,7 @@ def write_atomic(file: Path, content: bytes, mode: int = 0o600) -> None:
         raise
 
 
-def _told(file: Path, error: OSError) -> PlatformError:
-    return PlatformError(
+def _told(file: Path, error: OSError) -> ApplyError:
+    return ApplyError(
         f"{file}: {error.strerror}", "free space or fix permissions there, then run the command again"
     )

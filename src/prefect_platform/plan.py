@@ -119,6 +119,9 @@ def _service_step(service: Service, observed: Observed) -> Step | None:
         return Step("start", service.full_name, "not running")
     if running.state == "FATAL":
         return Step("restart", service.full_name, "it had given up")
+    if running.state in ("BACKOFF", "FAILING"):
+        # supervisord waits longer after each end; who asks now has perhaps just removed the cause.
+        return Step("restart", service.full_name, "it keeps ending")
     if running.facts is None:
         return Step("restart", service.full_name, "what it was started with is not known")
     causes = _differences(running.facts, service.facts())

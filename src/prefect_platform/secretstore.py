@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .errors import PlatformError
-from .files import write_atomic
+from .files import read_mapping, write_atomic
 from .stack import SecretSpec, Stack
 
 
@@ -58,16 +58,16 @@ class FileStore:
     def read(self, stack: str) -> dict[str, Secret]:
         """Values by name. Raises PlatformError when the file cannot be understood: overwriting it would lose keys."""
         file = self.folder / f"{stack}.json"
-        try:
-            data = json.loads(file.read_text())
-            return {str(name): Secret(str(value)) for name, value in data.items()}
-        except FileNotFoundError:
-            return {}
-        except (json.JSONDecodeError, AttributeError):
-            raise PlatformError(
-                f"{file}: not a JSON mapping; nothing was changed",
-                "restore it from a backup; to start with new secrets (tokens and stored blocks become unreadable) move it aside",
-            ) from None
+        aside = f"mv {file} {file}.broken, then setup"
+        hint = (
+            f"{aside}: the platform makes itself a new token"
+            if stack == "operator"
+            else f"restore it from a backup; or start with new secrets (tokens end, stored blocks become unreadable): {aside}"
+        )
+        data = read_mapping(file, hint)
+        if not all(value and isinstance(value, str) for value in data.values()):
+            raise PlatformError(f"{file}: corrupt, holds a value that is no text; nothing was changed", hint)
+        return {name: Secret(value) for name, value in data.items()}
 
     def missing(self, stack: Stack) -> tuple[SecretSpec, ...]:
         have = self.read(stack.name)

@@ -117,9 +117,8 @@ def with_needs(stacks: Mapping[str, Stack], name: str) -> list[Stack]:
         if current in path:
             raise ConfigError(f"stacks: needs go in a circle: {' → '.join((*path, current))}")
         if current not in stacks:
-            raise ConfigError(
-                f"stacks/{path[-1]}/stack.yml: needs: no stack {current!r}; there are: {', '.join(stacks)}"
-            )
+            place = f"stacks/{path[-1]}/stack.yml: needs" if path else "stacks"
+            raise ConfigError(f"{place}: no stack {current!r}; there are: {', '.join(stacks)}")
         for need in stacks[current].needs:
             visit(need, (*path, current))
         if stacks[current] not in order:

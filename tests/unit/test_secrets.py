@@ -56,7 +56,7 @@ def test_existing_values_stay_and_missing_ones_are_made(
 
 def test_a_corrupt_store_is_never_overwritten(tmp_path: Path, stacks: dict[str, stack.Stack]) -> None:
     (tmp_path / "traefik.json").write_text("{half")
-    with pytest.raises(PlatformError, match="not a JSON mapping; nothing was changed"):
+    with pytest.raises(PlatformError, match="corrupt, not a JSON mapping; nothing was changed"):
         FileStore(tmp_path).ensure(stacks["traefik"])
     assert (tmp_path / "traefik.json").read_text() == "{half"
 

@@ -29,11 +29,18 @@ def hold(state: Path, command: str, wait: float, say: Say) -> Iterator[None]:
         ) from None
     try:
         _take(handle, state, wait, say)
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"{command} (pid {os.getpid()}, since {time.strftime('%H:%M:%S')})".encode(), 0)
+        _sign(handle, f"{command} (pid {os.getpid()}, since {time.strftime('%H:%M:%S')})".encode())
         yield
     finally:
         os.close(handle)
+
+
+def _sign(handle: int, holder: bytes) -> None:
+    """Say who holds it, for those who wait. On a full disk nobody can be told; that the disk is full, preflight says."""
+    with contextlib.suppress(OSError):
+        # Written before it is cut to length: who reads meanwhile must not find nobody.
+        os.pwrite(handle, holder, 0)
+        os.ftruncate(handle, len(holder))
 
 
 def _take(handle: int, state: Path, wait: float, say: Say) -> None:

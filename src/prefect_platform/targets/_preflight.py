@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import shutil
 import socket
 from collections.abc import Callable
@@ -12,11 +13,24 @@ from pathlib import Path
 
 import psutil
 
+from .. import venvs
 from ..errors import PreflightError
 
 _SOCKET_LIMIT = 100  # bytes; the kernel takes 107 and supervisord binds `<socket>.<pid>` first
 _NEEDED_BYTES = 200 * 1024 * 1024
 _RUNTIME_BYTES = 1500 * 1024 * 1024
+_PINS_PREFECT = re.compile(rb"^prefect==", re.MULTILINE)
+
+
+def read_runtime_lock(file: Path) -> bytes:
+    """The lock's bytes. Raises PreflightError for one that is missing or cut off: it would restart everything on an empty runtime."""
+    lock = venvs.read_lock(file)
+    if not _PINS_PREFECT.search(lock):
+        raise PreflightError(
+            f"{file}: pins no prefect, so it is not the whole lock; nothing was changed",
+            "git checkout -- requirements",
+        )
+    return lock
 
 
 def check_folder(state: Path, socket_file: Path, *, installs: bool) -> None:
@@ -25,19 +39,28 @@ def check_folder(state: Path, socket_file: Path, *, installs: bool) -> None:
         raise PreflightError(
             f"{socket_file}: too long for a Unix socket", "set platform.state to a shorter path"
         )
-    folder = next(path for path in (state, *state.parents) if path.exists())
+    folder = _existing(state)
     if not os.access(folder, os.W_OK | os.X_OK):
         raise PreflightError(
             f"{folder}: not writable; nothing was changed",
             "make it writable for this user, or choose another place: platform.state in invoke.yaml",
         )
     needed = _NEEDED_BYTES + (_RUNTIME_BYTES if installs else 0)
-    free = shutil.disk_usage(folder).free
+    free = room(state)
     if free < needed:
         raise PreflightError(
             f"{state}: {free // 2**20} MiB free, {needed // 2**20} MiB needed; nothing was changed",
             "free disk space, or choose another place: platform.state in invoke.yaml",
         )
+
+
+def room(state: Path) -> int:
+    """Free bytes where the state folder is, or will be."""
+    return shutil.disk_usage(_existing(state)).free
+
+
+def _existing(state: Path) -> Path:
+    return next(path for path in (state, *state.parents) if path.exists())
 
 
 def check_port(name: str, host: str, port: int, ours: Callable[[psutil.Process], bool]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shlex
 import signal
 import subprocess
@@ -22,7 +21,6 @@ from ..errors import ApplyError
 
 _TEMPLATE = Path(__file__).parent / "templates" / "local" / "supervisord.conf.j2"
 MARK = "PREFECT_PLATFORM_STATE"
-_ENDED = re.compile(r"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d),\d+ \w+ (exited|stopped): (\S+) ")
 # A process gets these from us and nothing else of the operator's shell: an HTTP_PROXY would redirect Traefik's
 # ForwardAuth calls, and whatever answers them lets everybody in.
 _KEPT = ("HOME", "LANG", "LC_ALL", "TZ", "USER", "LOGNAME", "SSL_CERT_FILE", "SSL_CERT_DIR")
@@ -205,22 +203,3 @@ def end(processes: Sequence[psutil.Process], seconds: float) -> None:
     for process in alive:
         process.kill()
     psutil.wait_procs(alive, timeout=5)
-
-
-def recent_ends(log: Path, now: float, seconds: float = 60) -> dict[str, int]:
-    """How often each process ended unasked within the last `seconds`, from supervisord's log. A counter without recency lies."""
-    counts: dict[str, int] = {}
-    try:
-        with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - 65536))
-            lines = file.read().decode(errors="replace").splitlines()
-    except FileNotFoundError:
-        return {}
-    for line in lines:
-        if match := _ENDED.match(line):
-            when = time.mktime(time.strptime(match[1], "%Y-%m-%d %H:%M:%S"))
-            # A stop that was asked for is a new beginning: what failed before it was repaired does not count.
-            counts[match[3]] = (
-                0 if match[2] == "stopped" else counts.get(match[3], 0) + (now - when < seconds)
-            )
-    return counts

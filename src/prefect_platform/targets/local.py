@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import shutil
 import subprocess
@@ -24,10 +23,9 @@ from ..plan import Observed, Plan, Running, wanted_files
 from ..secretstore import FileStore
 from ..settings import Settings
 from ..stack import Stack
-from . import Process, Say, _lock, _preflight, _routes
-from ._supervisor import MARK, Supervisor, configuration, end, orphans, recent_ends
+from . import LOW_BYTES, Process, Say, _lock, _preflight, _processes, _records, _routes
+from ._supervisor import MARK, Supervisor, configuration, end, orphans
 
-_TOO_MANY_ENDS = 3
 _DATABASE_REFUSED = 3  # exit code of stacks/prefect/server.py
 
 
@@ -41,7 +39,7 @@ class Target:
         self.say = say
         self.state = settings.state
         self.lock_file = settings.root / "requirements" / "runtime.txt"
-        self.runtime = hashlib.sha256(venvs.read_lock(self.lock_file)).hexdigest()[:12]
+        self.runtime = hashlib.sha256(_preflight.read_runtime_lock(self.lock_file)).hexdigest()[:12]
         self.venv = self.state.parent / "runtime" / self.runtime
         self.python = self.venv / "bin" / "python"
         self.store = FileStore(self.state / "secrets")
@@ -74,12 +72,12 @@ class Target:
         runtimes = self.venv.parent.exists() and any(self.venv.parent.iterdir())
         running = {
             info["name"]: Running(
-                info["statename"],
+                state,
                 info["pid"],
                 records.get(info["name"], {}).get("facts"),
                 records.get(info["name"], {}).get("secret_version", ""),
             )
-            for info in self.supervisor.processes()
+            for info, (state, _) in self._judged()
         }
         return Observed(
             runtime=self.runtime if current else ("another" if runtimes else None),
@@ -101,17 +99,7 @@ class Target:
         return files
 
     def _records(self) -> dict[str, Any]:
-        file = self.state / "services.json"
-        try:
-            records = json.loads(file.read_text())
-            return {name: {**record} for name, record in records.items()}
-        except FileNotFoundError:
-            return {}
-        except (json.JSONDecodeError, AttributeError, TypeError):
-            raise PlatformError(
-                f"{file}: not what was written there (corrupt); nothing was changed",
-                f"mv {file} {file}.broken, then run the command again: it restarts every process once",
-            ) from None
+        return _records.read(self.state / "services.json")
 
     # -- before anything is touched ----------------------------------------------------------------------------------
 
@@ -247,30 +235,29 @@ class Target:
                 if not fresh:
                     self.say(f"starting {name}")
                     self.supervisor.replace(name, wanted=name in declared)
-                self._record(name, {"facts": service.facts(), "secret_version": versions[service.stack]})
+                record = {"facts": service.facts(), "secret_version": versions[service.stack]}
+                self._record(name, {**record, "since": time.time()})
 
     def _record(self, name: str, record: Mapping[str, Any] | None) -> None:
-        records = self._records()
-        records.pop(name, None)
-        if record is not None:
-            records[name] = record
-        write_atomic(self.state / "services.json", json.dumps(records, indent=1, sort_keys=True).encode())
+        _records.write(self.state / "services.json", name, record)
 
     # -- using -------------------------------------------------------------------------------------------------------
 
     def processes(self) -> list[Process]:
         """One per program, as supervisord sees it; memory is resident bytes."""
-        ends = recent_ends(self.state / "logs" / "supervisord.log", time.time())
-        return [self._process(info, ends.get(info["name"], 0)) for info in self.supervisor.processes()]
+        return [self._process(info, *judged) for info, judged in self._judged()]
 
-    def _process(self, info: Mapping[str, Any], ends: int) -> Process:
+    def _judged(self) -> list[tuple[dict[str, Any], tuple[str, str]]]:
+        since = {name: record.get("since", 0) for name, record in self._records().items()}
+        ends = _processes.unasked_ends(self.state / "logs" / "supervisord.log", since)
+        infos = self.supervisor.processes()
+        return [(info, _processes.judge(info, ends.get(info["name"], []))) for info in infos]
+
+    def _process(self, info: Mapping[str, Any], state: str, detail: str) -> Process:
         memory = 0
         with contextlib.suppress(psutil.Error):
             memory = psutil.Process(info["pid"]).memory_info().rss if info["pid"] else 0
         age = int(info["now"] - info["start"]) if info["pid"] else 0
-        state, detail = info["statename"], info["spawnerr"] or info["description"]
-        if ends >= _TOO_MANY_ENDS:
-            state, detail = "FAILING", f"it ended {ends} times within a minute"
         return Process(info["name"], state, info["pid"], age, memory, detail)
 
     def run_in(self, stack: str, argv: Sequence[str]) -> str:
@@ -289,10 +276,15 @@ class Target:
             [*entry, *argv], env=env, cwd=service["working_dir"], capture_output=True, text=True
         )
         if done.returncode:
-            raise PlatformError(
-                (done.stderr or done.stdout).strip() or f"{argv[0]} ended with {done.returncode}"
-            )
+            said = (done.stderr or done.stdout).strip() or f"{argv[0]} ended with {done.returncode}"
+            if _preflight.room(self.state) < LOW_BYTES:
+                raise ApplyError(said, "free disk space, then run the command again")
+            raise PlatformError(said)
         return done.stdout
+
+    def room(self) -> int:
+        """Free bytes where the state is."""
+        return _preflight.room(self.state)
 
     def log_file(self, service: str) -> Path:
         return self.state / "logs" / f"{service}.log"
