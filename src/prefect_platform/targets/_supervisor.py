@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import signal
@@ -92,6 +93,13 @@ class Supervisor:
         except (OSError, xmlrpc.client.Error, ConnectionError):
             return False
 
+    def pid(self) -> int:
+        """Its process id; 0 when it does not run."""
+        try:
+            return int(self._rpc().getPID())
+        except (OSError, xmlrpc.client.Error):
+            return 0
+
     def processes(self) -> list[dict[str, Any]]:
         """supervisord's own records (name, statename, pid, start, now, spawnerr, exitstatus); empty when it does not run."""
         try:
@@ -170,6 +178,21 @@ def wait_until(done: Callable[[], bool], seconds: float, what: str, hint: str) -
         if time.monotonic() > end:
             raise ApplyError(f"{what} (waited {seconds:.0f} s)", hint)
         time.sleep(0.05)
+
+
+def lost_supervisors(config: Path, alive: int) -> list[psutil.Process]:
+    """supervisords of this configuration other than `alive`: with their socket gone nobody reaches them, and they restart what is ended."""
+    found = []
+    for process in psutil.process_iter(["pid"]):
+        with contextlib.suppress(psutil.Error):
+            if process.pid != alive and process.cmdline()[1:] == [
+                "-m",
+                "supervisor.supervisord",
+                "-c",
+                str(config),
+            ]:
+                found.append(process)
+    return found
 
 
 def orphans(state: Path, known: set[int], argvs: Sequence[Sequence[str]]) -> list[psutil.Process]:

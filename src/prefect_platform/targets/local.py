@@ -24,7 +24,7 @@ from ..secretstore import FileStore
 from ..settings import Settings
 from ..stack import Stack
 from . import LOW_BYTES, Process, Say, _lock, _preflight, _processes, _records, _routes
-from ._supervisor import MARK, Supervisor, configuration, end, orphans
+from ._supervisor import MARK, Supervisor, configuration, end, lost_supervisors, orphans
 
 _DATABASE_REFUSED = 3  # exit code of stacks/prefect/server.py
 
@@ -197,7 +197,7 @@ class Target:
 
     def _stop_changed(self, plan: Plan, services: Sequence[Service]) -> None:
         """Before files change: a process must not read half of the old and half of the new. Workers first, they need the server."""
-        self._end_orphans(services)
+        self._end_orphans([service.facts() for service in services])
         seconds = {service.full_name: service.stop_seconds for service in services}
         order = [service.full_name for service in reversed(services)]
         stopping = [*plan.of("stop"), *sorted(plan.of("restart"), key=order.index)]
@@ -206,12 +206,15 @@ class Target:
             self._record(name, None)
             self.supervisor.stop(name, self.say, seconds.get(name, 60))
 
-    def _end_orphans(self, services: Sequence[Service]) -> None:
+    def _end_orphans(self, facts: Sequence[Mapping[str, Any]]) -> None:
+        """End what no supervisord of ours looks after any more, before it meets what is started or deleted next."""
+        patience = max((each["stop_seconds"] for each in facts), default=60)
+        end(lost_supervisors(self.supervisor.config, self.supervisor.pid()), patience)
         known = {info["pid"] for info in self.supervisor.processes()} - {0}
-        lost = orphans(self.state, known, [service.argv for service in services])
+        lost = orphans(self.state, known, [each["argv"] for each in facts])
         if lost:
             self.say(f"ending {len(lost)} processes whose supervisord is gone")
-            end(lost, max(service.stop_seconds for service in services))
+            end(lost, patience)
 
     def _write(self, plan: Plan, bundles: Sequence[Bundle]) -> None:
         wanted = wanted_files(bundles)
@@ -299,6 +302,7 @@ class Target:
             self.supervisor.stop(name, self.say, seconds.get(name, 60))
         if not services:
             self.supervisor.shutdown(self.say, 30)
+            self._end_orphans([record["facts"] for record in self._records().values()])
 
     def restart(self, services: Sequence[str]) -> None:
         """Stop (draining) and start again what already runs, with what it was last given."""
