@@ -7,10 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
-import threading
 import time
-from pathlib import Path
 
 import httpx
 import psutil
@@ -95,112 +92,6 @@ def test_scopes_and_revocation(platform: Clone, token: str) -> None:
             assert time.monotonic() < end, "revoked, and still let in after 5 s"
             time.sleep(0.1)
     assert made["token"] not in platform.invoke("gateway.list-tokens", "--all").stdout
-
-
-FLOW = """
-from prefect import flow, task
-
-@task
-def double(x: int) -> int:
-    return 2 * x
-
-@flow(log_prints=True)
-def hello() -> int:
-    print("hello from outside")
-    return double(21)
-
-if __name__ == "__main__":
-    assert hello() == 42
-"""
-
-
-def _client(platform: Clone, token: str, *words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    script = f'eval "$({platform.root}/invoke prefect.client-env --token "$TOKEN")"; exec "$@"'
-    env = {"PATH": os.environ["PATH"], "HOME": str(cwd), "PREFECT_HOME": str(cwd / "prefect"), "TOKEN": token}
-    return subprocess.run(
-        ["sh", "-c", script, "sh", sys.executable, *words],
-        env=env,
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=180,
-    )
-
-
-def test_a_real_client_works_through_the_gateway(platform: Clone, token: str, tmp_path: Path) -> None:
-    (tmp_path / "hello.py").write_text(FLOW)
-    listed = _client(platform, token, "-m", "prefect", "work-pool", "ls", cwd=tmp_path)
-    assert listed.returncode == 0, listed.stderr
-    assert "default" in listed.stdout
-    ran = _client(platform, token, "hello.py", cwd=tmp_path)
-    assert ran.returncode == 0, ran.stderr
-    deployed = _client(
-        platform,
-        token,
-        "-m",
-        "prefect",
-        "--no-prompt",
-        "deploy",
-        "hello.py:hello",
-        "-n",
-        "d",
-        "-p",
-        "default",
-        cwd=tmp_path,
-    )
-    assert deployed.returncode == 0, deployed.stdout + deployed.stderr
-    run = _client(platform, token, "-m", "prefect", "deployment", "run", "hello/d", "--watch", cwd=tmp_path)
-    assert run.returncode == 0, run.stdout + run.stderr
-    with httpx.Client(
-        base_url=f"{platform.url}/prefect/api", headers={"Authorization": f"Bearer {token}"}
-    ) as api:
-        end = time.monotonic() + 20
-        while api.post("/task_runs/count", json={"task_runs": {"name": {"like_": "double"}}}).json() < 2:
-            assert time.monotonic() < end, "task runs were not recorded"
-            time.sleep(0.3)
-    refused = _client(platform, "none", "-m", "prefect", "work-pool", "ls", cwd=tmp_path)
-    assert refused.returncode != 0
-    assert "401" in refused.stderr + refused.stdout
-
-
-@pytest.mark.parametrize("service", ["prefect-server", "traefik-verifier"])
-def test_requests_wait_while_a_service_restarts(platform: Clone, token: str, service: str) -> None:
-    failed: list[str] = []
-    count = [0]
-    stop = threading.Event()
-
-    def load(method: str) -> None:
-        headers = {"Authorization": f"Bearer {token}"}
-        with httpx.Client(base_url=f"{platform.url}/prefect/api", headers=headers, timeout=60) as api:
-            while not stop.is_set():
-                body = {"limit": 1}
-                try:
-                    answer = (
-                        api.get("/admin/version")
-                        if method == "GET"
-                        else api.post("/flow_runs/filter", json=body)
-                    )
-                    if answer.status_code != 200:
-                        failed.append(f"{method} {answer.status_code}")
-                except httpx.HTTPError as error:
-                    failed.append(f"{method} {error!r}")
-                count[0] += 1
-                time.sleep(0.1)
-
-    threads = [threading.Thread(target=load, args=(method,)) for method in ("GET", "POST", "GET")]
-    for thread in threads:
-        thread.start()
-    time.sleep(1)
-    old = platform.pids()[service]
-    os.kill(old, signal.SIGTERM)
-    while platform.pids().get(service, old) == old:
-        time.sleep(0.3)
-    _until_healthy(platform)
-    stop.set()
-    for thread in threads:
-        thread.join()
-    assert failed == []
-    assert count[0] > 20
 
 
 @pytest.mark.parametrize(
