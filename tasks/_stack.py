@@ -177,12 +177,10 @@ class _print:
         for each in names:
             for line in deploy.tail(p, each, lines):
                 print(f"{each} | {line}" if len(names) > 1 else line)
-        sizes = {each: _size(p, each) for each in names}
-        while follow:
-            sys.stdout.flush()
-            time.sleep(0.3)
-            for each in names:
-                sizes[each] = _print_more(p, each, sizes[each], len(names) > 1)
+        sys.stdout.flush()
+        for each, line in p.target.follow(names) if follow else ():
+            text = deploy.redacted(p, line)
+            print(f"{each} | {text}" if len(names) > 1 else text, flush=True)
 
     @staticmethod
     def restart(p: Platform, name: str, service: str) -> None:
@@ -238,23 +236,3 @@ def _services(p: Platform, name: str, service: str) -> list[str]:
             f"--service {service}: no such service; there are: {', '.join(each.removeprefix(f'{name}-') for each in mine) or 'none, not set up'}"
         )
     return [full]
-
-
-def _size(p: Platform, service: str) -> int:
-    file = p.target.log_file(service)
-    return file.stat().st_size if file.exists() else 0
-
-
-def _print_more(p: Platform, service: str, seen: int, prefix: bool) -> int:
-    from prefect_platform import deploy
-
-    size = _size(p, service)
-    seen = 0 if size < seen else seen  # rotated
-    if size == seen:
-        return seen
-    with p.target.log_file(service).open("rb") as log:
-        log.seek(seen)
-        for line in log.read(size - seen).decode(errors="replace").splitlines():
-            text = deploy.redacted(p, line)
-            print(f"{service} | {text}" if prefix else text)
-    return size

@@ -74,14 +74,14 @@ def rotate_keys(c: Context, env: str = "local") -> None:
     """A new signing key; tokens signed by the two before it stay valid. Then setup restarts the verifier alone."""
     from prefect_platform import deploy
     from prefect_platform.errors import PlatformError
-    from prefect_platform.secretstore import FileStore, rotated
+    from prefect_platform.secretstore import rotated
 
     p = platform(c, env)
     with p.target.lock("gateway.rotate-keys", 600):
-        store = FileStore(p.settings.state / "secrets")
-        if "GATEWAY_SIGNING_KEYS" not in store.read("traefik"):
+        store = p.target.store
+        values = {name: secret.value for name, secret in store.read("gateway").items()}
+        if "GATEWAY_SIGNING_KEYS" not in values:
             raise PlatformError("there is no signing key yet", "./invoke prefect.setup")
-        values = {name: secret.value for name, secret in store.read("traefik").items()}
-        store.write("traefik", {**values, "GATEWAY_SIGNING_KEYS": rotated(values["GATEWAY_SIGNING_KEYS"])})
-    deploy.setup(p, "traefik", 600)
+        store.write("gateway", {**values, "GATEWAY_SIGNING_KEYS": rotated(values["GATEWAY_SIGNING_KEYS"])})
+    deploy.setup(p, "gateway", 600)
     say("rotated")

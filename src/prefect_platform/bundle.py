@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,12 @@ _SIGNALS = {"SIGTERM": "TERM", "SIGINT": "INT", "SIGQUIT": "QUIT"}
 
 @dataclass(frozen=True)
 class Where:
-    """The paths a stack's processes find at run time, absolute; `topology` is combined or split."""
+    """What a stack's processes find at run time: absolute paths and names; `topology` is combined or split.
+
+    `base` is the path under which Prefect is served, `entry` Traefik's entry point, `listen` the address to bind. The others
+    belong to the split topology: `prefix` and `suffix` of container names, `tag` before the names of Traefik's objects (several
+    environments share one Traefik), the public `host`, the host's `memory` in bytes.
+    """
 
     topology: str
     python: str
@@ -34,11 +40,35 @@ class Where:
     data: str
     routes: str
     secrets: str
+    base: str = "/prefect"
+    listen: str = "127.0.0.1"
+    prefix: str = ""
+    suffix: str = ""
+    tag: str = ""
+    host: str = ""
+    entry: str = "web"
+    memory: int = 0
+
+    def container(self, stack: str, service: str = "") -> str:
+        """The name of a container (split topology): `platform-prefect-server-staging`."""
+        return f"{self.prefix}{stack}{'-' + service if service else ''}{self.suffix}"
+
+    def address(self, stack: str, service: str = "") -> str:
+        """The host name under which others reach a service."""
+        return self.container(stack, service) if self.topology == "split" else "127.0.0.1"
+
+    def api_servers(self, replicas: int) -> list[str]:
+        """The host names of Prefect's API servers; the first has no number."""
+        names = ["server", *(f"server-{number}" for number in range(2, replicas + 1))]
+        return [self.address("prefect", name) for name in (names if self.topology == "split" else names[:1])]
 
 
 @dataclass(frozen=True)
 class Service:
-    """One process, in Compose's terms. `reads` are bundle files whose change must restart it."""
+    """One process, in Compose's terms. `reads` are bundle files whose change must restart it.
+
+    `spec` is the whole Compose service where a Compose engine runs it; the fields beside it are then empty.
+    """
 
     stack: str
     name: str
@@ -50,6 +80,7 @@ class Service:
     after: tuple[str, ...]
     reads: Mapping[str, str]
     ports: tuple[int, ...]
+    spec: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def full_name(self) -> str:
@@ -61,7 +92,11 @@ class Service:
 
     def facts(self) -> dict[str, Any]:
         """What a restart depends on, as plain data: kept to tell later what changed."""
-        return json.loads(json.dumps(asdict(self)))  # type: ignore[no-any-return]
+        facts = asdict(self)
+        spec = facts.pop("spec")
+        if spec:
+            facts = {"stack": self.stack, "name": self.name, "reads": facts["reads"], **spec}
+        return json.loads(json.dumps(facts))  # type: ignore[no-any-return]
 
     def digest(self) -> str:
         return hashlib.sha256(json.dumps(self.facts(), sort_keys=True).encode()).hexdigest()[:16]
@@ -69,12 +104,16 @@ class Service:
 
 @dataclass(frozen=True)
 class Bundle:
-    """`files`: path inside the stack's run-time folder → bytes. `routes` is its share of Traefik's dynamic configuration."""
+    """`files`: path inside the stack's run-time folder → bytes. `routes` is its share of Traefik's dynamic configuration.
+
+    `compose` is the parsed Compose file, from which a target makes the `services` it runs.
+    """
 
     stack: Stack
     files: Mapping[str, bytes]
     services: tuple[Service, ...]
     routes: bytes | None
+    compose: Mapping[str, Any] = field(default_factory=dict)
 
 
 def build(stack: Stack, settings: Settings, where: Where) -> Bundle:
@@ -95,14 +134,19 @@ def build(stack: Stack, settings: Settings, where: Where) -> Bundle:
             files[path.name] = path.read_bytes()
     for package in stack.packages:
         files |= _package(settings.root / "src", package)
-    services = _services(stack, yaml.safe_load(compose), files, where)
-    return Bundle(stack, files, services, routes)
+    for library in stack.libraries if where.topology == "split" else ():
+        files |= _library(library)
+    parsed = yaml.safe_load(compose)
+    services = _services(stack, parsed, files, where) if where.topology == "combined" else ()
+    return Bundle(stack, files, services, routes, parsed)
 
 
 def public_url(settings: Settings) -> str:
     """Where people and clients reach the gateway, without a slash at the end."""
     gateway = settings.values["gateway"]
     given = gateway["public_url"]
+    if not given and settings.values["domain"]:
+        return f"https://prefect{settings.env_suffix}.{settings.values['domain']}"
     host = gateway["host"]
     shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host
     return str(given or f"http://{_listen(shown, gateway['port'])}")
@@ -115,6 +159,8 @@ def _listen(host: str, port: int) -> str:
 def _render(stack: Stack, path: Path, values: Mapping[str, Any]) -> str:
     env = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False)
     env.globals["listen"] = _listen
+    host = values["where"].host
+    env.globals["on"] = lambda rule: f"Host(`{host}`) && ({rule})" if host else rule
     env.filters["wrapped"] = lambda rule: f"({rule})"
     try:
         return env.from_string(path.read_text()).render(values)
@@ -134,12 +180,21 @@ def _package(src: Path, package: str) -> dict[str, bytes]:
     }
 
 
+def _library(name: str) -> dict[str, bytes]:
+    """An installed pure-Python package, as the lock pins it: an official image does not have it."""
+    spec = importlib.util.find_spec(name)
+    if spec is None or not spec.submodule_search_locations:
+        raise ConfigError(f"{name}: not installed here", "./invoke --list makes the environment anew")
+    folder = Path(spec.submodule_search_locations[0])
+    return {f"{name}/{path.relative_to(folder)}": path.read_bytes() for path in sorted(folder.rglob("*.py"))}
+
+
 def _services(stack: Stack, compose: Any, files: Mapping[str, bytes], where: Where) -> tuple[Service, ...]:
     services = []
     for name, spec in compose["services"].items():
         environment: dict[str, str] = {}
-        for env_file in spec.get("env_file", ()):
-            environment |= _env_file(files[env_file].decode())
+        for name_of_file in spec.get("env_file", ()):
+            environment |= env_file(files[name_of_file].decode())
         environment |= {key: str(value) for key, value in spec.get("environment", {}).items()}
         services.append(
             Service(
@@ -151,19 +206,20 @@ def _services(stack: Stack, compose: Any, files: Mapping[str, bytes], where: Whe
                 _SIGNALS[spec.get("stop_signal", "SIGTERM")],
                 int(str(spec.get("stop_grace_period", "10s")).removesuffix("s")),
                 tuple(spec.get("depends_on", ())),
-                {path: _sha(files, path) for path in spec.get("x-reads", ())},
+                {path: content_digest(files, path) for path in spec.get("x-reads", ())},
                 tuple(spec.get("x-ports", ())),
             )
         )
     return tuple(services)
 
 
-def _env_file(text: str) -> dict[str, str]:
+def env_file(text: str) -> dict[str, str]:
+    """NAME=value lines; # begins a comment line."""
     lines = (line.strip() for line in text.splitlines())
     return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
 
 
-def _sha(files: Mapping[str, bytes], path: str) -> str:
+def content_digest(files: Mapping[str, bytes], path: str) -> str:
     """The digest of a file, or of all files below a path that ends in a slash."""
     chosen = sorted(name for name in files if name == path or (path.endswith("/") and name.startswith(path)))
     digest = hashlib.sha256()

@@ -12,7 +12,7 @@ from typing import Any
 
 from . import bundle, objects, plan, settings, stack
 from .checks import Check, CheckSpec, canary_check, run_checks, wait_for_checks
-from .errors import CheckFailed, ConfigError, PlatformError
+from .errors import CheckFailed, ConfigError, PlatformError, PreflightError
 from .objects_desired import Canary, Desired, Zombies, desired_objects
 from .prefect_api import PrefectApi
 from .secretstore import FileStore
@@ -63,7 +63,7 @@ def open_platform(
     schema = settings.platform_schema({each.section: dict(each.settings) for each in stacks.values()})
     chosen = settings.load(root, raw, schema, env, environ)
     _cross_check(chosen)
-    return Platform(chosen, stacks, open_target(chosen, say), say)
+    return Platform(chosen, stack.for_target(stacks, chosen.target), open_target(chosen, say), say)
 
 
 def _cross_check(chosen: settings.Settings) -> None:
@@ -95,19 +95,34 @@ def _cross_check(chosen: settings.Settings) -> None:
 
 
 def bundles(platform: Platform, name: str) -> list[bundle.Bundle]:
-    """The stack after its needs. A combined target runs all that is set up under one supervisor, so others stay included."""
-    chosen: list[stack.Stack] = []
-    for wanted in [*platform.target.established(), name]:
+    """What is set up together. A combined target runs all under one supervisor, so what is set up stays included, and needs come
+    along; elsewhere a stack stands for itself, and its needs must be there. Raises ConfigError, PreflightError.
+    """
+    target, chosen = platform.target, []  # type: Target, list[stack.Stack]
+    if not target.combined:
+        chosen = [stack.with_needs(platform.stacks, name)[-1]]
+        _require_needs(platform, name)
+    for wanted in [*target.established(), name] if target.combined else ():
         chosen += [each for each in stack.with_needs(platform.stacks, wanted) if each not in chosen]
-    return [bundle.build(each, platform.settings, platform.target.where(each.name)) for each in chosen]
+    return [target.finish(bundle.build(each, platform.settings, target.where(each.name))) for each in chosen]
+
+
+def _require_needs(platform: Platform, name: str) -> None:
+    there = platform.target.established()
+    env = platform.settings.env
+    for need in stack.with_needs(platform.stacks, name)[:-1]:
+        if need.name not in there:
+            raise PreflightError(
+                f"{name} needs {need.name}, which is not set up in environment {env!r}",
+                f"./invoke {need.name}.setup --env {env}, or all in order: ./invoke platform.setup --env {env}",
+            )
 
 
 def make_plan(platform: Platform, built: Sequence[bundle.Bundle]) -> plan.Plan:
     """The plan as of now; touches nothing."""
     stacks = [each.stack for each in built]
-    return plan.make(
-        built, platform.target.observe(stacks), platform.target.runtime, [each.name for each in stacks]
-    )
+    observed = platform.target.observe(stacks)
+    return plan.make(built, observed, platform.target.runtime, [each.name for each in stacks])
 
 
 def setup(platform: Platform, name: str, wait: float) -> Report:
@@ -136,7 +151,7 @@ def check(platform: Platform) -> tuple[Check, ...]:
         return (Check("processes", False, nothing, 0.0, "./invoke prefect.setup"),)
     if not _has_prefect(platform):
         return tuple(found)
-    if any(not each.ok and each.name.startswith(("traefik-", "disk")) for each in found):
+    if any(not each.ok and each.name.startswith(("traefik-", "gateway-", "disk")) for each in found):
         return tuple(found)
     return (*found, *run_checks(_spec(platform)))
 
@@ -165,12 +180,15 @@ def _has_prefect(platform: Platform) -> bool:
 def _spec(platform: Platform) -> CheckSpec:
     workers = platform.settings.values["prefect"]["workers"]
     canary = desired(platform).canary
+    base = platform.target.where("prefect").base
     return CheckSpec(
         public_url=platform.url,
         token=token(platform),
         version=_prefect_version(platform.settings.root),
         workers=tuple((worker["pool"], worker["name"]) for worker in workers),
         canary=(canary.flow, canary.name) if canary else None,
+        ui_path=base,
+        api_path=f"{base}/api",
     )
 
 
@@ -184,7 +202,7 @@ def token(platform: Platform) -> str:
     """The platform's own token for its checks: made once, renewed before it ends, kept like a secret."""
     store = FileStore(platform.settings.state / "secrets")
     held = store.read("operator").get("CHECK_TOKEN")
-    keys = store.read("traefik").get("GATEWAY_SIGNING_KEYS")
+    keys = platform.target.store.read("gateway").get("GATEWAY_SIGNING_KEYS")
     known = _key_ids(keys.value) if keys else set()
     if (
         held
@@ -209,12 +227,12 @@ def _key_ids(keys: str) -> set[str]:
 
 def gateway(platform: Platform, words: Sequence[str]) -> str:
     """Run the gateway's own command where the gateway runs; returns what it printed."""
-    return platform.target.run_in("traefik", ["-m", "prefect_platform.gateway", *words])
+    return platform.target.run_in("gateway", ["-m", "prefect_platform.gateway", *words])
 
 
 def api(platform: Platform) -> PrefectApi:
     """Prefect's API through the public route, as any client reaches it."""
-    return PrefectApi(f"{platform.url}/prefect/api", token(platform))
+    return PrefectApi(f"{platform.url}{platform.target.where('prefect').base}/api", token(platform))
 
 
 def desired(platform: Platform) -> Desired:
@@ -320,24 +338,21 @@ def _process_check(platform: Platform, process: Process) -> Check:
 
 def tail(platform: Platform, service: str, lines: int) -> list[str]:
     """The last lines of a service's log, secrets replaced."""
-    file = platform.target.log_file(service)
-    try:
-        with file.open("rb") as log:
-            log.seek(0, 2)
-            log.seek(max(0, log.tell() - lines * 2000))
-            text = log.read().decode(errors="replace")
-    except FileNotFoundError:
-        return []
-    return [redacted(platform, line) for line in text.splitlines()[-lines:]]
+    return [redacted(platform, line) for line in platform.target.tail(service, lines)]
 
 
 def redacted(platform: Platform, text: str) -> str:
     """No known secret's value survives in it."""
-    store = FileStore(platform.settings.state / "secrets")
-    for name in (*platform.stacks, "operator"):
-        for secret in store.read(name).values():
-            text = text.replace(secret.value, "********")
+    for value in secret_values(platform):
+        text = text.replace(value, "********")
     return text
+
+
+def secret_values(platform: Platform) -> list[str]:
+    """Every value that must not be shown, longest first."""
+    local = FileStore(platform.settings.state / "secrets")
+    held = [local.read("operator"), *(platform.target.store.read(each.name) for each in platform.stacks.values() if each.secrets)]
+    return sorted({secret.value for each in held for secret in each.values()}, key=len, reverse=True)
 
 
 def _part(token: str, number: int) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +24,35 @@ _SCHEMA = {
         "section": {"type": "string"},
         "needs": {"type": "array", "items": {"type": "string"}},
         "packages": {"type": "array", "items": {"type": "string"}},
+        "libraries": {"type": "array", "items": {"type": "string"}},
+        "scope": {"enum": ["environment", "host"]},
+        "targets": {"type": "array", "items": {"type": "string"}},
+        "databases": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "additionalProperties": False,
+                "required": ["name", "password"],
+                "properties": {
+                    "name": {"type": "string", "pattern": "^[a-z][a-z0-9_]{0,40}$"},
+                    "password": {"type": "string"},
+                    "extensions": {"type": "array", "items": {"type": "string", "pattern": "^[a-z_]+$"}},
+                },
+            },
+        },
         "secrets": {
             "type": "array",
             "items": {
                 "type": "object",
                 "additionalProperties": False,
-                "required": ["name", "generate"],
+                "required": ["name"],
                 "properties": {
                     "name": {"type": "string", "pattern": "^[A-Z][A-Z0-9_]+$"},
                     "generate": {"enum": ["fernet-key", "signing-keys", "password"]},
+                    "from": {"type": "string", "pattern": "^[a-z][a-z0-9-]*/[A-Z][A-Z0-9_]+$"},
+                    "targets": {"type": "array", "items": {"type": "string"}},
                 },
+                "oneOf": [{"required": ["generate"]}, {"required": ["from"]}],
             },
         },
         "settings": {"type": "object"},
@@ -43,15 +62,33 @@ _SCHEMA = {
 
 @dataclass(frozen=True)
 class SecretSpec:
-    """A secret by name; its value lives in the secret store only."""
+    """A secret by name; its value lives in the secret store only.
+
+    `source` is another stack's secret, `<stack>/<NAME>`, instead of one that is generated. `targets`: () is all.
+    """
 
     name: str
     generate: str
+    source: str = ""
+    targets: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class DatabaseSpec:
+    """A database of the shared Postgres with a role of the same name; `password` names the secret that holds the role's."""
+
+    name: str
+    password: str
+    extensions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Stack:
-    """One stack folder. `section` is its key under `platform:`, `packages` are folders of src/ that its processes import."""
+    """One stack folder. `section` is its key under `platform:`, `packages` are folders of src/ that its processes import.
+
+    `libraries` are installed pure-Python packages that an official image lacks, `scope` says whether there is one for each
+    environment or one for the whole host, `targets` where it can run (() is everywhere).
+    """
 
     name: str
     folder: Path
@@ -61,6 +98,19 @@ class Stack:
     packages: tuple[str, ...]
     secrets: tuple[SecretSpec, ...]
     settings: Mapping[str, Any]
+    libraries: tuple[str, ...] = ()
+    scope: str = "environment"
+    targets: tuple[str, ...] = ()
+    databases: tuple[DatabaseSpec, ...] = ()
+
+    def on(self, target: str) -> Stack:
+        """The stack as a target runs it: without the secrets and databases that belong to others."""
+        secrets = tuple(spec for spec in self.secrets if not spec.targets or target in spec.targets)
+        names = {spec.name for spec in secrets}
+        return replace(self, secrets=secrets, databases=tuple(d for d in self.databases if d.password in names))
+
+    def runs_on(self, target: str) -> bool:
+        return not self.targets or target in self.targets
 
 
 def names(root: Path) -> list[str]:
@@ -90,9 +140,23 @@ def read(root: Path, name: str) -> Stack:
         data.get("section", name),
         tuple(data.get("needs", ())),
         tuple(data.get("packages", ())),
-        tuple(SecretSpec(item["name"], item["generate"]) for item in data.get("secrets", ())),
+        tuple(_secret(item) for item in data.get("secrets", ())),
         data.get("settings", {"properties": {}}),
+        tuple(data.get("libraries", ())),
+        data.get("scope", "environment"),
+        tuple(data.get("targets", ())),
+        tuple(
+            DatabaseSpec(item["name"], item["password"], tuple(item.get("extensions", ())))
+            for item in data.get("databases", ())
+        ),
     )
+
+
+def _secret(item: Mapping[str, Any]) -> SecretSpec:
+    return SecretSpec(
+        item["name"], item.get("generate", ""), item.get("from", ""), tuple(item.get("targets", ()))
+    )
+
 
 
 def read_all(root: Path) -> dict[str, Stack]:
@@ -107,6 +171,24 @@ def read_all(root: Path) -> dict[str, Stack]:
             )
         owners[stack.section] = stack.name
     return stacks
+
+
+def for_target(stacks: Mapping[str, Stack], target: str) -> dict[str, Stack]:
+    """The stacks that run there, each needing only what runs there too.
+
+    Where a host is shared, what belongs to the whole host needs nothing of a single environment.
+    """
+    there = {name: each.on(target) for name, each in stacks.items() if each.runs_on(target)}
+    shared = target != "local"
+
+    def keeps(each: Stack, need: str) -> bool:
+        if need in stacks and need not in there:
+            return False
+        return not (shared and each.scope == "host" and need in there and there[need].scope != "host")
+
+    return {
+        name: replace(each, needs=tuple(need for need in each.needs if keeps(each, need))) for name, each in there.items()
+    }
 
 
 def with_needs(stacks: Mapping[str, Stack], name: str) -> list[Stack]:

@@ -1,6 +1,6 @@
-"""Start the combined Prefect server (API, UI and background services in one process) on SQLite or Postgres.
+"""Start a Prefect server: API, UI and background services in one process on SQLite, or the first two on Postgres.
 
-    server.py [--host H] [--port N] [--template FILE]   serve, like `prefect server start`
+    server.py [--host H] [--port N] [--template FILE]   serve, like `prefect server start`; --no-services: API and UI only
     server.py check-database [FILE] [--full]            exit 0, or 3 with one line saying what is wrong
     server.py make-template FILE                        write a migrated, empty SQLite database
 
@@ -83,6 +83,10 @@ def serve(argv: list[str]) -> int:
     """Serve until SIGTERM or SIGINT."""
     args = _serve_parser().parse_args(argv)
     began = time.monotonic()
+    if args.no_services:
+        import server_settings
+
+        server_settings.apply(os.environ)
     from server_http import bind
 
     try:
@@ -108,6 +112,9 @@ def _serve_parser() -> argparse.ArgumentParser:
     parser.add_argument("--port", type=int, default=int(os.environ.get("PREFECT_SERVER_API_PORT", "4200")))
     parser.add_argument(
         "--template", type=Path, help="copied when the configured SQLite file does not exist yet"
+    )
+    parser.add_argument(
+        "--no-services", action="store_true", help="API and UI only; the services run elsewhere"
     )
     parser.add_argument("--stop-seconds", type=float, default=25.0, help="upper limit of a stop")
     parser.add_argument("--loop", default="auto", choices=["auto", "asyncio", "uvloop"])
@@ -164,6 +171,7 @@ def _prepare_prefect(args: argparse.Namespace, *, sqlite: bool) -> None:
         args.host,
         "--port",
         str(args.port),
+        *(["--no-services"] if args.no_services else []),
     ]
     os.execv(sys.executable, command)
 
@@ -175,7 +183,12 @@ def _run(args: argparse.Namespace, listener: Any, began: float) -> int:
     from server_http import ConnectionCloser, GracefulServer, StopLimits
 
     gc.freeze()  # create_app(final=True) collects; without this it walks every imported module
-    closer = ConnectionCloser(create_app(final=True))
+    app: Any = create_app(final=True, webserver_only=args.no_services)
+    if args.no_services:
+        import server_settings
+
+        app = server_settings.MaskedSettings(app, server_settings.secrets_of(os.environ))
+    closer = ConnectionCloser(app)
     settings = get_current_settings().server
     limits = StopLimits(total=args.stop_seconds)
     config = uvicorn.Config(

@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from ..plan import Observed, Plan, Running, wanted_files
 from ..secretstore import FileStore
 from ..settings import Settings
 from ..stack import Stack
-from . import LOW_BYTES, Process, Say, _lock, _preflight, _processes, _records, _routes
+from . import LOW_BYTES, Process, Say, _lock, _logs, _preflight, _processes, _records, _routes
 from ._supervisor import MARK, Supervisor, configuration, end, lost_supervisors, orphans
 
 _DATABASE_REFUSED = 3  # exit code of stacks/prefect/server.py
@@ -33,6 +33,7 @@ class Target:
     """See targets.Target. State: run/ (supervisord), stacks/ (rendered), data/, logs/, secrets/, services.json (what was started)."""
 
     name = "local"
+    combined = True
 
     def __init__(self, settings: Settings, say: Say) -> None:
         self.settings = settings
@@ -44,6 +45,9 @@ class Target:
         self.python = self.venv / "bin" / "python"
         self.store = FileStore(self.state / "secrets")
         self.supervisor = Supervisor(self.state, self.python)
+
+    def finish(self, bundle: Bundle) -> Bundle:
+        return bundle
 
     def lock(self, command: str, wait: float) -> AbstractContextManager[None]:
         """One writer per environment. Raises LockedError."""
@@ -289,8 +293,11 @@ class Target:
         """Free bytes where the state is."""
         return _preflight.room(self.state)
 
-    def log_file(self, service: str) -> Path:
-        return self.state / "logs" / f"{service}.log"
+    def tail(self, service: str, lines: int) -> list[str]:
+        return _logs.tail(self.state / "logs" / f"{service}.log", lines)
+
+    def follow(self, services: Sequence[str]) -> Iterator[tuple[str, str]]:
+        return _logs.follow({name: self.state / "logs" / f"{name}.log" for name in services})
 
     def stop(self, services: Sequence[str]) -> None:
         """Stop these processes, workers first; with none named, everything and supervisord too."""

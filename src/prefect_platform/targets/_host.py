@@ -1,0 +1,187 @@
+"""The host of the compose target: what is on it, and the few ways to change it. Every effect goes through a runner.
+
+    <root>/<env>/<stack>/releases/<id>/   compose.yml as it was applied; never changed afterwards
+                        current           link to the one that runs
+                        files/<digest>/   what services mount, named by content
+                        approle/          the agent's login, 0600
+    <root>/<env>/history.jsonl, lock      who did what; who is at work
+    <root>/host/…                         the same for stacks that the whole host shares; host/routes is Traefik's folder
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import subprocess
+import tarfile
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+from ..errors import LockedError, PlatformError, PreflightError
+from ..runner import CommandFailed, Result, Runner
+
+_OLDEST_COMPOSE = (2, 24)
+_FACTS = """
+echo "uid=$(id -u)"; echo "user=$(id -un)"
+sudo -n true 2>/dev/null && echo sudo=yes
+command -v docker >/dev/null && echo docker=yes
+docker info >/dev/null 2>&1 && echo engine=yes
+sudo -n docker info >/dev/null 2>&1 && echo sudo_engine=yes
+echo "compose=$(docker compose version --short 2>/dev/null)"
+echo "memory=$(awk '/^MemTotal:/ {print $2 * 1024}' /proc/meminfo)"
+d=$1; while [ ! -d "$d" ]; do d=$(dirname "$d"); done
+echo "free=$(df -Pk "$d" | awk 'NR == 2 {print $4 * 1024}')"
+[ -w "$d" ] && echo writable=yes
+echo "root=$d"
+"""
+# Held as long as a byte comes every few seconds: a client that is gone, killed or cut off lets go by itself.
+_LOCK = """
+mkdir -p "$1" && exec 9>>"$1/lock" || exit 7
+flock -w "$3" 9 || { cat "$1/lock.holder" 2>/dev/null; exit 9; }
+printf '%s' "$2" >"$1/lock.holder"; echo held
+while [ "$(timeout 60 head -c 1)" = . ]; do :; done
+"""
+_LAY = 'mkdir -p "$1" && tar -C "$1" -xf -'
+_SWITCH = 'ln -s "releases/$2" "$1/.current.tmp" && mv -T "$1/.current.tmp" "$1/current"'
+_READ = '[ -e "$1" ] && tar -C "$1" -cf - . || true'
+
+
+@dataclass(frozen=True)
+class HostFacts:
+    """What a look at the host says. `memory` and `free` (of the disk under the root folder) are bytes."""
+
+    user: str
+    memory: int
+    free: int
+    sudo: bool
+
+
+class Host:
+    """One host and the root folder on it."""
+
+    def __init__(self, runner: Runner, root: str) -> None:
+        self.runner = runner
+        self.root = root
+        self._facts: HostFacts | None = None
+
+    # -- what is there
+    def facts(self) -> HostFacts:
+        """Raises PreflightError for a host that cannot run us: no Docker, old Compose, no rights."""
+        if self._facts is None:
+            answer = self.runner.run(["sh", "-c", _FACTS, "sh", self.root]).text
+            self._facts = _checked(dict(line.split("=", 1) for line in answer.splitlines() if "=" in line), self)
+        return self._facts
+
+    def sh(self, script: str, *words: str, stdin: bytes = b"", check: bool = True, seconds: float = 600) -> Result:
+        """Run a script of ours as whoever may: root, or by sudo."""
+        return self.runner.run([*self._rise(), "sh", "-c", script, "sh", *words], stdin, check=check, seconds=seconds)
+
+    def docker(self, *words: str, stdin: bytes = b"", check: bool = True, seconds: float = 600) -> Result:
+        return self.runner.run([*self._rise(), "docker", *words], stdin, check=check, seconds=seconds)
+
+    def docker_words(self, *words: str) -> list[str]:
+        """For a stream with the operator's terminal."""
+        return [*self._rise(), "docker", *words]
+
+    def _rise(self) -> list[str]:
+        return ["sudo", "-n"] if self.facts().sudo else []
+
+    def read_folder(self, folder: str) -> dict[str, bytes]:
+        """Every file below it; empty when it does not exist."""
+        data = self.sh(_READ, folder).stdout
+        if not data:
+            return {}
+        with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+            return {
+                str(PurePosixPath(member.name)): (tar.extractfile(member) or io.BytesIO()).read()
+                for member in tar.getmembers()
+                if member.isfile()
+            }
+
+    def containers(self, **labels: str) -> list[dict[str, Any]]:
+        """`docker inspect` of every container with these labels, running or not."""
+        words = [word for name, value in labels.items() for word in ("--filter", f"label=prefect-platform.{name}={value}")]
+        ids = self.docker("ps", "-aq", "--no-trunc", *words).text.split()
+        return json.loads(self.docker("inspect", *ids, check=False).text or "[]") if ids else []
+
+    # -- changing it
+    def lay(self, folder: str, files: Mapping[str, bytes], *, owner: str = "0:0", mode: int = 0o644) -> None:
+        """Write files below a folder, each whole."""
+        uid, gid = (int(part) for part in owner.split(":"))
+        buffer = io.BytesIO()
+        with tarfile.open(fileobj=buffer, mode="w") as tar:
+            for path, content in sorted(files.items()):
+                info = tarfile.TarInfo(path)
+                info.size, info.mode, info.uid, info.gid, info.mtime = len(content), mode, uid, gid, int(time.time())
+                tar.addfile(info, io.BytesIO(content))
+        self.sh(_LAY, folder, stdin=buffer.getvalue())
+
+    def switch(self, folder: str, release: str) -> None:
+        """Make a release the current one, in one step."""
+        self.sh(f'rm -f "$1/.current.tmp"; {_SWITCH}', folder, release)
+
+    def append(self, file: str, line: str) -> None:
+        self.sh('mkdir -p "$(dirname "$1")" && cat >>"$1"', file, stdin=line.encode() + b"\n")
+
+    @contextlib.contextmanager
+    def lock(self, folder: str, holder: str, seconds: float) -> Iterator[None]:
+        """One writer per folder. Raises LockedError naming who holds it."""
+        words = [*self._rise(), "sh", "-c", _LOCK, "sh", folder, holder, str(int(seconds))]
+        process = self.runner.start(words)
+        assert process.stdin and process.stdout
+        said = process.stdout.readline().decode(errors="replace").strip()
+        if said != "held":
+            code = process.wait()
+            if code == 9:
+                raise LockedError(f"{self.runner.place}: in use by {said or 'somebody'}", "wait for it to end (--wait SECONDS)")
+            raise PlatformError(f"{self.runner.place}: {folder}/lock cannot be taken ({said or code})", "see docs/vps.md")
+        done = threading.Event()
+        beat = threading.Thread(target=_beat, args=(process, done), daemon=True)
+        beat.start()
+        try:
+            yield
+        finally:
+            done.set()
+            beat.join()
+            process.stdin.close()
+            process.wait(10)
+
+
+def _beat(process: subprocess.Popen[bytes], done: threading.Event) -> None:
+    assert process.stdin
+    while not done.wait(5):
+        try:
+            process.stdin.write(b".")
+            process.stdin.flush()
+        except OSError:
+            return
+
+
+def _checked(seen: Mapping[str, str], host: Host) -> HostFacts:
+    place = host.runner.place
+    root = seen.get("uid") == "0"
+    sudo = not root and seen.get("sudo") == "yes"
+    prepare = "./invoke host.prepare installs Docker and Compose on a Debian or Ubuntu host"
+    if seen.get("docker") != "yes":
+        raise PreflightError(f"{place}: no docker command there", prepare)
+    if seen.get("engine") != "yes" and seen.get("sudo_engine") != "yes":
+        raise PreflightError(
+            f"{place}: user {seen.get('user')} cannot reach a Docker engine",
+            "start it (systemctl start docker), or give the user sudo or the group docker",
+        )
+    version = tuple(int(part) for part in seen.get("compose", "").lstrip("v").split("-")[0].split(".")[:2] if part.isdigit())
+    if version < _OLDEST_COMPOSE:
+        raise PreflightError(f"{place}: Docker Compose {seen.get('compose') or 'is missing'}; 2.24 or newer is needed", prepare)
+    if not (root or sudo or seen.get("writable") == "yes"):
+        raise PreflightError(
+            f"{place}: {seen.get('user')} may not write {host.root}", f"on the host: install -d -o {seen.get('user')} {host.root}"
+        )
+    return HostFacts(seen.get("user", ""), int(seen.get("memory", "0")), int(seen.get("free", "0")), sudo)
+
+
+__all__ = ["CommandFailed", "Host", "HostFacts"]

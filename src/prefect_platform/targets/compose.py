@@ -1,0 +1,434 @@
+"""Target `compose`: a host with Docker, over SSH. Each stack is a Compose project of its own; every deploy is a release folder on the host."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import getpass
+import hashlib
+import json
+import os
+import queue
+import re
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from ..bundle import Bundle, Where, public_url
+from ..errors import ApplyError, ConfigError, PlatformError, PreflightError
+from ..plan import Observed, Plan, Running
+from ..runner import LocalRunner, Runner, SshRunner
+from ..secretstore import FileStore, SecretStore
+from ..settings import Settings
+from ..stack import Stack
+from . import Process, Say, _compose_file, _databases, _health, _vault_access
+from ._compose_file import DIGEST, Frame
+from ._host import Host
+
+_FREE_BYTES = 2 * 1024**3
+_UP_SECONDS = 240
+_KEPT_RELEASES = 10
+_STATES = {"running": "RUNNING", "restarting": "FATAL", "exited": "EXITED", "dead": "EXITED", "created": "STOPPED"}
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Where a stack lives: its scope (`host` or the environment's name) and its folder on the host."""
+
+    scope: str
+    folder: str
+
+
+class Target:
+    """See targets.Target."""
+
+    name = "compose"
+    runtime = ""
+    combined = False
+
+    def __init__(self, settings: Settings, say: Say) -> None:
+        self.settings = settings
+        self.say = say
+        self.host = Host(_runner(settings), settings.values["root"])
+        self.tokens = FileStore(settings.state / "secrets")
+        self.vault = _vault_access.Access(self.host, settings, self.tokens, say)
+
+    # -- names
+    def lock(self, command: str, wait: float) -> AbstractContextManager[None]:
+        """One writer per environment, and per host for what all share. Raises LockedError."""
+        who = f"{command} by {_who()} (pid {os.getpid()}, since {datetime.datetime.now():%H:%M:%S})"
+        return self.host.lock(f"{self.host.root}/{self.settings.env}", who, wait)
+
+    def placed(self, stack: Stack) -> Placed:
+        scope = "host" if stack.scope == "host" else self.settings.env
+        return Placed(scope, f"{self.host.root}/{scope}/{stack.name}")
+
+    def where(self, stack: str) -> Where:
+        values = self.settings.values
+        return Where(
+            topology="split",
+            python="python",
+            traefik="traefik",
+            entrypoint=_compose_file.ENTRYPOINT,
+            template="",
+            bundle=_compose_file.APP,
+            data="/var/lib/platform",
+            routes=f"{self.host.root}/host/routes",
+            secrets="/vault/secrets/.env",
+            base="",
+            listen="0.0.0.0",  # noqa: S104 - inside a container's own network
+            prefix="platform-",
+            suffix=self.settings.env_suffix,
+            tag=f"{self.settings.env}-",
+            host=urlsplit(public_url(self.settings)).hostname or "",
+            entry="web" if values["traefik"]["tls"] == "off" else "websecure",
+            memory=self.host.facts().memory,
+        )
+
+    def _networks(self, stack: Stack) -> dict[str, tuple[str, ...]]:
+        env = self.settings.env_suffix
+        return {
+            "edge": (f"platform-edge{env}",),
+            "data": (f"platform-data{env}",),
+            "work": (f"platform-work{env}",),
+            "vault": ("platform-vault",),
+            "edges": tuple(sorted({f"platform-edge{env}", *self._edges()})),
+        }
+
+    def _edges(self) -> list[str]:
+        """The edge networks that are there: Traefik stands in that of every environment of the host."""
+        return self.host.docker("network", "ls", "--filter", "label=prefect-platform.edge", "--format", "{{.Name}}").text.split()
+
+    def finish(self, bundle: Bundle) -> Bundle:
+        """The bundle as this host gets it."""
+        stack = bundle.stack
+        where = self.where(stack.name)
+        if stack.scope == "host":
+            where = replace(where, suffix="", tag="")
+        agent, agent_files = self.vault.agent(stack, self.placed(stack).folder) if stack.secrets else (None, {})
+        frame = Frame(
+            self.placed(stack).scope,
+            self.placed(stack).folder,
+            where,
+            self._networks(stack),
+            (self.settings.root / "vault" / "entrypoint.sh").read_bytes(),
+            agent,
+            agent_files,
+        )
+        return _compose_file.finish(bundle, frame)
+
+    # -- observing
+    def observe(self, stacks: Sequence[Stack]) -> Observed:
+        """What stands on the host: the current releases' files, the containers, the secrets that Vault has."""
+        files: dict[str, bytes] = {}
+        running: dict[str, Running] = {}
+        missing: dict[str, tuple[str, ...]] = {}
+        for stack in stacks:
+            folder = self.placed(stack).folder
+            current = self.host.read_folder(f"{folder}/current")
+            facts = json.loads(current.pop("services.json", b"{}"))
+            files |= {f"{stack.name}/{path}": body for path, body in current.items()}
+            files |= self._routes_of(stack)
+            running |= self._running(stack, facts)
+            missing[stack.name] = self._missing(stack)
+        return Observed("", True, files, running, missing, {})
+
+    def _missing(self, stack: Stack) -> tuple[str, ...]:
+        return tuple(spec.name for spec in self.store.missing(stack)) if stack.secrets else ()
+
+    def _routes_of(self, stack: Stack) -> dict[str, bytes]:
+        file = f"{self.host.root}/host/routes/{self._routes_name(stack)}"
+        body = self.host.sh('cat "$1" 2>/dev/null || true', file).stdout
+        return {f"routes/{stack.name}.yml": body} if body else {}
+
+    def _routes_name(self, stack: Stack) -> str:
+        return f"{self.placed(stack).scope}-{stack.name}.yml"
+
+    def _running(self, stack: Stack, facts: Mapping[str, Any]) -> dict[str, Running]:
+        found = {}
+        for each in self.host.containers(env=self.placed(stack).scope, stack=stack.name):
+            labels = each["Config"]["Labels"]
+            name = f"{stack.name}-{labels['prefect-platform.service']}"
+            known = facts.get(name, {})
+            same = known.get("digest") == labels.get(DIGEST)
+            found[name] = Running(
+                _STATES.get(each["State"]["Status"], "EXITED"), each["State"]["Pid"], known.get("facts") if same else None, ""
+            )
+        return found
+
+    @property
+    def store(self) -> SecretStore:
+        return self.vault.store()
+
+    # -- before anything is touched
+    def preflight(self, plan: Plan, bundles: Sequence[Bundle]) -> None:
+        """Raises PreflightError: host unreachable, no Docker, disk nearly full, a needed stack not there."""
+        facts = self.host.facts()
+        if plan.steps and facts.free < _FREE_BYTES:
+            raise PreflightError(
+                f"{self.host.runner.place}: {facts.free // 2**20} MiB free under {self.host.root}, {_FREE_BYTES // 2**20} MiB needed",
+                "free disk space there (docker system df shows what images take), then run the command again",
+            )
+
+    # -- applying
+    def apply(self, plan: Plan, bundles: Sequence[Bundle]) -> None:
+        """Do the steps. Interrupted anywhere, the next observe sees what is left to do."""
+        if not plan.steps:
+            return
+        for bundle in bundles:
+            self._apply(bundle, plan)
+
+    def _apply(self, bundle: Bundle, plan: Plan) -> None:
+        stack = bundle.stack
+        folder = self.placed(stack).folder
+        self._ensure_networks(bundle)
+        self._ensure_volumes(bundle)
+        if stack.secrets:
+            self.vault.admit(stack, folder, _user_of(bundle))
+            self.store.ensure(stack)
+        if stack.databases:
+            _databases.ensure(self.host, self.where("postgres").container("postgres"), stack, self.store)
+        release = self._lay(bundle)
+        self._pull(bundle)
+        before = self._current(stack)
+        try:
+            self._up(bundle, f"{folder}/releases/{release}", plan)
+            self._serve_routes(bundle)
+        except PlatformError as error:
+            self._record("setup", stack, release, "failed", error.reason.splitlines()[0])
+            self._roll_back(stack, before, error)
+        self.host.switch(folder, release)
+        self._record("setup", stack, release, "good", "; ".join(sorted(plan.of("start", "restart"))))
+        self._prune(folder)
+
+    def _lay(self, bundle: Bundle) -> str:
+        """Write the release; returns its id. Its files stand under names of their contents, so writing them again is no change."""
+        folder = self.placed(bundle.stack).folder
+        facts = {
+            service.full_name: {"digest": service.digest(), "facts": service.facts()} for service in bundle.services
+        }
+        own = {path: body for path, body in bundle.files.items() if not path.startswith("files/")}
+        own["services.json"] = json.dumps(facts, indent=1, sort_keys=True).encode()
+        digest = hashlib.sha256(b"".join(path.encode() + b"\0" + body for path, body in sorted(own.items()))).hexdigest()[:8]
+        release = f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%SZ}-{digest}"
+        stored = {path: body for path, body in bundle.files.items() if path.startswith("files/")}
+        # What a release shows of its files, the release has too: links into the store would not survive a copy.
+        self.host.lay(folder, {**stored, **{f"releases/{release}/{path}": body for path, body in {**own, **stored}.items()}})
+        return release
+
+    def _pull(self, bundle: Bundle) -> None:
+        images = sorted({str(service.spec["image"]) for service in bundle.services})
+        for image in images:
+            if self.host.docker("image", "inspect", image, check=False).code:
+                self.say(f"pulling {image}")
+                self.host.docker("pull", "-q", image, seconds=1800)
+
+    def _compose(self, project: str, folder: str, *words: str, seconds: float = 600, check: bool = True) -> str:
+        done = self.host.docker("compose", "-p", project, "-f", f"{folder}/compose.yml", *words, seconds=seconds, check=check)
+        return done.text + done.stderr
+
+    def _up(self, bundle: Bundle, folder: str, plan: Plan) -> None:
+        project = _compose_file.project(self.placed(bundle.stack).scope, bundle.stack.name)
+        changed = {*plan.of("start", "restart")}
+        names = [service.name for service in bundle.services]
+        for name in _compose_file.once(bundle):
+            if f"{bundle.stack.name}-{name}" in changed:
+                self.say(f"running {bundle.stack.name}-{name}")
+                if _compose_file.AGENT in names:
+                    self._compose(project, folder, "up", "-d", "--wait", "--wait-timeout", "120", _compose_file.AGENT)
+                self._compose(project, folder, "up", "--no-deps", "--exit-code-from", name, "--abort-on-container-exit", name)
+        self.say(f"starting {bundle.stack.name}: {', '.join(sorted(changed)) or 'nothing new'}")
+        try:
+            self._compose(
+                project, folder, "up", "-d", "--remove-orphans", "--wait", "--wait-timeout", str(_UP_SECONDS), seconds=_UP_SECONDS + 120
+            )
+        except PlatformError as error:
+            cause = _health.cause(self.host, self.placed(bundle.stack).scope, bundle.stack.name)
+            raise ApplyError(
+                f"{bundle.stack.name}: did not become healthy: {cause or error.reason[-600:]}", f"./invoke {bundle.stack.name}.logs"
+            ) from None
+
+    def _serve_routes(self, bundle: Bundle) -> None:
+        if bundle.routes is None:
+            return
+        folder, name = f"{self.host.root}/host/routes", self._routes_name(bundle.stack)
+        # Traefik loads what ends in .yml: the new file appears under its name in one step.
+        self.host.sh('mkdir -p "$1" && cat >"$1/.$2.tmp" && chmod 644 "$1/.$2.tmp" && mv "$1/.$2.tmp" "$1/$2"', folder, name, stdin=bundle.routes)
+
+    def _roll_back(self, stack: Stack, before: str, error: PlatformError) -> None:
+        if before:
+            folder = self.placed(stack).folder
+            self.say(f"rolling {stack.name} back to {before}")
+            project = _compose_file.project(self.placed(stack).scope, stack.name)
+            self._compose(project, f"{folder}/releases/{before}", "up", "-d", "--remove-orphans", "--wait", "--wait-timeout", "120", check=False)
+            raise ApplyError(f"{error.reason}\nrolled back to release {before}", error.hint) from None
+        raise error
+
+    def _ensure_networks(self, bundle: Bundle) -> None:
+        names = {name for service in bundle.services for name in service.spec.get("networks", ())}
+        env = self.placed(bundle.stack).scope
+        for name in sorted(names):
+            if self.host.docker("network", "inspect", name, check=False).code:
+                closed = ["--internal"] if "-data" in name or name == "platform-vault" else []
+                edge = ["--label", "prefect-platform.edge=yes"] if "-edge" in name else []
+                self.host.docker("network", "create", *closed, *edge, "--label", f"prefect-platform.env={env}", name)
+
+    def _ensure_volumes(self, bundle: Bundle) -> None:
+        """Made and given to their user once: a fresh volume belongs to root, whom no service runs as."""
+        where = self.where(bundle.stack.name)
+        if bundle.stack.scope == "host":
+            where = replace(where, suffix="")
+        image = str(next(iter(bundle.services)).spec["image"])
+        env = self.placed(bundle.stack).scope
+        for volume in _compose_file.volumes(bundle, where):
+            marker = f"{self.placed(bundle.stack).folder}/volumes/{volume.name}"
+            if self.host.sh('[ -e "$1" ]', marker, check=False).code == 0:
+                continue
+            self._pull(bundle)
+            self.host.docker("volume", "create", "--label", f"prefect-platform.env={env}", volume.name)
+            words = ["run", "--rm", "--network", "none", "--cap-drop", "ALL", "--cap-add", "CHOWN", "-u", "0:0", "--entrypoint", "chown"]
+            self.host.docker(*words, "-v", f"{volume.name}:/volume", image, volume.owner, "/volume")
+            self.host.sh('mkdir -p "$(dirname "$1")" && : >"$1"', marker)
+
+    def _current(self, stack: Stack) -> str:
+        return self.host.sh('readlink "$1/current" 2>/dev/null || true', self.placed(stack).folder).text.strip().removeprefix("releases/")
+
+    def _record(self, what: str, stack: Stack, release: str, result: str, detail: str) -> None:
+        line = {
+            "time": f"{datetime.datetime.now(datetime.UTC):%Y-%m-%dT%H:%M:%SZ}",
+            "who": _who(),
+            "what": f"{stack.name}.{what}",
+            "release": release,
+            "result": result,
+            "detail": detail,
+        }
+        self.host.append(f"{self.host.root}/{self.placed(stack).scope}/history.jsonl", json.dumps(line))
+
+    def _prune(self, folder: str) -> None:
+        script = 'cd "$1/releases" && ls -1 | sort -r | tail -n +$(($2 + 1)) | grep -vxF "$(basename "$(readlink ../current)")" | xargs -r rm -rf --'
+        self.host.sh(script, folder, str(_KEPT_RELEASES), check=False)
+
+    # -- using
+    def _stacks(self, services: Sequence[str] = ()) -> list[dict[str, Any]]:
+        return [*self.host.containers(env=self.settings.env), *self.host.containers(env="host")]
+
+    def processes(self) -> list[Process]:
+        """One per container; memory is what the kernel counts for it."""
+        return [_health.process(each) for each in sorted(self._stacks(), key=lambda each: each["Name"])]
+
+    def run_in(self, stack: str, argv: Sequence[str]) -> str:
+        """Run a command in the container of a stack that has secrets, with them; returns stdout."""
+        name = next((each["Name"].lstrip("/") for each in self._stacks() if _has_secrets(each, stack)), None)
+        if name is None:
+            raise PlatformError(f"{stack}: not set up in environment {self.settings.env!r}", f"./invoke {stack}.setup --env {self.settings.env}")
+        words = ["exec", "-e", "SECRETS_WATCH=", name, "/bin/sh", _compose_file.ENTRYPOINT, "python", *argv]
+        done = self.host.docker(*words, check=False)
+        if done.code:
+            raise PlatformError((done.stderr or done.text).strip() or f"{argv[0]} ended with {done.code}")
+        return done.text
+
+    def tail(self, service: str, lines: int) -> list[str]:
+        container = self._container(service)
+        done = self.host.docker("logs", "--tail", str(lines), container, check=False)
+        return [*done.text.splitlines(), *done.stderr.splitlines()][-lines:]
+
+    def follow(self, services: Sequence[str]) -> Iterator[tuple[str, str]]:
+        """What is written from now on; one reader for each container."""
+        lines: queue.Queue[tuple[str, str]] = queue.Queue()
+        for service in services:
+            process = self.host.runner.start(self.host.docker_words("logs", "--tail", "0", "--follow", self._container(service)), True)
+            threading.Thread(target=_read, args=(service, process, lines), daemon=True).start()
+        while True:
+            yield lines.get()
+
+    def _container(self, service: str) -> str:
+        for each in self._stacks():
+            labels = each["Config"]["Labels"]
+            if service == f"{labels['prefect-platform.stack']}-{labels['prefect-platform.service']}":
+                return str(each["Name"].lstrip("/"))
+        raise ConfigError(f"{service}: no such container; there are: {', '.join(self.known()) or 'none'}")
+
+    def stop(self, services: Sequence[str]) -> None:
+        """Stop these services, workers first; with none named, all of the environment. What the host shares goes on."""
+        mine = self.host.containers(env=self.settings.env)
+        names = [_service(each) for each in mine if not services or _service(each) in services]
+        for name in sorted(names, key=lambda name: ("worker" not in name, "vault-agent" in name, "postgres" in name)):
+            self.say(f"stopping {name}")
+            self.host.docker("stop", self._container(name), seconds=1000)
+
+    def restart(self, services: Sequence[str]) -> None:
+        for name in sorted(services, key=lambda name: "worker" not in name):
+            self.say(f"restarting {name}")
+            self.host.docker("restart", self._container(name), seconds=1000)
+
+    def known(self) -> list[str]:
+        return sorted(_service(each) for each in self._stacks())
+
+    def established(self) -> list[str]:
+        """Stacks that are set up here: they have a current release."""
+        script = 'for f in "$1/$2"/*/current "$1/host"/*/current; do [ -e "$f" ] && basename "$(dirname "$f")"; done; true'
+        return sorted(set(self.host.sh(script, self.host.root, self.settings.env).text.split()))
+
+    def room(self) -> int:
+        return self.host.facts().free
+
+    def set_database_aside(self) -> list[Path]:
+        raise ConfigError("the database of this environment is PostgreSQL", "docs/vps.md says how to restore it")
+
+    def remove(self, data: bool) -> None:
+        """Stop and delete this environment's containers, networks and files; with `data` volumes too. What the host shares stays."""
+        env = self.settings.env
+        for each in self.host.containers(env=env):
+            self.host.docker("rm", "-f", each["Name"].lstrip("/"))
+        script = 'rm -rf "$1/$2"; rm -f "$1/host/routes/$2"-*.yml'
+        volumes = self.host.docker("volume", "ls", "-q", "--filter", f"label=prefect-platform.env={env}").text.split()
+        if data and volumes:
+            self.host.docker("volume", "rm", "-f", *volumes)
+        if data:
+            self.host.sh(script, self.host.root, env)
+        else:
+            self.host.sh('rm -f "$1/$2"/*/current "$1/host/routes/$2"-*.yml', self.host.root, env)
+
+
+def _runner(settings: Settings) -> Runner:
+    host = settings.values["host"]
+    if not host:
+        raise ConfigError("platform.host: target compose needs the host's ssh destination", f"set platform.environments.{settings.env}.host")
+    if host == "localhost":
+        return LocalRunner()
+    config = settings.values["ssh_config"]
+    return SshRunner(host, (settings.root / config).resolve() if config else None)
+
+
+def _read(service: str, process: subprocess.Popen[bytes], lines: queue.Queue[tuple[str, str]]) -> None:
+    assert process.stdout
+    for line in process.stdout:
+        lines.put((service, line.decode(errors="replace").rstrip("\n")))
+
+
+def _who() -> str:
+    with contextlib.suppress(KeyError, OSError):
+        return f"{getpass.getuser()}@{socket.gethostname()}"
+    return "somebody"
+
+
+def _service(container: Mapping[str, Any]) -> str:
+    labels = container["Config"]["Labels"]
+    return f"{labels['prefect-platform.stack']}-{labels['prefect-platform.service']}"
+
+
+def _has_secrets(container: Mapping[str, Any], stack: str) -> bool:
+    config = container["Config"]
+    wanted = config["Labels"].get("prefect-platform.stack") == stack and container["State"]["Status"] == "running"
+    return wanted and any(re.match(r"SECRETS_FILE=", each) for each in config["Env"] or ())
+
+
+def _user_of(bundle: Bundle) -> str:
+    """The uid:gid that a stack's secrets belong to."""
+    return next(str(service.spec["user"]) for service in bundle.services if service.name == _compose_file.AGENT)

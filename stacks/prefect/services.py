@@ -1,0 +1,18 @@
+"""Start Prefect's background services of the split topology: the stock command, with the settings that hold a password."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import server_settings
+
+
+def main() -> None:
+    """Become `prefect server services start`, which stops cleanly on SIGINT only (Prefect 3.8.8)."""
+    server_settings.apply(os.environ)
+    os.execv(sys.executable, [sys.executable, "-m", "prefect", "server", "services", "start"])
+
+
+if __name__ == "__main__":
+    main()
