@@ -6,7 +6,7 @@ from pathlib import Path
 
 from invoke.collection import Collection
 
-from . import _stack, dev, gateway, prefect
+from . import _stack, dev, gateway, lab, prefect
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -22,6 +22,7 @@ def build_root(root: Path) -> Collection:
                 namespace.add_task(each)
         made.add_collection(namespace)
     made.add_collection(Collection.from_module(gateway, name="gateway"))
+    made.add_collection(Collection.from_module(lab, name="lab"))
     for each in Collection.from_module(dev).tasks.values():
         made.add_task(each)
     return made

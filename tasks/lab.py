@@ -1,0 +1,75 @@
+"""The lab: a VPS on this machine, from a real sshd and a real Docker engine, to try the platform on and to test it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from invoke.context import Context
+from invoke.tasks import task
+
+from . import dev
+from ._stack import ROOT, say, show
+
+
+@task(help={"json": "machine-readable"})
+def up(c: Context, json: bool = False) -> None:
+    """Start the lab: sshd, a Docker engine, and the images that the stacks name. As root; installs what is missing on Debian."""
+    from prefect_platform import lab
+
+    lab.up(ROOT, say)
+    _print(lab.status(ROOT), json)
+    say(
+        "next: ./invoke platform.setup --env lab   deploy to it\n      ./invoke lab.down                 remove it"
+    )
+
+
+@task(help={"all": "delete its images and keys as well"})
+def down(c: Context, all: bool = False) -> None:
+    """Stop the lab and remove its containers, volumes and networks. Built images stay for the next lab.up, without --all."""
+    from prefect_platform import lab
+
+    lab.down(ROOT, say, everything=all)
+    say("the lab is gone" + ("" if all else "; its built images stay (--all deletes them too)"))
+
+
+@task(help={"gently": "stop containers first instead of cutting the power"})
+def reboot(c: Context, gently: bool = False) -> None:
+    """Cut the lab's power and start it again: what comes back comes back by itself."""
+    from prefect_platform import lab
+
+    lab.reboot(ROOT, say, suddenly=not gently)
+
+
+@task(help={"json": "machine-readable"})
+def status(c: Context, json: bool = False) -> None:
+    """Show whether it runs, how to reach it, and what its images are; exit 5 if it does not run."""
+    from prefect_platform import lab
+    from prefect_platform.errors import CheckFailed
+
+    found = lab.status(ROOT)
+    _print(found, json)
+    if not found["up"]:
+        raise CheckFailed(f"lab: {found['why']}", "./invoke lab.up")
+
+
+@task
+def lock(c: Context) -> None:
+    """Compile lab/images/*/requirements.in to hashed locks: what the stand-in images hold beside the runtime's lock."""
+    python = dev._python()
+    for file in sorted((ROOT / "lab" / "images").glob("*/requirements.in")):
+        # Without their dependencies: those are in the runtime's lock, and pip refuses to install what is in neither.
+        words = [python, "-m", "uv", "pip", "compile", "--no-deps", "--universal", "--python-version", "3.11"]
+        words += ["--generate-hashes", "--no-header", "--no-emit-index-url", "--quiet"]
+        words += ["-c", str(ROOT / "requirements" / "runtime.txt"), file.name, "-o", "requirements.txt"]
+        dev._finish(dev._run(words, cwd=file.parent))
+
+
+def _print(found: dict[str, Any], json: bool) -> None:
+    if json:
+        return show(found)
+    print(f"up          {'yes' if found['up'] else 'no: ' + found['why']}")
+    print(f"ssh         ssh -F {found['ssh_config']} {found['host']}   (or {found['deployer']}: not root)")
+    print(f"docker      DOCKER_HOST={found['docker_host']}   {found['containers']} containers")
+    for image in found["images"]:
+        print(f"image       {image['name']} ({image['kind']})")
+    return None
