@@ -6,7 +6,7 @@ from pathlib import Path
 
 from invoke.collection import Collection
 
-from . import _stack, dev, gateway, lab, prefect
+from . import _stack, dev, gateway, lab, platform, prefect
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -14,14 +14,14 @@ ROOT = Path(__file__).resolve().parents[1]
 def build_root(root: Path) -> Collection:
     """Reads folder names only: a broken stack must not break `--list`."""
     made = Collection()
-    own = {"prefect": prefect}
+    own = {"prefect": prefect, "gateway": gateway}
     for folder in sorted(path.parent.name for path in (root / "stacks").glob("*/stack.yml")):
         namespace = _stack.namespace(folder)
         if folder in own:
             for each in Collection.from_module(own[folder]).tasks.values():
                 namespace.add_task(each)
         made.add_collection(namespace)
-    made.add_collection(Collection.from_module(gateway, name="gateway"))
+    made.add_collection(Collection.from_module(platform, name="platform"))
     made.add_collection(Collection.from_module(lab, name="lab"))
     for each in Collection.from_module(dev).tasks.values():
         made.add_task(each)

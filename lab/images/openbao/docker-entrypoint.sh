@@ -1,4 +1,5 @@
 #!/usr/bin/dumb-init /bin/sh
+# shellcheck shell=dash
 # Keeps the official entrypoint's contract: dev and configuration flags for `server`, subcommands go to bao, other commands run
 # as they are; folders that another uid owns are taken over unless SKIP_CHOWN; root hands over unless BAO_SKIP_DROP_ROOT.
 set -e

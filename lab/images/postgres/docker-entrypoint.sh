@@ -75,10 +75,18 @@ first_start() {
 if [ "${1:0:1}" = - ]; then
     set -- postgres "$@"
 fi
-if [ "${1:-}" = postgres ]; then
+asks_only() {
+    local word
+    for word in "$@"; do
+        case $word in -'?' | --help | --describe-config | -V | --version) return 0 ;; esac
+    done
+    return 1
+}
+
+if [ "${1:-}" = postgres ] && ! asks_only "$@"; then
     make_folders
     if [ "$(id -u)" = 0 ]; then
-        exec gosu postgres "$BASH_SOURCE" "$@"
+        exec gosu postgres "${BASH_SOURCE[0]}" "$@"
     fi
     if [ -s "$PGDATA/PG_VERSION" ]; then
         echo 'PostgreSQL Database directory appears to contain a database; Skipping initialization'

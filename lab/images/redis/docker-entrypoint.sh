@@ -23,6 +23,7 @@ case $program in
         if [ "$program" = /usr/local/bin/redis-server ]; then
             shift
             case ${1:-} in
+                -h | --help | -v | --version | --test-memory | --check-system) set -- redis-server "$@" ;;
                 "" | -*) set -- redis-server --protected-mode no "$@" ;;
                 *)
                     configuration=$1
@@ -37,7 +38,7 @@ case $program in
             fi
             set -- setpriv --reuid redis --regid redis --clear-groups --bounding-set -all --inh-caps -all --no-new-privs "$@"
         fi
-        [ "$(umask)" != 0022 ] || umask 0077
         ;;
 esac
+[ "$(umask)" != 0022 ] || umask 0077
 exec "$@"

@@ -9,7 +9,7 @@ from pathlib import Path
 from ..errors import ApplyError
 from . import mirrors
 from .commands import WHEN_LOST, attempt, run
-from .engine import docker
+from .engine import docker, words
 from .layout import Layout
 from .machine import Say
 
@@ -20,9 +20,7 @@ NAME = f"platform-lab-base:{SUITE}"
 
 def found(layout: Layout) -> str:
     """The image's id, or an empty string."""
-    code, out, _ = attempt(
-        ["docker", "--host", f"unix://{layout.socket}", "image", "inspect", "--format", "{{.Id}}", NAME]
-    )
+    code, out, _ = attempt(words(layout, "image", "inspect", "--format", "{{.Id}}", NAME))
     return "" if code else out.strip()
 
 
@@ -36,22 +34,9 @@ def provide(layout: Layout, say: Say) -> str:
     shutil.rmtree(folder, ignore_errors=True)
     try:
         # In namespaces of its own: what an interrupted debootstrap has mounted is gone with it.
-        run(
-            [
-                *[
-                    "unshare",
-                    "--mount",
-                    "--pid",
-                    "--fork",
-                    "--kill-child",
-                    "--mount-proc",
-                    "debootstrap",
-                    "--variant=minbase",
-                ]
-            ]
-            + [f"--include={','.join(_INCLUDED)}", SUITE, str(folder), mirror],
-            timeout=900,
-        )
+        apart = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+        made = ["debootstrap", "--variant=minbase", "--include=ca-certificates", SUITE, str(folder), mirror]
+        run([*apart, *made], timeout=900)
         for rest in ("var/cache/apt", "var/lib/apt/lists", "var/log"):
             for file in (folder / rest).rglob("*"):
                 if file.is_file():
@@ -62,14 +47,11 @@ def provide(layout: Layout, say: Say) -> str:
     return found(layout)
 
 
-_INCLUDED = ("ca-certificates",)
-
-
 def _load(layout: Layout, folder: Path) -> None:
     label = "LABEL prefect-platform.lab=base"
     with subprocess.Popen(["tar", "-C", folder, "-c", "."], stdout=subprocess.PIPE) as tar:
         done = subprocess.run(
-            ["docker", "--host", f"unix://{layout.socket}", "import", "--change", label, "-", NAME],
+            words(layout, "import", "--change", label, "-", NAME),
             stdin=tar.stdout,
             capture_output=True,
             text=True,

@@ -9,11 +9,14 @@ from .commands import run
 from .layout import Layout
 
 
-def docker(layout: Layout, *words: str | Path, timeout: float = 120) -> str:
-    """The output of a docker command on the lab's engine; never on another that the environment names."""
-    return run(
-        ["docker", "--host", f"unix://{layout.socket}", *words], env={"DOCKER_CONTEXT": ""}, timeout=timeout
-    )
+def words(layout: Layout, *rest: str | Path) -> list[str]:
+    """A docker command on the lab's engine; never on another that the environment names."""
+    return ["docker", "--host", f"unix://{layout.socket}", *map(str, rest)]
+
+
+def docker(layout: Layout, *rest: str | Path, timeout: float = 120) -> str:
+    """Its output. Raises ApplyError."""
+    return run(words(layout, *rest), timeout=timeout)
 
 
 def containers(layout: Layout) -> list[str]:

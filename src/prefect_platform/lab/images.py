@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from ..errors import ApplyError
 from . import base, mirrors
 from .commands import WHEN_LOST, attempt
+from .engine import words
 from .layout import CODE, Layout
 from .machine import Say
 
@@ -94,47 +95,30 @@ def _wanting(layout: Layout) -> list[Image]:
 def _label(layout: Layout, name: str, label: str) -> str | None:
     """Its value; empty for an image without it, None without the image."""
     question = f'{{{{index .Config.Labels "{label}"}}}}'
-    code, out, _ = attempt(
-        ["docker", "--host", f"unix://{layout.socket}", "image", "inspect", "--format", question, name]
-    )
+    code, out, _ = attempt(words(layout, "image", "inspect", "--format", question, name))
     return None if code else out.strip()
 
 
 def _in_registry(layout: Layout, image: Image) -> bool:
     """Whether the registry answers; a short wait, because without a network it is the common case."""
-    host = f"unix://{layout.socket}"
-    return attempt(["docker", "--host", host, "manifest", "inspect", image.name], timeout=10)[0] == 0
+    return attempt(words(layout, "manifest", "inspect", image.name), timeout=10)[0] == 0
 
 
 def _pull(layout: Layout, image: Image, say: Say) -> bool:
     say(f"pulling {image.name}")
-    return (
-        attempt(["docker", "--host", f"unix://{layout.socket}", "pull", "--quiet", image.name], timeout=900)[
-            0
-        ]
-        == 0
-    )
+    return attempt(words(layout, "pull", "--quiet", image.name), timeout=900)[0] == 0
 
 
 def _build(layout: Layout, image: Image, source: str, say: Say) -> None:
     kind = "base" if image is PYTHON else "standin"
     say(f"building {image.name}{'' if image is PYTHON else ' (stand-in: no registry has it for us)'}")
     log = layout.state / f"build-{image.folder}.log"
-    words = [
-        "docker",
-        "--host",
-        f"unix://{layout.socket}",
-        "build",
-        "--progress",
-        "plain",
-        "--tag",
-        image.name,
-    ]
-    words += ["--label", f"{LABEL}={kind}", "--label", f"{SOURCE}={source}"]
-    words += ["--build-context", f"requirements={CODE / 'requirements'}", *mirrors.build_words(layout)]
+    build = words(layout, "build", "--progress", "plain", "--tag", image.name)
+    build += ["--label", f"{LABEL}={kind}", "--label", f"{SOURCE}={source}"]
+    build += ["--build-context", f"requirements={CODE / 'requirements'}", *mirrors.build_words(layout)]
     began, last = time.monotonic(), deque[str](maxlen=15)
     with log.open("w") as out:
-        for line in _output([*words, str(CODE / "lab" / "images" / image.folder)]):
+        for line in _output([*build, str(CODE / "lab" / "images" / image.folder)]):
             out.write(f"{line}\n")
             last.append(line)
             if re.match(r"#\d+ \[", line):
@@ -144,10 +128,10 @@ def _build(layout: Layout, image: Image, source: str, say: Say) -> None:
         raise ApplyError(f"lab: {image.name} cannot be built; whole log: {log}\n{text}", WHEN_LOST)
 
 
-def _output(words: list[str]) -> Iterator[str]:
+def _output(command: list[str]) -> Iterator[str]:
     """The lines as they come, then `exit CODE`. Interrupted, the build ends too."""
     with subprocess.Popen(
-        words,
+        command,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -96,8 +97,6 @@ def engine_pids(layout: Layout) -> list[int]:
 
 def _fresh_run_folder(layout: Layout) -> None:
     """Process ids left in there are of a namespace that is gone: an engine that finds its own number among them refuses to start."""
-    import shutil
-
     shutil.rmtree(layout.run, ignore_errors=True)
     layout.run.mkdir(mode=0o755, parents=True)
     layout.run.chmod(0o755)
