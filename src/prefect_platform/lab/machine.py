@@ -22,6 +22,8 @@ from .layout import CODE, Layout
 Say = Callable[[str], None]
 _STARTS_WITHIN = 60.0
 _STOPS_WITHIN = 45.0
+_launched: list[subprocess.Popen[bytes]] = []
+"""Python complains of a process whose object it forgets while it runs; this one is meant to outlive us."""
 
 
 def find(layout: Layout) -> psutil.Process | None:
@@ -122,6 +124,7 @@ def _launch(layout: Layout, net: network.Network) -> subprocess.Popen[bytes]:
             start_new_session=True,  # a Ctrl-C in this terminal is not meant for it
             cwd="/",
         )
+    _launched.append(process)
     created = psutil.Process(process.pid).create_time()
     known = {"pid": process.pid, "created": created, "state": str(layout.state)}
     write_atomic(layout.record, json.dumps(known).encode())

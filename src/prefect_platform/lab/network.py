@@ -22,6 +22,8 @@ from .commands import WHEN_LOST, attempt, run
 from .layout import Layout
 
 _FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
+_BEFORE = Path("/run/prefect-platform-lab-before.json")
+"""How the machine was before the first of several labs; the last one puts it back."""
 
 
 @dataclass(frozen=True)
@@ -30,10 +32,6 @@ class Network:
     """For example 10.213.0.0/16; the bridge takes the last /24 of it, the engine's other networks come from the lower half."""
     alone: bool
     """No other engine runs: this one may do its own iptables."""
-    forwarding: str
-    """ip_forward as it was before, to be put back."""
-    forward_policy: str
-    """The policy of the FORWARD chain as it was before."""
 
     @property
     def prefix(self) -> str:
@@ -47,8 +45,14 @@ class Network:
 def prepare(layout: Layout, others: bool) -> Network:
     """Make the bridge. What is found on the machine is written down first, so that an interrupted run can be cleaned up as well."""
     network = _remembered(layout) or _choose(layout, others)
-    if network.alone == others:
-        network = Network(network.pool, not others, network.forwarding, network.forward_policy)
+    network = Network(network.pool, not others)
+    if not others and not _BEFORE.exists():
+        policy = re.search(r"-P FORWARD (\w+)", attempt(["iptables", "-S", "FORWARD"])[1])
+        before = {
+            "forward": policy.group(1) if policy else "ACCEPT",
+            "ip_forward": _FORWARDING.read_text().strip(),
+        }
+        write_atomic(_BEFORE, json.dumps(before).encode())
     write_atomic(_file(layout), json.dumps(vars(network)).encode())
     if attempt(["ip", "link", "show", layout.name])[0]:
         run(["ip", "link", "add", "name", layout.name, "type", "bridge"])
@@ -71,9 +75,10 @@ def clean(layout: Layout, others: bool) -> None:
         _delete_rules(table, [network.prefix, *bridges, layout.name])
         if not others:
             _delete_docker_chains(table)
-    if not others:
-        attempt(["iptables", "-P", "FORWARD", network.forward_policy])
-        _FORWARDING.write_text(network.forwarding)
+    if not others and (before := read_mapping(_BEFORE, WHEN_LOST)):
+        attempt(["iptables", "-w", "-P", "FORWARD", before["forward"]])
+        _FORWARDING.write_text(before["ip_forward"])
+        _BEFORE.unlink()
     _file(layout).unlink(missing_ok=True)
 
 
@@ -105,13 +110,7 @@ def _choose(layout: Layout, others: bool) -> Network:
     first = int(layout.name.removeprefix("pplab"), 16)
     pools = [f"10.{100 + (first + step) % 100}.0.0/16" for step in range(100)]
     free = (pool for pool in pools if not any(ipaddress.ip_network(pool).overlaps(each) for each in taken))
-    policy = re.search(r"-P FORWARD (\w+)", attempt(["iptables", "-S", "FORWARD"])[1])
-    return Network(
-        next(free, pools[0]),
-        not others,
-        _FORWARDING.read_text().strip(),
-        policy.group(1) if policy else "ACCEPT",
-    )
+    return Network(next(free, pools[0]), not others)
 
 
 def _let_out(network: Network) -> None:
