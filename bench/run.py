@@ -28,7 +28,7 @@ from tests.local.conftest import Clone
 from tests.local.load import Finished, finish_runs
 
 CLIENTS = 16
-LIGHT = ("supervisord", "traefik-gateway", "traefik-verifier", "prefect-server")
+LIGHT = ("supervisord", "traefik-gateway", "gateway-verifier", "prefect-server")
 """Whose memory has a goal: everything but the worker, which a machine need not have."""
 
 

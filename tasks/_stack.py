@@ -35,6 +35,11 @@ def platform(c: Context, env: str) -> Platform:
     return deploy.open_platform(ROOT, c.config.get("platform") or {}, env, os.environ, say)
 
 
+def set_up(p: Platform, name: str, dry_run: bool, wait: int, json: bool) -> None:
+    """The whole way for one stack, and what there is to say about it."""
+    _print.setup(p, name, dry_run, wait, json)
+
+
 def namespace(name: str) -> Collection:
     """setup, plan, status, logs, restart, stop, remove for one stack."""
 

@@ -28,7 +28,7 @@ class Where:
 
     `base` is the path under which Prefect is served, `entry` Traefik's entry point, `listen` the address to bind. The others
     belong to the split topology: `prefix` and `suffix` of container names, `tag` before the names of Traefik's objects (several
-    environments share one Traefik), the public `host`, the host's `memory` in bytes.
+    environments share one Traefik), the public `host`, the `shared` folder of routes on the host, the host's `memory` in bytes.
     """
 
     topology: str
@@ -47,6 +47,7 @@ class Where:
     tag: str = ""
     host: str = ""
     entry: str = "web"
+    shared: str = ""
     memory: int = 0
 
     def container(self, stack: str, service: str = "") -> str:

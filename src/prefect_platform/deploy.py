@@ -104,7 +104,14 @@ def bundles(platform: Platform, name: str) -> list[bundle.Bundle]:
         _require_needs(platform, name)
     for wanted in [*target.established(), name] if target.combined else ():
         chosen += [each for each in stack.with_needs(platform.stacks, wanted) if each not in chosen]
-    return [target.finish(bundle.build(each, platform.settings, target.where(each.name))) for each in chosen]
+    return [target.finish(bundle.build(each, platform.settings, target.where(each.name, each.scope))) for each in chosen]
+
+
+def order(platform: Platform, name: str) -> list[str]:
+    """The stacks to set up one after another for `name`: a combined target does all of them at once."""
+    if platform.target.combined:
+        return [name]
+    return [each.name for each in stack.with_needs(platform.stacks, name)]
 
 
 def _require_needs(platform: Platform, name: str) -> None:
@@ -351,7 +358,10 @@ def redacted(platform: Platform, text: str) -> str:
 def secret_values(platform: Platform) -> list[str]:
     """Every value that must not be shown, longest first."""
     local = FileStore(platform.settings.state / "secrets")
-    held = [local.read("operator"), *(platform.target.store.read(each.name) for each in platform.stacks.values() if each.secrets)]
+    held = [
+        local.read("operator"),
+        *(platform.target.store.read(each.name) for each in platform.stacks.values() if each.secrets),
+    ]
     return sorted({secret.value for each in held for secret in each.values()}, key=len, reverse=True)
 
 

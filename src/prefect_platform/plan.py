@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from .bundle import Bundle, Service
+
+_CONTENT_FOLDER = re.compile(r"files/[0-9a-f]{16}/")
 
 
 @dataclass(frozen=True)
@@ -94,15 +97,25 @@ def wanted_files(bundles: Sequence[Bundle]) -> dict[str, bytes]:
 
 
 def _file_steps(wanted: Mapping[str, bytes], have: Mapping[str, bytes]) -> list[Step]:
-    steps = []
+    """By the name that a file has in its stack: a folder named by content changes with every neighbour."""
+    gone = {_shown(path): path for path in sorted(have) if path not in wanted}
+    steps: dict[str, Step] = {}
     for path, content in sorted(wanted.items()):
-        if path not in have:
-            steps.append(Step("write", path, "new"))
-        elif have[path] != content:
-            steps.append(Step("write", path, "changed", _diff(path, have[path], content)))
-    return steps + [
-        Step("delete", path, "no longer part of its stack") for path in sorted(set(have) - set(wanted))
+        name = _shown(path)
+        old = have.get(path, have.get(gone.pop(name, "")))
+        if old is None and name not in steps:
+            steps[name] = Step("write", name, "new")
+        elif old is not None and old != content:
+            steps[name] = Step("write", name, "changed", _diff(name, old, content))
+    names = {_shown(path) for path in wanted}
+    return [
+        *steps.values(),
+        *(Step("delete", name, "no longer part of its stack") for name in gone if name not in names),
     ]
+
+
+def _shown(path: str) -> str:
+    return _CONTENT_FOLDER.sub("", path)
 
 
 def _diff(path: str, old: bytes, new: bytes) -> str:

@@ -23,7 +23,10 @@ from .errors import PlatformError, PreflightError
 _SSH_FAILED = 255
 _ALIVE_SECONDS = 15
 _HINTS = (
-    ("Permission denied (", "the host refuses the key: ssh-add -l shows the agent's keys; try `ssh {host} true`"),
+    (
+        "Permission denied (",
+        "the host refuses the key: ssh-add -l shows the agent's keys; try `ssh {host} true`",
+    ),
     (
         "REMOTE HOST IDENTIFICATION HAS CHANGED",
         "the host's key is not the one that known_hosts has. If the host was installed anew: ssh-keygen -R {host}",
@@ -31,7 +34,10 @@ _HINTS = (
     ("Host key verification failed", "look at the host's key and accept it once: ssh {host} true"),
     ("Could not resolve hostname", "correct platform.host in invoke.yaml (or the Host in your ssh config)"),
     ("Connection refused", "nothing listens there: is the host up, is the port right? Try `ssh {host} true`"),
-    ("timed out", "the host does not answer: is it up, does a firewall drop the connection? Try `ssh {host} true`"),
+    (
+        "timed out",
+        "the host does not answer: is it up, does a firewall drop the connection? Try `ssh {host} true`",
+    ),
     ("No route to host", "the host cannot be reached from here: check the network, a VPN, a jump host"),
 )
 
@@ -68,7 +74,9 @@ class Runner(Protocol):
 
     place: str
 
-    def run(self, words: Sequence[str], stdin: bytes = b"", *, check: bool = True, seconds: float = 600) -> Result: ...
+    def run(
+        self, words: Sequence[str], stdin: bytes = b"", *, check: bool = True, seconds: float = 600
+    ) -> Result: ...
     def stream(self, words: Sequence[str]) -> int: ...
     def start(self, words: Sequence[str], both: bool = False) -> subprocess.Popen[bytes]: ...
     def forward(self, address: str, port: int) -> contextlib.AbstractContextManager[tuple[str, int]]: ...
@@ -81,7 +89,9 @@ class LocalRunner:
         self.place = "localhost"
         self._environ = environ
 
-    def run(self, words: Sequence[str], stdin: bytes = b"", *, check: bool = True, seconds: float = 600) -> Result:
+    def run(
+        self, words: Sequence[str], stdin: bytes = b"", *, check: bool = True, seconds: float = 600
+    ) -> Result:
         return _run(self.place, list(words), words, stdin, check, seconds, self._environ)
 
     def stream(self, words: Sequence[str]) -> int:
@@ -103,18 +113,30 @@ class SshRunner:
         self.host = host
         key = hashlib.sha256(f"{host}\0{config}\0{os.getuid()}".encode()).hexdigest()[:12]
         # A short path: the socket's may have about 100 bytes. A private folder: whoever can write the socket is us on the host.
-        folder = Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()) / f"prefect-platform-{os.getuid()}"
+        folder = (
+            Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir())
+            / f"prefect-platform-{os.getuid()}"
+        )
         folder.mkdir(mode=0o700, exist_ok=True)
         if folder.stat().st_uid != os.getuid() or folder.stat().st_mode & 0o077:
             raise PreflightError(f"{folder}: not ours alone", f"remove it: rm -r {folder}")
         self._base = [
             "ssh",
             *(["-F", str(config)] if config else []),
-            *("-o", "BatchMode=yes", "-o", "ConnectTimeout=15", "-o", f"ServerAliveInterval={_ALIVE_SECONDS}"),
+            *(
+                "-o",
+                "BatchMode=yes",
+                "-o",
+                "ConnectTimeout=15",
+                "-o",
+                f"ServerAliveInterval={_ALIVE_SECONDS}",
+            ),
             *("-o", "ControlMaster=auto", "-o", f"ControlPath={folder}/{key}", "-o", "ControlPersist=60"),
         ]
 
-    def run(self, words: Sequence[str], stdin: bytes = b"", *, check: bool = True, seconds: float = 600) -> Result:
+    def run(
+        self, words: Sequence[str], stdin: bytes = b"", *, check: bool = True, seconds: float = 600
+    ) -> Result:
         command = [*self._base, "-T", self.host, "--", shlex.join(words)]
         result = _run(self.place, command, words, stdin, False, seconds, None)
         if result.code == _SSH_FAILED:
@@ -158,7 +180,9 @@ class SshRunner:
 def _ssh(command: Sequence[str], place: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        raise PlatformError(f"{place}: {done.stderr.strip()}", "the host's sshd must allow AllowTcpForwarding")
+        raise PlatformError(
+            f"{place}: {done.stderr.strip()}", "the host's sshd must allow AllowTcpForwarding"
+        )
 
 
 def _run(
@@ -177,7 +201,9 @@ def _run(
             f"{place}: {_shown(words)} has not ended after {seconds:.0f} s", "run the command again"
         ) from None
     except FileNotFoundError as error:
-        raise PreflightError(f"{place}: {error.filename}: not installed", "install it, then run the command again") from None
+        raise PreflightError(
+            f"{place}: {error.filename}: not installed", "install it, then run the command again"
+        ) from None
     result = Result(done.returncode, done.stdout, done.stderr.decode(errors="replace"))
     if check and result.code:
         raise CommandFailed(place, words, result)
@@ -186,7 +212,9 @@ def _run(
 
 def _piped(command: list[str], both: bool, environ: dict[str, str] | None) -> subprocess.Popen[bytes]:
     errors = subprocess.STDOUT if both else None
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, env=environ)
+    return subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, env=environ
+    )
 
 
 def _free_port() -> int:

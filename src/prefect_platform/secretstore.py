@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from .errors import PlatformError
 from .files import read_mapping, write_atomic
@@ -47,6 +48,16 @@ def rotated(keys: str, keep: int = 3) -> str:
 def env_line(name: str, value: str) -> str:
     """A line that `sh` reads back byte for byte: single quotes keep everything but themselves."""
     return f"{name}='" + value.replace("'", "'\\''") + "'\n"
+
+
+class SecretStore(Protocol):
+    """Where a stack's secrets are kept: read, made once, written."""
+
+    def read(self, stack: str) -> dict[str, Secret]: ...
+    def missing(self, stack: Stack) -> tuple[SecretSpec, ...]: ...
+    def ensure(self, stack: Stack) -> None: ...
+    def write(self, stack: str, values: Mapping[str, str]) -> None: ...
+    def version(self, stack: Stack) -> str: ...
 
 
 class FileStore:

@@ -107,7 +107,9 @@ class Stack:
         """The stack as a target runs it: without the secrets and databases that belong to others."""
         secrets = tuple(spec for spec in self.secrets if not spec.targets or target in spec.targets)
         names = {spec.name for spec in secrets}
-        return replace(self, secrets=secrets, databases=tuple(d for d in self.databases if d.password in names))
+        return replace(
+            self, secrets=secrets, databases=tuple(d for d in self.databases if d.password in names)
+        )
 
     def runs_on(self, target: str) -> bool:
         return not self.targets or target in self.targets
@@ -158,7 +160,6 @@ def _secret(item: Mapping[str, Any]) -> SecretSpec:
     )
 
 
-
 def read_all(root: Path) -> dict[str, Stack]:
     """All stacks by name; two stacks may not claim one settings section."""
     stacks = {name: read(root, name) for name in names(root)}
@@ -187,7 +188,8 @@ def for_target(stacks: Mapping[str, Stack], target: str) -> dict[str, Stack]:
         return not (shared and each.scope == "host" and need in there and there[need].scope != "host")
 
     return {
-        name: replace(each, needs=tuple(need for need in each.needs if keeps(each, need))) for name, each in there.items()
+        name: replace(each, needs=tuple(need for need in each.needs if keeps(each, need)))
+        for name, each in there.items()
     }
 
 

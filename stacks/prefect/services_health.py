@@ -11,6 +11,7 @@ import os
 import socket
 import sys
 import time
+from typing import Any
 
 import redis
 
@@ -20,20 +21,21 @@ OVERDUE_SECONDS = 90
 
 def problem(connection: redis.Redis, host: str, now: float) -> str | None:
     """What is wrong with the services of this host name, or None."""
-    beats = {
-        name.decode(): score
-        for name, score in connection.zrange("prefect:workers", 0, -1, withscores=True)
-        if name.decode().split("#")[0] == host
-    }
+    beats = [when for name, when in _scores(connection, "prefect:workers") if name.split("#")[0] == host]
     if not beats:
         return "no heartbeat of the background services of this container"
-    age = now - max(beats.values())
+    age = now - max(beats)
     if age > HEARTBEAT_SECONDS:
         return f"last heartbeat {age:.0f} s ago: dead or frozen"
-    due = connection.zrange("prefect:queue", 0, 0, withscores=True)
-    if due and now - due[0][1] > OVERDUE_SECONDS:
-        return f"a periodic task has been due for {now - due[0][1]:.0f} s: the scheduler does not run"
+    late = max((now - when for _, when in _scores(connection, "prefect:queue")), default=0.0)
+    if late > OVERDUE_SECONDS:
+        return f"a periodic task has been due for {late:.0f} s: the scheduler does not run"
     return None
+
+
+def _scores(connection: redis.Redis, key: str) -> list[tuple[str, float]]:
+    found: Any = connection.zrange(key, 0, -1, withscores=True)
+    return [(name.decode(errors="replace"), float(score)) for name, score in found]
 
 
 def main() -> int:

@@ -113,7 +113,7 @@ def test_a_corrupt_state_file_is_said_and_kept(platform: Clone, content: bytes) 
     assert platform.pids() == before
 
 
-@pytest.mark.parametrize("stack", ["prefect", "traefik", "operator"])
+@pytest.mark.parametrize("stack", ["prefect", "gateway", "operator"])
 def test_corrupt_secrets_are_said_and_kept(platform: Clone, stack: str) -> None:
     before = traces(platform)
     for content in (b'{"GATEWAY_SIGNING_KEYS": "[{', b"\xff\xfe\x00", b"[]", b'{"CHECK_TOKEN": 5}'):

@@ -19,7 +19,7 @@ from .conftest import Clone
 
 pytestmark = pytest.mark.timeout(600)
 
-SERVICES = ("prefect-server", "traefik-verifier")
+SERVICES = ("prefect-server", "gateway-verifier")
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,14 @@ Load = Callable[..., settings.Settings]
 
 @pytest.fixture(scope="session")
 def stacks() -> dict[str, stack.Stack]:
-    return stack.read_all(ROOT)
+    return stack.for_target(stack.read_all(ROOT), "local")
 
 
 @pytest.fixture
-def load(stacks: dict[str, stack.Stack], tmp_path: Path) -> Load:
+def load(tmp_path: Path) -> Load:
     """Settings from a mapping (and what stands in tmp_path/invoke.yaml, for the places in messages)."""
-    schema = settings.platform_schema({each.section: dict(each.settings) for each in stacks.values()})
+    sections = {each.section: dict(each.settings) for each in stack.read_all(ROOT).values()}
+    schema = settings.platform_schema(sections)
 
     def from_mapping(
         raw: Mapping[str, Any],

@@ -9,7 +9,7 @@ from prefect_platform import bundle, plan, stack
 from .conftest import ROOT, Load, where
 
 RUNTIME = "r1"
-NOTHING = plan.Observed(None, False, {}, {}, {"traefik": ("GATEWAY_SIGNING_KEYS",)}, {})
+NOTHING = plan.Observed(None, False, {}, {}, {"gateway": ("GATEWAY_SIGNING_KEYS",)}, {})
 
 
 def _bundles(load: Load, stacks: dict[str, stack.Stack], **prefect: object) -> list[bundle.Bundle]:
@@ -30,7 +30,7 @@ def _applied(built: list[bundle.Bundle]) -> plan.Observed:
 def _make(built: list[bundle.Bundle], seen: plan.Observed) -> list[str]:
     return [
         f"{step.action} {step.subject}: {step.cause}"
-        for step in plan.make(built, seen, RUNTIME, ["traefik", "prefect"]).steps
+        for step in plan.make(built, seen, RUNTIME, ["gateway", "traefik", "prefect"]).steps
     ]
 
 
@@ -39,7 +39,7 @@ def test_an_empty_machine_gets_everything_in_order(load: Load, stacks: dict[str,
     assert steps[0] == "install runtime: not there yet"
     assert "generate secret GATEWAY_SIGNING_KEYS: missing" in steps
     assert [step.split(":")[0] for step in steps if step.startswith("start")] == [
-        "start supervisord", "start traefik-verifier", "start traefik-gateway", "start prefect-server", "start prefect-worker-default",
+        "start supervisord", "start gateway-verifier", "start traefik-gateway", "start prefect-server", "start prefect-worker-default",
     ]  # fmt: skip
 
 
@@ -64,7 +64,7 @@ def test_a_new_route_restarts_nothing(load: Load, stacks: dict[str, stack.Stack]
     before = _bundles(load, stacks)
     chosen = load({"gateway": {"routes": [{"name": "a", "path": "/a", "url": "http://a:1"}]}}, root=ROOT)
     after = [bundle.build(each, chosen, where(each.name)) for each in stack.with_needs(stacks, "prefect")]
-    assert _make(after, _applied(before)) == ["write routes/traefik.yml: changed"]
+    assert _make(after, _applied(before)) == ["write routes/gateway.yml: changed"]
 
 
 def test_a_removed_worker_is_stopped(load: Load, stacks: dict[str, stack.Stack]) -> None:
@@ -74,8 +74,8 @@ def test_a_removed_worker_is_stopped(load: Load, stacks: dict[str, stack.Stack])
 
 def test_a_changed_secret_restarts_those_that_read_it(load: Load, stacks: dict[str, stack.Stack]) -> None:
     built = _bundles(load, stacks)
-    seen = replace(_applied(built), secret_versions={"traefik": "v2", "prefect": "v1"})
-    assert _make(built, seen) == ["restart traefik-verifier: a secret changed"]
+    seen = replace(_applied(built), secret_versions={"gateway": "v2", "prefect": "v1"})
+    assert _make(built, seen) == ["restart gateway-verifier: a secret changed"]
 
 
 def test_what_gave_up_or_is_unknown_is_restarted(load: Load, stacks: dict[str, stack.Stack]) -> None:

@@ -42,23 +42,23 @@ def test_existing_values_stay_and_missing_ones_are_made(
     tmp_path: Path, stacks: dict[str, stack.Stack]
 ) -> None:
     store = FileStore(tmp_path)
-    assert [spec.name for spec in store.missing(stacks["traefik"])] == ["GATEWAY_SIGNING_KEYS"]
-    store.ensure(stacks["traefik"])
-    first, version = store.read("traefik"), store.version(stacks["traefik"])
-    store.ensure(stacks["traefik"])
-    assert store.read("traefik") == first
-    assert store.version(stacks["traefik"]) == version
-    store.write("traefik", {"GATEWAY_SIGNING_KEYS": rotated(first["GATEWAY_SIGNING_KEYS"].value)})
-    assert store.version(stacks["traefik"]) != version
-    kids = [key["kid"] for key in json.loads(store.read("traefik")["GATEWAY_SIGNING_KEYS"].value)]
+    assert [spec.name for spec in store.missing(stacks["gateway"])] == ["GATEWAY_SIGNING_KEYS"]
+    store.ensure(stacks["gateway"])
+    first, version = store.read("gateway"), store.version(stacks["gateway"])
+    store.ensure(stacks["gateway"])
+    assert store.read("gateway") == first
+    assert store.version(stacks["gateway"]) == version
+    store.write("gateway", {"GATEWAY_SIGNING_KEYS": rotated(first["GATEWAY_SIGNING_KEYS"].value)})
+    assert store.version(stacks["gateway"]) != version
+    kids = [key["kid"] for key in json.loads(store.read("gateway")["GATEWAY_SIGNING_KEYS"].value)]
     assert kids[1] == json.loads(first["GATEWAY_SIGNING_KEYS"].value)[0]["kid"]
 
 
 def test_a_corrupt_store_is_never_overwritten(tmp_path: Path, stacks: dict[str, stack.Stack]) -> None:
-    (tmp_path / "traefik.json").write_text("{half")
+    (tmp_path / "gateway.json").write_text("{half")
     with pytest.raises(PlatformError, match="corrupt, not a JSON mapping; nothing was changed"):
-        FileStore(tmp_path).ensure(stacks["traefik"])
-    assert (tmp_path / "traefik.json").read_text() == "{half"
+        FileStore(tmp_path).ensure(stacks["gateway"])
+    assert (tmp_path / "gateway.json").read_text() == "{half"
 
 
 def test_a_secret_does_not_show_itself() -> None:

@@ -56,7 +56,9 @@ def finish(bundle: Bundle, frame: Frame) -> Bundle:
     secret = [name for name, spec in specs.items() if "SECRETS_FILE" in spec.get("environment", {})]
     owners = {specs[name].get("user", UID) for name in secret}
     if len(owners) > 1:
-        raise ConfigError(f"stacks/{bundle.stack.name}: services with secrets run as {sorted(owners)}; one user only")
+        raise ConfigError(
+            f"stacks/{bundle.stack.name}: services with secrets run as {sorted(owners)}; one user only"
+        )
     files = {path: content for path, content in bundle.files.items()}
     stored: dict[str, bytes] = {}
     services = []
@@ -124,7 +126,7 @@ def _service(
 def _hardened(stack: str, name: str, spec: Mapping[str, Any], frame: Frame) -> dict[str, Any]:
     runs_once = bool(spec.get("x-once"))
     health = spec.get("healthcheck")
-    final = {
+    final: dict[str, Any] = {
         "container_name": frame.where.container(stack, name),
         "user": UID,
         "cap_drop": ["ALL"],
@@ -140,6 +142,7 @@ def _hardened(stack: str, name: str, spec: Mapping[str, Any], frame: Frame) -> d
         final["memswap_limit"] = final["mem_limit"]  # no swapping: slow is worse than restarted
     if runs_once:
         final["profiles"] = ["once"]
+        final["labels"][f"{LABEL}.once"] = "yes"
     if health:
         final["healthcheck"] = {**_HEALTH, **health}
     return final

@@ -13,7 +13,9 @@ _PSQL = ("psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d")
 def ensure(host: Host, container: str, stack: Stack, store: SecretStore) -> None:
     """Create what is missing and set the role's password to what the secret says. Raises PreflightError without Postgres."""
     if host.docker("inspect", container, check=False).code:
-        raise PreflightError(f"{stack.name}: needs Postgres, and {container} is not there", "./invoke postgres.setup")
+        raise PreflightError(
+            f"{stack.name}: needs Postgres, and {container} is not there", "./invoke postgres.setup"
+        )
     secrets = store.read(stack.name)
     for database in stack.databases:
         _run(host, container, "postgres", _role(database, secrets[database.password].value))
@@ -23,7 +25,9 @@ def ensure(host: Host, container: str, stack: Stack, store: SecretStore) -> None
 def _run(host: Host, container: str, database: str, sql: str) -> None:
     done = host.docker("exec", "-i", container, *_PSQL, database, stdin=sql.encode(), check=False)
     if done.code:
-        raise ApplyError(f"{container}: database {database}: {done.stderr.strip()[-500:]}", "run the command again")
+        raise ApplyError(
+            f"{container}: database {database}: {done.stderr.strip()[-500:]}", "run the command again"
+        )
 
 
 def _role(database: DatabaseSpec, password: str) -> str:

@@ -24,7 +24,14 @@ def process(container: Mapping[str, Any]) -> Process:
     if state["Status"] == "exited" and state["ExitCode"] == 0 and labels.get("prefect-platform.once"):
         return Process(name, "DONE", 0, 0, 0, detail)
     well = state["Running"] and not state.get("Restarting") and health in ("", "healthy", "starting")
-    return Process(name, "RUNNING" if well else _word(state, health), state["Pid"], age, 0, detail if well else why(container))
+    return Process(
+        name,
+        "RUNNING" if well else _word(state, health),
+        state["Pid"],
+        age,
+        0,
+        detail if well else why(container),
+    )
 
 
 def _word(state: Mapping[str, Any], health: str) -> str:
@@ -46,7 +53,9 @@ def why(container: Mapping[str, Any]) -> str:
         parts.append(f"ended with exit code {state['ExitCode']}")
     probes = (state.get("Health") or {}).get("Log") or []
     if probes and probes[-1]["ExitCode"]:
-        parts.append(f"last probe: {probes[-1]['Output'].strip()[-300:] or 'exit code ' + str(probes[-1]['ExitCode'])}")
+        parts.append(
+            f"last probe: {probes[-1]['Output'].strip()[-300:] or 'exit code ' + str(probes[-1]['ExitCode'])}"
+        )
     return "; ".join(parts) or str(state["Status"])
 
 
@@ -60,5 +69,7 @@ def cause(host: Host, env: str, stack: str) -> str:
             continue
         logs = host.docker("logs", "--tail", str(_LINES), container["Name"].lstrip("/"), check=False)
         lines = [line for line in (logs.text + logs.stderr).splitlines() if line.strip()]
-        found.append(f"{each.name}: {why(container)}\n" + "\n".join(f"    {line}" for line in lines[-_LINES:]))
+        found.append(
+            f"{each.name}: {why(container)}\n" + "\n".join(f"    {line}" for line in lines[-_LINES:])
+        )
     return "\n".join(found)

@@ -1,11 +1,11 @@
 """The host of the compose target: what is on it, and the few ways to change it. Every effect goes through a runner.
 
-    <root>/<env>/<stack>/releases/<id>/   compose.yml as it was applied; never changed afterwards
-                        current           link to the one that runs
-                        files/<digest>/   what services mount, named by content
-                        approle/          the agent's login, 0600
-    <root>/<env>/history.jsonl, lock      who did what; who is at work
-    <root>/host/…                         the same for stacks that the whole host shares; host/routes is Traefik's folder
+<root>/<env>/<stack>/releases/<id>/   compose.yml as it was applied; never changed afterwards
+                    current           link to the one that runs
+                    files/<digest>/   what services mount, named by content
+                    approle/          the agent's login, 0600
+<root>/<env>/history.jsonl, lock      who did what; who is at work
+<root>/host/…                         the same for stacks that the whole host shares; host/routes is Traefik's folder
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import subprocess
 import tarfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -33,9 +33,9 @@ command -v docker >/dev/null && echo docker=yes
 docker info >/dev/null 2>&1 && echo engine=yes
 sudo -n docker info >/dev/null 2>&1 && echo sudo_engine=yes
 echo "compose=$(docker compose version --short 2>/dev/null)"
-echo "memory=$(awk '/^MemTotal:/ {print $2 * 1024}' /proc/meminfo)"
+echo "memory=$(awk '/^MemTotal:/ {printf "%.0f", $2 * 1024}' /proc/meminfo)"
 d=$1; while [ ! -d "$d" ]; do d=$(dirname "$d"); done
-echo "free=$(df -Pk "$d" | awk 'NR == 2 {print $4 * 1024}')"
+echo "free=$(df -Pk "$d" | awk 'NR == 2 {printf "%.0f", $4 * 1024}')"
 [ -w "$d" ] && echo writable=yes
 echo "root=$d"
 """
@@ -74,12 +74,18 @@ class Host:
         """Raises PreflightError for a host that cannot run us: no Docker, old Compose, no rights."""
         if self._facts is None:
             answer = self.runner.run(["sh", "-c", _FACTS, "sh", self.root]).text
-            self._facts = _checked(dict(line.split("=", 1) for line in answer.splitlines() if "=" in line), self)
+            self._facts = _checked(
+                dict(line.split("=", 1) for line in answer.splitlines() if "=" in line), self
+            )
         return self._facts
 
-    def sh(self, script: str, *words: str, stdin: bytes = b"", check: bool = True, seconds: float = 600) -> Result:
+    def sh(
+        self, script: str, *words: str, stdin: bytes = b"", check: bool = True, seconds: float = 600
+    ) -> Result:
         """Run a script of ours as whoever may: root, or by sudo."""
-        return self.runner.run([*self._rise(), "sh", "-c", script, "sh", *words], stdin, check=check, seconds=seconds)
+        return self.runner.run(
+            [*self._rise(), "sh", "-c", script, "sh", *words], stdin, check=check, seconds=seconds
+        )
 
     def docker(self, *words: str, stdin: bytes = b"", check: bool = True, seconds: float = 600) -> Result:
         return self.runner.run([*self._rise(), "docker", *words], stdin, check=check, seconds=seconds)
@@ -105,7 +111,11 @@ class Host:
 
     def containers(self, **labels: str) -> list[dict[str, Any]]:
         """`docker inspect` of every container with these labels, running or not."""
-        words = [word for name, value in labels.items() for word in ("--filter", f"label=prefect-platform.{name}={value}")]
+        words = [
+            word
+            for name, value in labels.items()
+            for word in ("--filter", f"label=prefect-platform.{name}={value}")
+        ]
         ids = self.docker("ps", "-aq", "--no-trunc", *words).text.split()
         return json.loads(self.docker("inspect", *ids, check=False).text or "[]") if ids else []
 
@@ -117,7 +127,13 @@ class Host:
         with tarfile.open(fileobj=buffer, mode="w") as tar:
             for path, content in sorted(files.items()):
                 info = tarfile.TarInfo(path)
-                info.size, info.mode, info.uid, info.gid, info.mtime = len(content), mode, uid, gid, int(time.time())
+                info.size, info.mode, info.uid, info.gid, info.mtime = (
+                    len(content),
+                    mode,
+                    uid,
+                    gid,
+                    int(time.time()),
+                )
                 tar.addfile(info, io.BytesIO(content))
         self.sh(_LAY, folder, stdin=buffer.getvalue())
 
@@ -133,13 +149,19 @@ class Host:
         """One writer per folder. Raises LockedError naming who holds it."""
         words = [*self._rise(), "sh", "-c", _LOCK, "sh", folder, holder, str(int(seconds))]
         process = self.runner.start(words)
-        assert process.stdin and process.stdout
+        assert process.stdin
+        assert process.stdout
         said = process.stdout.readline().decode(errors="replace").strip()
         if said != "held":
             code = process.wait()
             if code == 9:
-                raise LockedError(f"{self.runner.place}: in use by {said or 'somebody'}", "wait for it to end (--wait SECONDS)")
-            raise PlatformError(f"{self.runner.place}: {folder}/lock cannot be taken ({said or code})", "see docs/vps.md")
+                raise LockedError(
+                    f"{self.runner.place}: in use by {said or 'somebody'}",
+                    "wait for it to end (--wait SECONDS)",
+                )
+            raise PlatformError(
+                f"{self.runner.place}: {folder}/lock cannot be taken ({said or code})", "see docs/vps.md"
+            )
         done = threading.Event()
         beat = threading.Thread(target=_beat, args=(process, done), daemon=True)
         beat.start()
@@ -174,12 +196,19 @@ def _checked(seen: Mapping[str, str], host: Host) -> HostFacts:
             f"{place}: user {seen.get('user')} cannot reach a Docker engine",
             "start it (systemctl start docker), or give the user sudo or the group docker",
         )
-    version = tuple(int(part) for part in seen.get("compose", "").lstrip("v").split("-")[0].split(".")[:2] if part.isdigit())
+    version = tuple(
+        int(part)
+        for part in seen.get("compose", "").lstrip("v").split("-")[0].split(".")[:2]
+        if part.isdigit()
+    )
     if version < _OLDEST_COMPOSE:
-        raise PreflightError(f"{place}: Docker Compose {seen.get('compose') or 'is missing'}; 2.24 or newer is needed", prepare)
+        raise PreflightError(
+            f"{place}: Docker Compose {seen.get('compose') or 'is missing'}; 2.24 or newer is needed", prepare
+        )
     if not (root or sudo or seen.get("writable") == "yes"):
         raise PreflightError(
-            f"{place}: {seen.get('user')} may not write {host.root}", f"on the host: install -d -o {seen.get('user')} {host.root}"
+            f"{place}: {seen.get('user')} may not write {host.root}",
+            f"on the host: install -d -o {seen.get('user')} {host.root}",
         )
     return HostFacts(seen.get("user", ""), int(seen.get("memory", "0")), int(seen.get("free", "0")), sudo)
 

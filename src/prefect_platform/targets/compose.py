@@ -15,7 +15,7 @@ import subprocess
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -34,7 +34,13 @@ from ._host import Host
 _FREE_BYTES = 2 * 1024**3
 _UP_SECONDS = 240
 _KEPT_RELEASES = 10
-_STATES = {"running": "RUNNING", "restarting": "FATAL", "exited": "EXITED", "dead": "EXITED", "created": "STOPPED"}
+_STATES = {
+    "running": "RUNNING",
+    "restarting": "FATAL",
+    "exited": "EXITED",
+    "dead": "EXITED",
+    "created": "STOPPED",
+}
 
 
 @dataclass(frozen=True)
@@ -69,7 +75,7 @@ class Target:
         scope = "host" if stack.scope == "host" else self.settings.env
         return Placed(scope, f"{self.host.root}/{scope}/{stack.name}")
 
-    def where(self, stack: str) -> Where:
+    def where(self, stack: str, scope: str = "environment") -> Where:
         values = self.settings.values
         return Where(
             topology="split",
@@ -79,13 +85,14 @@ class Target:
             template="",
             bundle=_compose_file.APP,
             data="/var/lib/platform",
-            routes=f"{self.host.root}/host/routes",
+            routes="/etc/traefik/dynamic",
+            shared=f"{self.host.root}/host/routes",
             secrets="/vault/secrets/.env",
             base="",
-            listen="0.0.0.0",  # noqa: S104 - inside a container's own network
+            listen="0.0.0.0",
             prefix="platform-",
-            suffix=self.settings.env_suffix,
-            tag=f"{self.settings.env}-",
+            suffix=self.settings.env_suffix if scope == "environment" else "",
+            tag=f"{self.settings.env}-" if scope == "environment" else "",
             host=urlsplit(public_url(self.settings)).hostname or "",
             entry="web" if values["traefik"]["tls"] == "off" else "websecure",
             memory=self.host.facts().memory,
@@ -103,15 +110,17 @@ class Target:
 
     def _edges(self) -> list[str]:
         """The edge networks that are there: Traefik stands in that of every environment of the host."""
-        return self.host.docker("network", "ls", "--filter", "label=prefect-platform.edge", "--format", "{{.Name}}").text.split()
+        return self.host.docker(
+            "network", "ls", "--filter", "label=prefect-platform.edge", "--format", "{{.Name}}"
+        ).text.split()
 
     def finish(self, bundle: Bundle) -> Bundle:
         """The bundle as this host gets it."""
         stack = bundle.stack
-        where = self.where(stack.name)
-        if stack.scope == "host":
-            where = replace(where, suffix="", tag="")
-        agent, agent_files = self.vault.agent(stack, self.placed(stack).folder) if stack.secrets else (None, {})
+        where = self.where(stack.name, stack.scope)
+        agent, agent_files = (
+            self.vault.agent(stack, self.placed(stack).folder) if stack.secrets else (None, {})
+        )
         frame = Frame(
             self.placed(stack).scope,
             self.placed(stack).folder,
@@ -158,7 +167,7 @@ class Target:
             known = facts.get(name, {})
             same = known.get("digest") == labels.get(DIGEST)
             found[name] = Running(
-                _STATES.get(each["State"]["Status"], "EXITED"), each["State"]["Pid"], known.get("facts") if same else None, ""
+                _state(each), each["State"]["Pid"], known.get("facts") if same else None, ""
             )
         return found
 
@@ -196,12 +205,14 @@ class Target:
             _databases.ensure(self.host, self.where("postgres").container("postgres"), stack, self.store)
         release = self._lay(bundle)
         self._pull(bundle)
-        before = self._current(stack)
+        before, routes = self._current(stack), self._routes_of(stack)
         try:
+            # Requests to what is not there yet are held; and Traefik's own health is one of its routes.
+            self._serve_routes(stack, bundle.routes)
             self._up(bundle, f"{folder}/releases/{release}", plan)
-            self._serve_routes(bundle)
         except PlatformError as error:
             self._record("setup", stack, release, "failed", error.reason.splitlines()[0])
+            self._serve_routes(stack, next(iter(routes.values()), None))
             self._roll_back(stack, before, error)
         self.host.switch(folder, release)
         self._record("setup", stack, release, "good", "; ".join(sorted(plan.of("start", "restart"))))
@@ -211,15 +222,21 @@ class Target:
         """Write the release; returns its id. Its files stand under names of their contents, so writing them again is no change."""
         folder = self.placed(bundle.stack).folder
         facts = {
-            service.full_name: {"digest": service.digest(), "facts": service.facts()} for service in bundle.services
+            service.full_name: {"digest": service.digest(), "facts": service.facts()}
+            for service in bundle.services
         }
         own = {path: body for path, body in bundle.files.items() if not path.startswith("files/")}
         own["services.json"] = json.dumps(facts, indent=1, sort_keys=True).encode()
-        digest = hashlib.sha256(b"".join(path.encode() + b"\0" + body for path, body in sorted(own.items()))).hexdigest()[:8]
+        digest = hashlib.sha256(
+            b"".join(path.encode() + b"\0" + body for path, body in sorted(own.items()))
+        ).hexdigest()[:8]
         release = f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%SZ}-{digest}"
         stored = {path: body for path, body in bundle.files.items() if path.startswith("files/")}
         # What a release shows of its files, the release has too: links into the store would not survive a copy.
-        self.host.lay(folder, {**stored, **{f"releases/{release}/{path}": body for path, body in {**own, **stored}.items()}})
+        self.host.lay(
+            folder,
+            {**stored, **{f"releases/{release}/{path}": body for path, body in {**own, **stored}.items()}},
+        )
         return release
 
     def _pull(self, bundle: Bundle) -> None:
@@ -229,8 +246,12 @@ class Target:
                 self.say(f"pulling {image}")
                 self.host.docker("pull", "-q", image, seconds=1800)
 
-    def _compose(self, project: str, folder: str, *words: str, seconds: float = 600, check: bool = True) -> str:
-        done = self.host.docker("compose", "-p", project, "-f", f"{folder}/compose.yml", *words, seconds=seconds, check=check)
+    def _compose(
+        self, project: str, folder: str, *words: str, seconds: float = 600, check: bool = True
+    ) -> str:
+        done = self.host.docker(
+            "compose", "-p", project, "-f", f"{folder}/compose.yml", *words, seconds=seconds, check=check
+        )
         return done.text + done.stderr
 
     def _up(self, bundle: Bundle, folder: str, plan: Plan) -> None:
@@ -241,32 +262,64 @@ class Target:
             if f"{bundle.stack.name}-{name}" in changed:
                 self.say(f"running {bundle.stack.name}-{name}")
                 if _compose_file.AGENT in names:
-                    self._compose(project, folder, "up", "-d", "--wait", "--wait-timeout", "120", _compose_file.AGENT)
-                self._compose(project, folder, "up", "--no-deps", "--exit-code-from", name, "--abort-on-container-exit", name)
+                    self._compose(
+                        project, folder, "up", "-d", "--wait", "--wait-timeout", "120", _compose_file.AGENT
+                    )
+                self._compose(
+                    project,
+                    folder,
+                    "up",
+                    "--no-deps",
+                    "--exit-code-from",
+                    name,
+                    "--abort-on-container-exit",
+                    name,
+                )
         self.say(f"starting {bundle.stack.name}: {', '.join(sorted(changed)) or 'nothing new'}")
         try:
             self._compose(
-                project, folder, "up", "-d", "--remove-orphans", "--wait", "--wait-timeout", str(_UP_SECONDS), seconds=_UP_SECONDS + 120
+                project,
+                folder,
+                "up",
+                "-d",
+                "--remove-orphans",
+                "--wait",
+                "--wait-timeout",
+                str(_UP_SECONDS),
+                seconds=_UP_SECONDS + 120,
             )
         except PlatformError as error:
             cause = _health.cause(self.host, self.placed(bundle.stack).scope, bundle.stack.name)
             raise ApplyError(
-                f"{bundle.stack.name}: did not become healthy: {cause or error.reason[-600:]}", f"./invoke {bundle.stack.name}.logs"
+                f"{bundle.stack.name}: did not become healthy: {cause or error.reason[-600:]}",
+                f"./invoke {bundle.stack.name}.logs",
             ) from None
 
-    def _serve_routes(self, bundle: Bundle) -> None:
-        if bundle.routes is None:
+    def _serve_routes(self, stack: Stack, routes: bytes | None) -> None:
+        folder, name = f"{self.host.root}/host/routes", self._routes_name(stack)
+        if routes is None:
+            self.host.sh('rm -f "$1/$2"', folder, name)
             return
-        folder, name = f"{self.host.root}/host/routes", self._routes_name(bundle.stack)
         # Traefik loads what ends in .yml: the new file appears under its name in one step.
-        self.host.sh('mkdir -p "$1" && cat >"$1/.$2.tmp" && chmod 644 "$1/.$2.tmp" && mv "$1/.$2.tmp" "$1/$2"', folder, name, stdin=bundle.routes)
+        script = 'mkdir -p "$1" && cat >"$1/.$2.tmp" && chmod 644 "$1/.$2.tmp" && mv "$1/.$2.tmp" "$1/$2"'
+        self.host.sh(script, folder, name, stdin=routes)
 
     def _roll_back(self, stack: Stack, before: str, error: PlatformError) -> None:
         if before:
             folder = self.placed(stack).folder
             self.say(f"rolling {stack.name} back to {before}")
             project = _compose_file.project(self.placed(stack).scope, stack.name)
-            self._compose(project, f"{folder}/releases/{before}", "up", "-d", "--remove-orphans", "--wait", "--wait-timeout", "120", check=False)
+            self._compose(
+                project,
+                f"{folder}/releases/{before}",
+                "up",
+                "-d",
+                "--remove-orphans",
+                "--wait",
+                "--wait-timeout",
+                "120",
+                check=False,
+            )
             raise ApplyError(f"{error.reason}\nrolled back to release {before}", error.hint) from None
         raise error
 
@@ -277,13 +330,13 @@ class Target:
             if self.host.docker("network", "inspect", name, check=False).code:
                 closed = ["--internal"] if "-data" in name or name == "platform-vault" else []
                 edge = ["--label", "prefect-platform.edge=yes"] if "-edge" in name else []
-                self.host.docker("network", "create", *closed, *edge, "--label", f"prefect-platform.env={env}", name)
+                self.host.docker(
+                    "network", "create", *closed, *edge, "--label", f"prefect-platform.env={env}", name
+                )
 
     def _ensure_volumes(self, bundle: Bundle) -> None:
         """Made and given to their user once: a fresh volume belongs to root, whom no service runs as."""
-        where = self.where(bundle.stack.name)
-        if bundle.stack.scope == "host":
-            where = replace(where, suffix="")
+        where = self.where(bundle.stack.name, bundle.stack.scope)
         image = str(next(iter(bundle.services)).spec["image"])
         env = self.placed(bundle.stack).scope
         for volume in _compose_file.volumes(bundle, where):
@@ -292,12 +345,29 @@ class Target:
                 continue
             self._pull(bundle)
             self.host.docker("volume", "create", "--label", f"prefect-platform.env={env}", volume.name)
-            words = ["run", "--rm", "--network", "none", "--cap-drop", "ALL", "--cap-add", "CHOWN", "-u", "0:0", "--entrypoint", "chown"]
+            words = [
+                "run",
+                "--rm",
+                "--network",
+                "none",
+                "--cap-drop",
+                "ALL",
+                "--cap-add",
+                "CHOWN",
+                "-u",
+                "0:0",
+                "--entrypoint",
+                "chown",
+            ]
             self.host.docker(*words, "-v", f"{volume.name}:/volume", image, volume.owner, "/volume")
             self.host.sh('mkdir -p "$(dirname "$1")" && : >"$1"', marker)
 
     def _current(self, stack: Stack) -> str:
-        return self.host.sh('readlink "$1/current" 2>/dev/null || true', self.placed(stack).folder).text.strip().removeprefix("releases/")
+        return (
+            self.host.sh('readlink "$1/current" 2>/dev/null || true', self.placed(stack).folder)
+            .text.strip()
+            .removeprefix("releases/")
+        )
 
     def _record(self, what: str, stack: Stack, release: str, result: str, detail: str) -> None:
         line = {
@@ -326,7 +396,10 @@ class Target:
         """Run a command in the container of a stack that has secrets, with them; returns stdout."""
         name = next((each["Name"].lstrip("/") for each in self._stacks() if _has_secrets(each, stack)), None)
         if name is None:
-            raise PlatformError(f"{stack}: not set up in environment {self.settings.env!r}", f"./invoke {stack}.setup --env {self.settings.env}")
+            raise PlatformError(
+                f"{stack}: not set up in environment {self.settings.env!r}",
+                f"./invoke {stack}.setup --env {self.settings.env}",
+            )
         words = ["exec", "-e", "SECRETS_WATCH=", name, "/bin/sh", _compose_file.ENTRYPOINT, "python", *argv]
         done = self.host.docker(*words, check=False)
         if done.code:
@@ -342,7 +415,9 @@ class Target:
         """What is written from now on; one reader for each container."""
         lines: queue.Queue[tuple[str, str]] = queue.Queue()
         for service in services:
-            process = self.host.runner.start(self.host.docker_words("logs", "--tail", "0", "--follow", self._container(service)), True)
+            process = self.host.runner.start(
+                self.host.docker_words("logs", "--tail", "0", "--follow", self._container(service)), True
+            )
             threading.Thread(target=_read, args=(service, process, lines), daemon=True).start()
         while True:
             yield lines.get()
@@ -358,7 +433,9 @@ class Target:
         """Stop these services, workers first; with none named, all of the environment. What the host shares goes on."""
         mine = self.host.containers(env=self.settings.env)
         names = [_service(each) for each in mine if not services or _service(each) in services]
-        for name in sorted(names, key=lambda name: ("worker" not in name, "vault-agent" in name, "postgres" in name)):
+        for name in sorted(
+            names, key=lambda name: ("worker" not in name, "vault-agent" in name, "postgres" in name)
+        ):
             self.say(f"stopping {name}")
             self.host.docker("stop", self._container(name), seconds=1000)
 
@@ -379,7 +456,9 @@ class Target:
         return self.host.facts().free
 
     def set_database_aside(self) -> list[Path]:
-        raise ConfigError("the database of this environment is PostgreSQL", "docs/vps.md says how to restore it")
+        raise ConfigError(
+            "the database of this environment is PostgreSQL", "docs/vps.md says how to restore it"
+        )
 
     def remove(self, data: bool) -> None:
         """Stop and delete this environment's containers, networks and files; with `data` volumes too. What the host shares stays."""
@@ -387,7 +466,9 @@ class Target:
         for each in self.host.containers(env=env):
             self.host.docker("rm", "-f", each["Name"].lstrip("/"))
         script = 'rm -rf "$1/$2"; rm -f "$1/host/routes/$2"-*.yml'
-        volumes = self.host.docker("volume", "ls", "-q", "--filter", f"label=prefect-platform.env={env}").text.split()
+        volumes = self.host.docker(
+            "volume", "ls", "-q", "--filter", f"label=prefect-platform.env={env}"
+        ).text.split()
         if data and volumes:
             self.host.docker("volume", "rm", "-f", *volumes)
         if data:
@@ -399,7 +480,10 @@ class Target:
 def _runner(settings: Settings) -> Runner:
     host = settings.values["host"]
     if not host:
-        raise ConfigError("platform.host: target compose needs the host's ssh destination", f"set platform.environments.{settings.env}.host")
+        raise ConfigError(
+            "platform.host: target compose needs the host's ssh destination",
+            f"set platform.environments.{settings.env}.host",
+        )
     if host == "localhost":
         return LocalRunner()
     config = settings.values["ssh_config"]
@@ -418,6 +502,18 @@ def _who() -> str:
     return "somebody"
 
 
+def _state(container: Mapping[str, Any]) -> str:
+    """In supervisord's words, which the plan speaks. What was to run once and did so well is done."""
+    status = container["State"]["Status"]
+    if (
+        status == "exited"
+        and container["State"]["ExitCode"] == 0
+        and "prefect-platform.once" in container["Config"]["Labels"]
+    ):
+        return "DONE"
+    return _STATES.get(status, "EXITED")
+
+
 def _service(container: Mapping[str, Any]) -> str:
     labels = container["Config"]["Labels"]
     return f"{labels['prefect-platform.stack']}-{labels['prefect-platform.service']}"
@@ -425,10 +521,14 @@ def _service(container: Mapping[str, Any]) -> str:
 
 def _has_secrets(container: Mapping[str, Any], stack: str) -> bool:
     config = container["Config"]
-    wanted = config["Labels"].get("prefect-platform.stack") == stack and container["State"]["Status"] == "running"
+    wanted = (
+        config["Labels"].get("prefect-platform.stack") == stack and container["State"]["Status"] == "running"
+    )
     return wanted and any(re.match(r"SECRETS_FILE=", each) for each in config["Env"] or ())
 
 
 def _user_of(bundle: Bundle) -> str:
     """The uid:gid that a stack's secrets belong to."""
-    return next(str(service.spec["user"]) for service in bundle.services if service.name == _compose_file.AGENT)
+    return next(
+        str(service.spec["user"]) for service in bundle.services if service.name == _compose_file.AGENT
+    )

@@ -53,7 +53,7 @@ class Target:
         """One writer per environment. Raises LockedError."""
         return _lock.hold(self.state, command, wait, self.say)
 
-    def where(self, stack: str) -> Where:
+    def where(self, stack: str, scope: str = "environment") -> Where:
         state = str(self.state)
         return Where(
             topology="combined",

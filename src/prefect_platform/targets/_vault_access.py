@@ -1,0 +1,152 @@
+"""The compose target's way to Vault: through the host when it is our own container, and what an agent beside a stack gets."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import jinja2
+
+from ..errors import PreflightError
+from ..secretstore import FileStore, Secret
+from ..settings import Settings
+from ..stack import Stack
+from ._host import Host
+
+if TYPE_CHECKING:  # hvac is imported when Vault is asked: not every command does
+    from ..vault import Vault, VaultStore
+
+CONTAINER = "platform-vault"
+NETWORK = "platform-vault"
+_TOKEN = "OPERATOR_TOKEN"  # noqa: S105 - a name
+_LOGIN = "/vault/approle"
+
+
+class Access:
+    """Vault as the operator reaches it, opened when it is first needed and closed with the process."""
+
+    def __init__(self, host: Host, settings: Settings, tokens: FileStore, say: Callable[[str], None]) -> None:
+        self.host = host
+        self.settings = settings
+        self.tokens = tokens
+        self.say = say
+
+    @property
+    def section(self) -> Mapping[str, Any]:
+        values: Mapping[str, Any] = self.settings.values["vault"]
+        return values
+
+    def token(self) -> Secret | None:
+        """The operator's: VAULT_TOKEN wins over what `vault.setup` kept."""
+        given = os.environ.get("VAULT_TOKEN", "")
+        return Secret(given) if given else self.tokens.read("vault").get(_TOKEN)
+
+    def address(self) -> str:
+        """As this machine reaches it. Raises PreflightError when our container is not there."""
+        return str(self.section["address"] or self._forwarded)
+
+    @cached_property
+    def _forwarded(self) -> str:
+        form = f'{{{{(index .NetworkSettings.Networks "{NETWORK}").IPAddress}}}}'
+        found = self.host.docker("inspect", "--format", form, CONTAINER, check=False)
+        if found.code or not found.text.strip():
+            raise PreflightError(
+                f"{self.host.runner.place}: {CONTAINER} does not run there",
+                f"./invoke vault.setup --env {self.settings.env}",
+            )
+        stack = contextlib.ExitStack()
+        atexit.register(stack.close)
+        here, port = stack.enter_context(self.host.runner.forward(found.text.strip(), 8200))
+        return f"http://{here}:{port}"
+
+    def vault(self, token: Secret | None = None) -> Vault:
+        from ..vault import Vault
+
+        section = self.section
+        return Vault(self.address(), token or self.token(), section["mount"], section["ca_cert"])
+
+    @cached_property
+    def _store(self) -> VaultStore:
+        from ..vault import VaultStore
+
+        return VaultStore(self.vault(), self.settings.env)
+
+    def store(self) -> VaultStore:
+        """The environment's secrets. Raises PreflightError without a token."""
+        if self.token() is None:
+            raise PreflightError(
+                "no token for Vault",
+                f"./invoke vault.setup --env {self.settings.env}, or give one: VAULT_TOKEN=… ./invoke …",
+            )
+        return self._store
+
+    # -- a stack's agent
+    def admit(self, stack: Stack, folder: str, owner: str) -> None:
+        """Policy, role, and the files the agent logs in with, written once: they outlive every deploy."""
+        name = f"platform-{self.settings.env}-{stack.name}"
+        vault = self.vault()
+        vault.ensure_policy(name, self._render("policy.hcl.j2", name=name, paths=list(self._sources(stack))))
+        role = vault.ensure_role(name, name)
+        there = self.host.sh('[ -s "$1/approle/secret-id" ]', folder, check=False).code == 0
+        if there and role != "created":
+            return
+        self.say(f"giving the agent of {stack.name} its login")
+        files = {
+            "role-id": vault.role_id(name).encode(),
+            "secret-id": vault.new_secret_id(name).value.encode(),
+        }
+        self.host.sh(
+            'mkdir -p "$1/approle" && chown "$2" "$1/approle" && chmod 700 "$1/approle"', folder, owner
+        )
+        self.host.lay(f"{folder}/approle", files, owner=owner, mode=0o600)
+
+    def agent(self, stack: Stack, folder: str) -> tuple[dict[str, Any], dict[str, bytes]]:
+        """The Compose service of the agent, and its files. Pure but for reading the templates."""
+        section = self.section
+        agent = self._render(
+            "agent.hcl.j2",
+            address=section["address"] or f"http://{CONTAINER}:8200",
+            ca_cert=section["ca_cert"] and "/platform/app/ca.pem",
+            approle=_LOGIN,
+            render_seconds=section["render_interval"],
+            source="/platform/app/secrets.ctmpl",
+            destination="/vault/secrets/.env",
+            perms="0400",
+        )
+        files = {
+            "agent.hcl": agent.encode(),
+            "secrets.ctmpl": self._render("secrets.ctmpl.j2", sources=self._sources(stack)).encode(),
+        }
+        if section["ca_cert"]:
+            files["ca.pem"] = (self.settings.root / section["ca_cert"]).read_bytes()
+        spec = {
+            "image": section["image"],
+            "command": ["agent", "-config=/platform/app/agent.hcl"],
+            "environment": {"SKIP_CHOWN": "1", "HOME": "/tmp"},
+            "networks": ["vault"],
+            "mem_limit": "128m",
+            "tmpfs": ["/tmp"],
+            "volumes": [f"{folder}/approle:{_LOGIN}:ro", "secrets:/vault/secrets"],
+            "healthcheck": {"test": ["CMD", "test", "-s", "/vault/secrets/.env"]},
+        }
+        return spec, files
+
+    def _sources(self, stack: Stack) -> dict[str, dict[str, str]]:
+        """KV path → name in the environment → key there: the stack's own secrets and those it takes from others."""
+        found: dict[str, dict[str, str]] = {}
+        for spec in stack.secrets:
+            owner, _, key = spec.source.partition("/")
+            path = f"{self.section['mount']}/data/platform/{self.settings.env}/{owner or stack.name}"
+            found.setdefault(path, {})[spec.name] = key or spec.name
+        return found
+
+    def _render(self, template: str, **values: Any) -> str:
+        text = (self.settings.root / "vault" / template).read_text()
+        env = jinja2.Environment(
+            undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False
+        )
+        return env.from_string(text).render(values)
