@@ -104,7 +104,10 @@ def bundles(platform: Platform, name: str) -> list[bundle.Bundle]:
         _require_needs(platform, name)
     for wanted in [*target.established(), name] if target.combined else ():
         chosen += [each for each in stack.with_needs(platform.stacks, wanted) if each not in chosen]
-    return [target.finish(bundle.build(each, platform.settings, target.where(each.name, each.scope))) for each in chosen]
+    return [
+        target.finish(bundle.build(each, platform.settings, target.where(each.name, each.scope)))
+        for each in chosen
+    ]
 
 
 def order(platform: Platform, name: str) -> list[str]:

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from prefect_platform import bundle, stack
+from prefect_platform.targets import _compose_file, _names
 from prefect_platform.targets._supervisor import configuration
 
 from .conftest import ROOT, Load, where
@@ -33,10 +34,38 @@ def _rendered(load: Load, stacks: dict[str, stack.Stack], name: str) -> dict[str
     return {**files, "supervisord.conf": digestless, "environment.txt": env}
 
 
-@pytest.mark.parametrize("name", stack.names(ROOT))
-def test_rendered_as_reviewed(load: Load, stacks: dict[str, stack.Stack], name: str) -> None:
-    folder = ROOT / "stacks" / name / "golden" / "local"
-    rendered = _rendered(load, stacks, name)
+def _composed(load: Load, name: str) -> dict[str, str]:
+    """As the example's production environment gets it, on a host with 8 GiB."""
+    example = yaml.safe_load((ROOT / "invoke.example.yaml").read_text())["platform"]
+    chosen = load(example, env="production", root=ROOT)
+    each = stack.for_target(stack.read_all(ROOT), "compose")[name]
+    memory = 8 * 2**30
+    built = bundle.build(each, chosen, _names.where(chosen, each.scope, memory))
+    finished = _compose_file.finish(built, _names.frame(chosen, each, memory, []))
+    # Files that are copied as they are stand in the stack's folder already.
+    own = {path.name.removesuffix(".j2") for path in each.folder.glob("*.j2")} | {
+        "compose.yml",
+        "agent.hcl",
+        "secrets.ctmpl",
+    }
+    files = {
+        Path(path).name: body.decode() for path, body in finished.files.items() if Path(path).name in own
+    }
+    return files | ({"routes.yml": finished.routes.decode()} if finished.routes else {})
+
+
+CASES = [
+    (name, target)
+    for name, each in stack.read_all(ROOT).items()
+    for target in ("local", "compose")
+    if each.runs_on(target)
+]
+
+
+@pytest.mark.parametrize(("name", "target"), CASES)
+def test_rendered_as_reviewed(load: Load, stacks: dict[str, stack.Stack], name: str, target: str) -> None:
+    folder = ROOT / "stacks" / name / "golden" / target
+    rendered = _rendered(load, stacks, name) if target == "local" else _composed(load, name)
     if os.environ.get("PLATFORM_GOLDEN") == "write":
         folder.mkdir(parents=True, exist_ok=True)
         for path, text in rendered.items():

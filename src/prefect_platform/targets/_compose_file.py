@@ -59,7 +59,7 @@ def finish(bundle: Bundle, frame: Frame) -> Bundle:
         raise ConfigError(
             f"stacks/{bundle.stack.name}: services with secrets run as {sorted(owners)}; one user only"
         )
-    files = {path: content for path, content in bundle.files.items()}
+    files = dict(bundle.files)
     stored: dict[str, bytes] = {}
     services = []
     if secret and frame.agent is not None:

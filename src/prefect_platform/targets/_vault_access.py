@@ -89,7 +89,10 @@ class Access:
         """Policy, role, and the files the agent logs in with, written once: they outlive every deploy."""
         name = f"platform-{self.settings.env}-{stack.name}"
         vault = self.vault()
-        vault.ensure_policy(name, self._render("policy.hcl.j2", name=name, paths=list(self._sources(stack))))
+        vault.ensure_policy(
+            name,
+            _render(self.settings, "policy.hcl.j2", name=name, paths=list(_sources(self.settings, stack))),
+        )
         role = vault.ensure_role(name, name)
         there = self.host.sh('[ -s "$1/approle/secret-id" ]', folder, check=False).code == 0
         if there and role != "created":
@@ -104,49 +107,51 @@ class Access:
         )
         self.host.lay(f"{folder}/approle", files, owner=owner, mode=0o600)
 
-    def agent(self, stack: Stack, folder: str) -> tuple[dict[str, Any], dict[str, bytes]]:
-        """The Compose service of the agent, and its files. Pure but for reading the templates."""
-        section = self.section
-        agent = self._render(
-            "agent.hcl.j2",
-            address=section["address"] or f"http://{CONTAINER}:8200",
-            ca_cert=section["ca_cert"] and "/platform/app/ca.pem",
-            approle=_LOGIN,
-            render_seconds=section["render_interval"],
-            source="/platform/app/secrets.ctmpl",
-            destination="/vault/secrets/.env",
-            perms="0400",
-        )
-        files = {
-            "agent.hcl": agent.encode(),
-            "secrets.ctmpl": self._render("secrets.ctmpl.j2", sources=self._sources(stack)).encode(),
-        }
-        if section["ca_cert"]:
-            files["ca.pem"] = (self.settings.root / section["ca_cert"]).read_bytes()
-        spec = {
-            "image": section["image"],
-            "command": ["agent", "-config=/platform/app/agent.hcl"],
-            "environment": {"SKIP_CHOWN": "1", "HOME": "/tmp"},
-            "networks": ["vault"],
-            "mem_limit": "128m",
-            "tmpfs": ["/tmp"],
-            "volumes": [f"{folder}/approle:{_LOGIN}:ro", "secrets:/vault/secrets"],
-            "healthcheck": {"test": ["CMD", "test", "-s", "/vault/secrets/.env"]},
-        }
-        return spec, files
 
-    def _sources(self, stack: Stack) -> dict[str, dict[str, str]]:
-        """KV path → name in the environment → key there: the stack's own secrets and those it takes from others."""
-        found: dict[str, dict[str, str]] = {}
-        for spec in stack.secrets:
-            owner, _, key = spec.source.partition("/")
-            path = f"{self.section['mount']}/data/platform/{self.settings.env}/{owner or stack.name}"
-            found.setdefault(path, {})[spec.name] = key or spec.name
-        return found
+def agent(settings: Settings, stack: Stack, folder: str) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """The Compose service of the agent, and its files. Pure but for reading the templates."""
+    section: Mapping[str, Any] = settings.values["vault"]
+    agent = _render(
+        settings,
+        "agent.hcl.j2",
+        address=section["address"] or f"http://{CONTAINER}:8200",
+        ca_cert=section["ca_cert"] and "/platform/app/ca.pem",
+        approle=_LOGIN,
+        render_seconds=section["render_interval"],
+        source="/platform/app/secrets.ctmpl",
+        destination="/vault/secrets/.env",
+        perms="0400",
+    )
+    files = {
+        "agent.hcl": agent.encode(),
+        "secrets.ctmpl": _render(settings, "secrets.ctmpl.j2", sources=_sources(settings, stack)).encode(),
+    }
+    if section["ca_cert"]:
+        files["ca.pem"] = (settings.root / section["ca_cert"]).read_bytes()
+    spec = {
+        "image": section["image"],
+        "command": ["agent", "-config=/platform/app/agent.hcl"],
+        "environment": {"SKIP_CHOWN": "1", "HOME": "/tmp"},
+        "networks": ["vault"],
+        "mem_limit": "128m",
+        "tmpfs": ["/tmp"],
+        "volumes": [f"{folder}/approle:{_LOGIN}:ro", "secrets:/vault/secrets"],
+        "healthcheck": {"test": ["CMD", "test", "-s", "/vault/secrets/.env"]},
+    }
+    return spec, files
 
-    def _render(self, template: str, **values: Any) -> str:
-        text = (self.settings.root / "vault" / template).read_text()
-        env = jinja2.Environment(
-            undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False
-        )
-        return env.from_string(text).render(values)
+
+def _sources(settings: Settings, stack: Stack) -> dict[str, dict[str, str]]:
+    """KV path → name in the environment → key there: the stack's own secrets and those it takes from others."""
+    found: dict[str, dict[str, str]] = {}
+    for spec in stack.secrets:
+        owner, _, key = spec.source.partition("/")
+        path = f"{settings.values['vault']['mount']}/data/platform/{settings.env}/{owner or stack.name}"
+        found.setdefault(path, {})[spec.name] = key or spec.name
+    return found
+
+
+def _render(settings: Settings, template: str, **values: Any) -> str:
+    text = (settings.root / "vault" / template).read_text()
+    env = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False)
+    return env.from_string(text).render(values)

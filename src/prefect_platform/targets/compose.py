@@ -15,20 +15,18 @@ import subprocess
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
-from ..bundle import Bundle, Where, public_url
+from ..bundle import Bundle, Where
 from ..errors import ApplyError, ConfigError, PlatformError, PreflightError
 from ..plan import Observed, Plan, Running
 from ..runner import LocalRunner, Runner, SshRunner
 from ..secretstore import FileStore, SecretStore
 from ..settings import Settings
 from ..stack import Stack
-from . import Process, Say, _compose_file, _databases, _health, _vault_access
-from ._compose_file import DIGEST, Frame
+from . import Process, Say, _compose_file, _databases, _health, _names, _vault_access
+from ._compose_file import DIGEST
 from ._host import Host
 
 _FREE_BYTES = 2 * 1024**3
@@ -41,14 +39,6 @@ _STATES = {
     "dead": "EXITED",
     "created": "STOPPED",
 }
-
-
-@dataclass(frozen=True)
-class Placed:
-    """Where a stack lives: its scope (`host` or the environment's name) and its folder on the host."""
-
-    scope: str
-    folder: str
 
 
 class Target:
@@ -71,42 +61,11 @@ class Target:
         who = f"{command} by {_who()} (pid {os.getpid()}, since {datetime.datetime.now():%H:%M:%S})"
         return self.host.lock(f"{self.host.root}/{self.settings.env}", who, wait)
 
-    def placed(self, stack: Stack) -> Placed:
-        scope = "host" if stack.scope == "host" else self.settings.env
-        return Placed(scope, f"{self.host.root}/{scope}/{stack.name}")
+    def placed(self, stack: Stack) -> _names.Placed:
+        return _names.placed(self.settings, stack)
 
     def where(self, stack: str, scope: str = "environment") -> Where:
-        values = self.settings.values
-        return Where(
-            topology="split",
-            python="python",
-            traefik="traefik",
-            entrypoint=_compose_file.ENTRYPOINT,
-            template="",
-            bundle=_compose_file.APP,
-            data="/var/lib/platform",
-            routes="/etc/traefik/dynamic",
-            shared=f"{self.host.root}/host/routes",
-            secrets="/vault/secrets/.env",
-            base="",
-            listen="0.0.0.0",
-            prefix="platform-",
-            suffix=self.settings.env_suffix if scope == "environment" else "",
-            tag=f"{self.settings.env}-" if scope == "environment" else "",
-            host=urlsplit(public_url(self.settings)).hostname or "",
-            entry="web" if values["traefik"]["tls"] == "off" else "websecure",
-            memory=self.host.facts().memory,
-        )
-
-    def _networks(self, stack: Stack) -> dict[str, tuple[str, ...]]:
-        env = self.settings.env_suffix
-        return {
-            "edge": (f"platform-edge{env}",),
-            "data": (f"platform-data{env}",),
-            "work": (f"platform-work{env}",),
-            "vault": ("platform-vault",),
-            "edges": tuple(sorted({f"platform-edge{env}", *self._edges()})),
-        }
+        return _names.where(self.settings, scope, self.host.facts().memory)
 
     def _edges(self) -> list[str]:
         """The edge networks that are there: Traefik stands in that of every environment of the host."""
@@ -117,20 +76,10 @@ class Target:
     def finish(self, bundle: Bundle) -> Bundle:
         """The bundle as this host gets it."""
         stack = bundle.stack
-        where = self.where(stack.name, stack.scope)
-        agent, agent_files = (
-            self.vault.agent(stack, self.placed(stack).folder) if stack.secrets else (None, {})
+        edges = self._edges() if stack.scope == "host" else []
+        return _compose_file.finish(
+            bundle, _names.frame(self.settings, stack, self.host.facts().memory, edges)
         )
-        frame = Frame(
-            self.placed(stack).scope,
-            self.placed(stack).folder,
-            where,
-            self._networks(stack),
-            (self.settings.root / "vault" / "entrypoint.sh").read_bytes(),
-            agent,
-            agent_files,
-        )
-        return _compose_file.finish(bundle, frame)
 
     # -- observing
     def observe(self, stacks: Sequence[Stack]) -> Observed:

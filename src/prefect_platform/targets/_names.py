@@ -1,0 +1,69 @@
+"""What things are called on a host of the compose target, and where they stand. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from ..bundle import Where, public_url
+from ..settings import Settings
+from ..stack import Stack
+from . import _vault_access
+from ._compose_file import APP, ENTRYPOINT, Frame
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Where a stack lives: its scope (`host` or the environment's name) and its folder on the host."""
+
+    scope: str
+    folder: str
+
+
+def placed(settings: Settings, stack: Stack) -> Placed:
+    scope = "host" if stack.scope == "host" else settings.env
+    return Placed(scope, f"{settings.values['root']}/{scope}/{stack.name}")
+
+
+def where(settings: Settings, scope: str, memory: int) -> Where:
+    """What the processes of a stack find. `memory` is the host's, in bytes."""
+    own = scope == "environment"
+    return Where(
+        topology="split",
+        python="python",
+        traefik="traefik",
+        entrypoint=ENTRYPOINT,
+        template="",
+        bundle=APP,
+        data="/var/lib/platform",
+        routes="/etc/traefik/dynamic",
+        shared=f"{settings.values['root']}/host/routes",
+        secrets="/vault/secrets/.env",
+        base="",
+        listen="0.0.0.0",
+        prefix="platform-",
+        suffix=settings.env_suffix if own else "",
+        tag=f"{settings.env}-" if own else "",
+        host=urlsplit(public_url(settings)).hostname or "",
+        entry="web" if settings.values["traefik"]["tls"] == "off" else "websecure",
+        memory=memory,
+    )
+
+
+def frame(settings: Settings, stack: Stack, memory: int, edges: Sequence[str]) -> Frame:
+    """What surrounds a stack. `edges` are the edge networks that the host has already: Traefik stands in all of them."""
+    here = placed(settings, stack)
+    suffix = settings.env_suffix
+    networks: dict[str, tuple[str, ...]] = {
+        name: (f"platform-{name}{suffix}",) for name in ("edge", "data", "work")
+    }
+    networks |= {
+        "vault": (_vault_access.NETWORK,),
+        "edges": tuple(sorted({f"platform-edge{suffix}", *edges})),
+    }
+    agent, files = _vault_access.agent(settings, stack, here.folder) if stack.secrets else (None, {})
+    entrypoint = (settings.root / "vault" / "entrypoint.sh").read_bytes()
+    return Frame(
+        here.scope, here.folder, where(settings, stack.scope, memory), networks, entrypoint, agent, files
+    )
