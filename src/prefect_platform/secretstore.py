@@ -1,4 +1,4 @@
-"""Secrets: generated once, never overwritten, never an argument of rendering. Here the file store of a single machine."""
+"""Secrets: generated once, never overwritten, never an argument of rendering. Here the file store of a single machine; Vault's is in vault.py."""
 
 from __future__ import annotations
 
@@ -51,13 +51,40 @@ def env_line(name: str, value: str) -> str:
 
 
 class SecretStore(Protocol):
-    """Where a stack's secrets are kept: read, made once, written."""
+    """Where an environment's secrets are kept. `read` and `write` know a stack's own values, the others its references too."""
 
     def read(self, stack: str) -> dict[str, Secret]: ...
+    def values(self, stack: Stack) -> dict[str, Secret]: ...
     def missing(self, stack: Stack) -> tuple[SecretSpec, ...]: ...
     def ensure(self, stack: Stack) -> None: ...
     def write(self, stack: str, values: Mapping[str, str]) -> None: ...
     def version(self, stack: Stack) -> str: ...
+
+
+def resolved(store: SecretStore, stack: Stack) -> dict[str, Secret]:
+    """The stack's own values and those that it takes from other stacks (`from: postgres/PASSWORD`), as far as they are there."""
+    values = store.read(stack.name)
+    others: dict[str, dict[str, Secret]] = {}
+    for spec in stack.secrets:
+        owner, _, name = spec.source.partition("/")
+        if owner:
+            if owner not in others:
+                others[owner] = store.read(owner)
+            values.pop(spec.name, None)
+            if name in others[owner]:
+                values[spec.name] = others[owner][name]
+    return values
+
+
+def require_sources(stack: Stack, missing: tuple[SecretSpec, ...]) -> None:
+    """A secret of another stack cannot be generated here. Raises PlatformError naming whose it is."""
+    lacking = [spec for spec in missing if spec.source]
+    if lacking:
+        owner = lacking[0].source.partition("/")[0]
+        raise PlatformError(
+            f"stack {stack.name}: secret {lacking[0].name} comes from {lacking[0].source}, which does not exist yet",
+            f"./invoke {owner}.setup (with the same --env)",
+        )
 
 
 class FileStore:
@@ -80,15 +107,19 @@ class FileStore:
             raise PlatformError(f"{file}: corrupt, holds a value that is no text; nothing was changed", hint)
         return {name: Secret(value) for name, value in data.items()}
 
+    def values(self, stack: Stack) -> dict[str, Secret]:
+        return resolved(self, stack)
+
     def missing(self, stack: Stack) -> tuple[SecretSpec, ...]:
-        have = self.read(stack.name)
+        have = self.values(stack)
         return tuple(spec for spec in stack.secrets if spec.name not in have)
 
     def ensure(self, stack: Stack) -> None:
-        """Generate what is missing and (re)write the env file."""
-        values = {name: secret.value for name, secret in self.read(stack.name).items()}
-        for spec in stack.secrets:
-            values.setdefault(spec.name, generate(spec.generate))
+        """Generate what is missing and (re)write the env file. Raises PlatformError for a reference to what is not there."""
+        missing = self.missing(stack)
+        require_sources(stack, missing)
+        values = {name: secret.value for name, secret in self.values(stack).items()}
+        values |= {spec.name: generate(spec.generate) for spec in missing}
         if stack.secrets:
             self.write(stack.name, values)
 
@@ -100,7 +131,7 @@ class FileStore:
 
     def version(self, stack: Stack) -> str:
         """Changes when a value of the stack changes. A keyed hash: it says nothing about the values."""
-        values = {name: secret.value for name, secret in self.read(stack.name).items()}
+        values = {name: secret.value for name, secret in self.values(stack).items()}
         if not values:
             return ""
         key = hashlib.sha256(json.dumps(sorted(values.values())).encode()).digest()
