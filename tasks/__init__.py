@@ -6,7 +6,7 @@ from pathlib import Path
 
 from invoke.collection import Collection
 
-from . import _stack, dev, gateway, lab, platform, prefect
+from . import _stack, dev, gateway, host, lab, platform, prefect
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -22,6 +22,7 @@ def build_root(root: Path) -> Collection:
                 namespace.add_task(each)
         made.add_collection(namespace)
     made.add_collection(Collection.from_module(platform, name="platform"))
+    made.add_collection(Collection.from_module(host, name="host"))
     made.add_collection(Collection.from_module(lab, name="lab"))
     for each in Collection.from_module(dev).tasks.values():
         made.add_task(each)

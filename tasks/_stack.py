@@ -89,7 +89,26 @@ def namespace(name: str) -> Collection:
         """Stop and delete what setup made; data only with --data. Example: ./invoke prefect.remove --yes"""
         _print.remove(platform(c, env), yes, data)
 
-    tasks: list[Any] = [setup, plan, status, logs, restart, stop, remove]
+    @task(help={"json": "machine-readable"})
+    def releases(c: Context, env: str = "local", json: bool = False) -> None:
+        """The releases on the host, newest first: who, when, how it ended. Example: ./invoke prefect.releases --env production"""
+        _print.releases(platform(c, env), name, json)
+
+    @task(help={"to": "a release of prefect.releases; without it the last good one before the current"})
+    def rollback(c: Context, env: str = "local", to: str = "") -> None:
+        """Run an earlier release again. Example: ./invoke prefect.rollback --env production"""
+        _print.rollback(platform(c, env), name, to)
+
+    @task(
+        name="exec",
+        positional=["service"],
+        help={"service": "one service, e.g. server; words after -- are the command"},
+    )
+    def execute(c: Context, service: str, env: str = "local") -> None:
+        """Run a command in a service's container. Example: ./invoke prefect.exec server --env production -- prefect version"""
+        _print.execute(platform(c, env), name, service)
+
+    tasks: list[Any] = [setup, plan, status, logs, restart, stop, remove, releases, rollback, execute]
     made = Collection(name)
     for each in tasks:
         # The examples are written for prefect; every stack shows its own name.
@@ -191,6 +210,36 @@ class _print:
     def restart(p: Platform, name: str, service: str) -> None:
         with p.target.lock(f"{name}.restart", 600):
             p.target.restart(_services(p, name, service))
+
+    @staticmethod
+    def releases(p: Platform, name: str, json: bool) -> None:
+        found = p.target.releases(p.stacks[name])
+        if json:
+            return show(
+                [
+                    {"release": each, "current": now, "history": line and vars(line)}
+                    for each, now, line in found
+                ]
+            )
+        for each, now, line in found:
+            told = f"{line.result:7} {line.time}  {line.who}  {line.detail}" if line else "unfinished"
+            print(f"{'*' if now else ' '} {each}  {told}")
+        return None
+
+    @staticmethod
+    def rollback(p: Platform, name: str, to: str) -> None:
+        with p.target.lock(f"{name}.rollback", 600):
+            release = p.target.roll_back(p.stacks[name], to)
+        say(f"{name} runs release {release}; invoke.yaml is as it was: the next setup goes forward again")
+        _print.status(p, False)
+
+    @staticmethod
+    def execute(p: Platform, name: str, service: str) -> None:
+        from invoke.exceptions import Exit
+
+        words = sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else ["/bin/sh"]
+        if code := p.target.execute(_services(p, name, service)[0], words):
+            raise Exit(code=code)
 
     @staticmethod
     def stop(p: Platform) -> None:

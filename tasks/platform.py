@@ -6,7 +6,7 @@ from invoke.context import Context
 from invoke.tasks import task
 
 from ._stack import platform as open_platform
-from ._stack import say, set_up
+from ._stack import say, set_up, show
 
 
 @task(
@@ -20,3 +20,16 @@ def setup(c: Context, env: str = "local", wait: int = 600) -> None:
     for name in deploy.order(p, "prefect"):
         say(f"== {name}")
         set_up(p, name, False, wait, False)
+
+
+@task(
+    help={"env": "environment of invoke.yaml", "lines": "how many of the newest", "json": "machine-readable"}
+)
+def history(c: Context, env: str, lines: int = 30, json: bool = False) -> None:
+    """Who did what on the host, and how it ended. Example: ./invoke platform.history --env production"""
+    found = open_platform(c, env).target.history()[-lines:]
+    if json:
+        return show([vars(line) for line in found])
+    for line in found:
+        print(f"{line.time}  {line.result:7} {line.what:18} {line.release}  {line.who}  {line.detail}")
+    return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 from .commands import run
@@ -39,6 +40,25 @@ def empty(layout: Layout) -> None:
 
 def remove_cgroups(layout: Layout) -> None:
     """Control groups outlive the processes that were in them."""
-    for top in Path("/sys/fs/cgroup").glob(f"**/{layout.name}"):
+    for top in cgroups(layout):
         for folder, _, _ in os.walk(top, topdown=False):
-            Path(folder).rmdir()
+            _remove_emptied(Path(folder))
+
+
+def cgroups(layout: Layout) -> list[Path]:
+    """The engine's, in the one hierarchy of version 2 or in each one of version 1."""
+    return [top for pattern in ("", "*/") for top in Path("/sys/fs/cgroup").glob(f"{pattern}{layout.name}")]
+
+
+def _remove_emptied(folder: Path) -> None:
+    """A killed process leaves its group a moment after the one that was waited for."""
+    until = time.monotonic() + 10
+    while True:
+        try:
+            return folder.rmdir()
+        except FileNotFoundError:
+            return None
+        except OSError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.05)

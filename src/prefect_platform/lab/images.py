@@ -71,6 +71,8 @@ def provide(layout: Layout, say: Say) -> None:
         source = image.source(base_id if image is PYTHON else PYTHON.source(base_id))
         if _label(layout, image.name, SOURCE) != source:
             _build(layout, image, source, say)
+    # What was built before under the same names, unless a container still runs from it.
+    attempt(words(layout, "image", "prune", "--force", "--filter", f"label={LABEL}"))
 
 
 def found(layout: Layout) -> list[dict[str, str]]:

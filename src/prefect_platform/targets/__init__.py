@@ -25,6 +25,18 @@ LOW_BYTES = 50 * 1024 * 1024
 
 
 @dataclass(frozen=True)
+class Entry:
+    """A line of the history: who did what, when (UTC), and how it ended: good, failed."""
+
+    time: str
+    who: str
+    what: str
+    release: str
+    result: str
+    detail: str
+
+
+@dataclass(frozen=True)
 class Process:
     """A process as a person asks for it. `seconds` is its age; `detail` says why it is not running."""
 
@@ -62,7 +74,37 @@ class Target(Protocol):
     def known(self) -> list[str]: ...
     def established(self) -> list[str]: ...
     def set_database_aside(self) -> list[Path]: ...
+    def history(self) -> list[Entry]: ...
+    def releases(self, stack: Stack) -> list[tuple[str, bool, Entry | None]]: ...
+    def roll_back(self, stack: Stack, wanted: str) -> str: ...
+    def execute(self, service: str, words: Sequence[str]) -> int: ...
     def remove(self, data: bool) -> None: ...
+
+
+class WithoutReleases:
+    """For a target that keeps none: what is asked of releases is refused with a way that works there."""
+
+    name: str
+
+    def history(self) -> list[Entry]:
+        raise self._none()
+
+    def releases(self, stack: Stack) -> list[tuple[str, bool, Entry | None]]:
+        raise self._none()
+
+    def roll_back(self, stack: Stack, wanted: str) -> str:
+        raise self._none()
+
+    def execute(self, service: str, words: Sequence[str]) -> int:
+        raise ConfigError(
+            f"target {self.name} has no containers", "its processes run on this machine: docs/local.md"
+        )
+
+    def _none(self) -> ConfigError:
+        return ConfigError(
+            f"target {self.name} keeps no releases",
+            "git checkout the version before, then ./invoke prefect.plan and prefect.setup",
+        )
 
 
 def kinds() -> list[str]:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
-import getpass
 import hashlib
 import json
 import os
 import queue
 import re
-import socket
 import subprocess
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,7 +22,7 @@ from ..runner import LocalRunner, Runner, SshRunner
 from ..secretstore import FileStore, SecretStore
 from ..settings import Settings
 from ..stack import Stack
-from . import Process, Say, _compose_file, _databases, _health, _names, _vault_access
+from . import Entry, Process, Say, _compose_file, _databases, _health, _names, _releases, _vault_access
 from ._compose_file import DIGEST
 from ._host import Host
 
@@ -58,7 +55,7 @@ class Target:
     # -- names
     def lock(self, command: str, wait: float) -> AbstractContextManager[None]:
         """One writer per environment, and per host for what all share. Raises LockedError."""
-        who = f"{command} by {_who()} (pid {os.getpid()}, since {datetime.datetime.now():%H:%M:%S})"
+        who = f"{command} by {_releases.who()} (pid {os.getpid()}, since {datetime.datetime.now():%H:%M:%S})"
         return self.host.lock(f"{self.host.root}/{self.settings.env}", who, wait)
 
     def placed(self, stack: Stack) -> _names.Placed:
@@ -91,6 +88,9 @@ class Target:
             folder = self.placed(stack).folder
             current = self.host.read_folder(f"{folder}/current")
             facts = json.loads(current.pop("services.json", b"{}"))
+            current.pop(
+                "routes.yml", None
+            )  # what a rollback serves again; what is served now stands elsewhere
             files |= {f"{stack.name}/{path}": body for path, body in current.items()}
             files |= self._routes_of(stack)
             running |= self._running(stack, facts)
@@ -175,6 +175,8 @@ class Target:
             for service in bundle.services
         }
         own = {path: body for path, body in bundle.files.items() if not path.startswith("files/")}
+        if bundle.routes is not None:
+            own["routes.yml"] = bundle.routes
         own["services.json"] = json.dumps(facts, indent=1, sort_keys=True).encode()
         digest = hashlib.sha256(
             b"".join(path.encode() + b"\0" + body for path, body in sorted(own.items()))
@@ -319,15 +321,8 @@ class Target:
         )
 
     def _record(self, what: str, stack: Stack, release: str, result: str, detail: str) -> None:
-        line = {
-            "time": f"{datetime.datetime.now(datetime.UTC):%Y-%m-%dT%H:%M:%SZ}",
-            "who": _who(),
-            "what": f"{stack.name}.{what}",
-            "release": release,
-            "result": result,
-            "detail": detail,
-        }
-        self.host.append(f"{self.host.root}/{self.placed(stack).scope}/history.jsonl", json.dumps(line))
+        folder = f"{self.host.root}/{self.placed(stack).scope}"
+        _releases.record(self.host, folder, _releases.entry(f"{stack.name}.{what}", release, result, detail))
 
     def _prune(self, folder: str) -> None:
         script = 'cd "$1/releases" && ls -1 | sort -r | tail -n +$(($2 + 1)) | grep -vxF "$(basename "$(readlink ../current)")" | xargs -r rm -rf --'
@@ -404,6 +399,53 @@ class Target:
     def room(self) -> int:
         return self.host.facts().free
 
+    # -- releases
+    def history(self) -> list[Entry]:
+        """Of the environment and of what the host shares, oldest first."""
+        folders = (f"{self.host.root}/{self.settings.env}", f"{self.host.root}/host")
+        lines = [line for folder in folders for line in _releases.history(self.host, folder)]
+        return sorted(lines, key=lambda line: line.time)
+
+    def releases(self, stack: Stack) -> list[tuple[str, bool, Entry | None]]:
+        """(release, whether it is the current one, what the history says of it), newest first."""
+        told = {line.release: line for line in self.history() if line.what.startswith(f"{stack.name}.")}
+        current = self._current(stack)
+        there = _releases.present(self.host, self.placed(stack).folder)
+        return [(each, each == current, told.get(each)) for each in reversed(there)]
+
+    def roll_back(self, stack: Stack, wanted: str) -> str:
+        """Run an earlier release again; returns its id. Raises ConfigError, ApplyError."""
+        folder, current = self.placed(stack).folder, self._current(stack)
+        there = _releases.present(self.host, folder)
+        release = _releases.previous_good(self.history(), stack.name, there, current, wanted)
+        self._refuse_another_schema(stack, current, release)
+        project = _compose_file.project(self.placed(stack).scope, stack.name)
+        self.say(f"rolling {stack.name} back from {current} to {release}")
+        words = ("up", "-d", "--remove-orphans", "--wait", "--wait-timeout", str(_UP_SECONDS))
+        self._serve_routes(stack, self.host.read_folder(f"{folder}/releases/{release}").get("routes.yml"))
+        self._compose(project, f"{folder}/releases/{release}", *words, seconds=_UP_SECONDS + 120)
+        self.host.switch(folder, release)
+        self._record("rollback", stack, release, _releases.GOOD, f"from {current}")
+        return release
+
+    def _refuse_another_schema(self, stack: Stack, current: str, release: str) -> None:
+        """A database that a newer version has migrated is none that an older one understands."""
+        script = 'sed -n "/^  migrate:/,/^  [a-z]/s/^    image: //p" "$1/releases/$2/compose.yml"'
+        folder = self.placed(stack).folder
+        now, then = (
+            self.host.sh(script, folder, each, check=False).text.strip() for each in (current, release)
+        )
+        if now != then:
+            raise ConfigError(
+                f"{stack.name}: release {release} runs {then}, the current one {now}: the database's schema may have changed since",
+                "restore the dump that was made before the upgrade (docs/vps.md, Rollback), then set the older image and run setup",
+            )
+
+    def execute(self, service: str, words: Sequence[str]) -> int:
+        """A command in a container, with the operator's terminal; returns its exit code."""
+        tty = ["-it"] if os.isatty(0) and os.isatty(1) else ["-i"]
+        return self.host.runner.stream(self.host.docker_words("exec", *tty, self._container(service), *words))
+
     def set_database_aside(self) -> list[Path]:
         raise ConfigError(
             "the database of this environment is PostgreSQL", "docs/vps.md says how to restore it"
@@ -426,6 +468,20 @@ class Target:
             self.host.sh('rm -f "$1/$2"/*/current "$1/host/routes/$2"-*.yml', self.host.root, env)
 
 
+def prepare(settings: Settings) -> str:
+    """Make a bare host fit for this target; returns what was done. Raises ConfigError for another target."""
+    if settings.target != Target.name:
+        raise ConfigError(
+            f"environment {settings.env!r} has target {settings.target}: there is no host to prepare"
+        )
+    runner, script = (
+        _runner(settings),
+        (Path(__file__).parent / "templates" / "compose" / "prepare.sh").read_bytes(),
+    )
+    rise = [] if runner.run(["id", "-u"]).text.strip() == "0" else ["sudo", "-n"]
+    return runner.run([*rise, "sh", "-s", "--", settings.values["root"]], script, seconds=1800).text
+
+
 def _runner(settings: Settings) -> Runner:
     host = settings.values["host"]
     if not host:
@@ -443,12 +499,6 @@ def _read(service: str, process: subprocess.Popen[bytes], lines: queue.Queue[tup
     assert process.stdout
     for line in process.stdout:
         lines.put((service, line.decode(errors="replace").rstrip("\n")))
-
-
-def _who() -> str:
-    with contextlib.suppress(KeyError, OSError):
-        return f"{getpass.getuser()}@{socket.gethostname()}"
-    return "somebody"
 
 
 def _state(container: Mapping[str, Any]) -> str:

@@ -23,13 +23,24 @@ from ..plan import Observed, Plan, Running, wanted_files
 from ..secretstore import FileStore
 from ..settings import Settings
 from ..stack import Stack
-from . import LOW_BYTES, Process, Say, _lock, _logs, _preflight, _processes, _records, _routes
+from . import (
+    LOW_BYTES,
+    Process,
+    Say,
+    WithoutReleases,
+    _lock,
+    _logs,
+    _preflight,
+    _processes,
+    _records,
+    _routes,
+)
 from ._supervisor import MARK, Supervisor, configuration, end, lost_supervisors, orphans
 
 _DATABASE_REFUSED = 3  # exit code of stacks/prefect/server.py
 
 
-class Target:
+class Target(WithoutReleases):
     """See targets.Target. State: run/ (supervisord), stacks/ (rendered), data/, logs/, secrets/, services.json (what was started)."""
 
     name = "local"
