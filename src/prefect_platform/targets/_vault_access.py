@@ -18,7 +18,8 @@ from ..stack import Stack
 from ._host import Host
 
 if TYPE_CHECKING:  # hvac is imported when Vault is asked: not every command does
-    from ..vault import Vault, VaultStore
+    from ..vault import Vault
+    from ..vault_store import VaultStore
 
 CONTAINER = "platform-vault"
 NETWORK = "platform-vault"
@@ -71,7 +72,7 @@ class Access:
 
     @cached_property
     def _store(self) -> VaultStore:
-        from ..vault import VaultStore
+        from ..vault_store import VaultStore
 
         return VaultStore(self.vault(), self.settings.env)
 
@@ -86,26 +87,24 @@ class Access:
 
     # -- a stack's agent
     def admit(self, stack: Stack, folder: str, owner: str) -> None:
-        """Policy, role, and the files the agent logs in with, written once: they outlive every deploy."""
-        name = f"platform-{self.settings.env}-{stack.name}"
+        """Policy, role, and the files the agent logs in with. They outlive every deploy; one that no longer works is replaced."""
+        from ..vault import role_name
+
+        name = role_name(self.settings.env, stack.name)
         vault = self.vault()
-        vault.ensure_policy(
-            name,
-            _render(self.settings, "policy.hcl.j2", name=name, paths=list(_sources(self.settings, stack))),
-        )
-        role = vault.ensure_role(name, name)
-        there = self.host.sh('[ -s "$1/approle/secret-id" ]', folder, check=False).code == 0
-        if there and role != "created":
+        sources = list(_sources(self.settings, stack))
+        vault.ensure_policy(name, _render(self.settings, "policy.hcl.j2", name=name, paths=sources))
+        vault.ensure_role(name, name)
+        there = self.host.read_folder(f"{folder}/approle")
+        role_id, held = vault.role_id(name), Secret(there.get("secret-id", b"").decode())
+        if there.get("role-id", b"").decode() == role_id and held.value and vault.secret_id_works(name, held):
             return
         self.say(f"giving the agent of {stack.name} its login")
-        files = {
-            "role-id": vault.role_id(name).encode(),
-            "secret-id": vault.new_secret_id(name).value.encode(),
-        }
-        self.host.sh(
-            'mkdir -p "$1/approle" && chown "$2" "$1/approle" && chmod 700 "$1/approle"', folder, owner
-        )
+        secret_id = vault.new_secret_id(name)
+        self.host.sh('mkdir -p "$1" && chown "$2" "$1" && chmod 700 "$1"', f"{folder}/approle", owner)
+        files = {"role-id": role_id.encode(), "secret-id": secret_id.value.encode()}
         self.host.lay(f"{folder}/approle", files, owner=owner, mode=0o600)
+        vault.drop_other_secret_ids(name, secret_id)
 
 
 def agent(settings: Settings, stack: Stack, folder: str) -> tuple[dict[str, Any], dict[str, bytes]]:
