@@ -22,7 +22,9 @@ import argparse  # noqa: E402
 import asyncio  # noqa: E402
 import os  # noqa: E402
 import signal  # noqa: E402
+import socket  # noqa: E402
 import sys  # noqa: E402
+import time  # noqa: E402
 from typing import TYPE_CHECKING, NoReturn  # noqa: E402
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ def main(argv: list[str]) -> int:
     """Run the worker until it is told to stop; return the exit code."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # nothing runs yet
     args = _parser().parse_args(argv)
+    _wait_for_api(os.environ.get("PREFECT_API_URL", ""))
     try:
         from worker_drain import DrainingWorker, unsupported_reason
     except ImportError as error:
@@ -50,6 +53,22 @@ def main(argv: list[str]) -> int:
         create_pool_if_not_found=False,
     )
     return asyncio.run(_work(worker, args))
+
+
+def _wait_for_api(url: str, seconds: float = 30.0) -> None:
+    """Wait for somebody to listen there, `seconds` at most.
+
+    Started together with the server, a worker would import Prefect beside it and take half of a small machine from it, while it has
+    nothing to do before the server answers.
+    """
+    host, _, port = url.partition("://")[2].partition("/")[0].rpartition(":")
+    deadline = time.monotonic() + seconds
+    while host and port.isdecimal() and time.monotonic() < deadline:
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=1).close()
+            return
+        except OSError:
+            time.sleep(0.1)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -69,7 +69,9 @@ def test_the_way_in_and_out(platform: Clone, browser: BrowserContext) -> None:
     assert cookie["httpOnly"]
     assert cookie["sameSite"] in ("Lax", "Strict")
 
-    page.goto(f"{platform.url}/prefect/v2/runs")
+    runs = page.goto(f"{platform.url}/prefect/v2/runs")
+    assert runs
+    assert runs.headers["content-security-policy"] == "connect-src 'self'", "the UI talks to nobody else"
     expect(page.locator("body")).to_contain_text("platform-canary", timeout=60_000)
     page.get_by_role("link", name=canary).click(timeout=60_000)
     expect(page.locator("body")).to_contain_text("platform canary: alive", timeout=60_000)
