@@ -87,5 +87,6 @@ def name(docker: Docker, request: pytest.FixtureRequest) -> Iterator[str]:
     yield made
     for container in docker("ps", "-aq", "--filter", f"name={made}").split():
         docker("rm", "--force", "--volumes", container)
-    docker("volume", "rm", "--force", made)
+    for volume in docker("volume", "ls", "-q", "--filter", f"name={made}").split():
+        docker("volume", "rm", volume)
     docker("network", "rm", made, code=None)
