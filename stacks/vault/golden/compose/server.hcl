@@ -1,0 +1,31 @@
+# One node. Only the agents' network reaches it, and the operator through the host: no port is published.
+ui           = false
+api_addr     = "http://platform-vault:8200"
+cluster_addr = "https://127.0.0.1:8201"
+
+# The file backend is deprecated (2.6). Raft with one voter needs no other node; its defaults wait for one.
+storage "raft" {
+  path                   = "/openbao/data"
+  node_id                = "platform"
+  performance_multiplier = 1
+}
+
+listener "tcp" {
+  address         = "0.0.0.0:8200"
+  cluster_address = "127.0.0.1:8201"
+  tls_disable     = true
+}
+
+# Made by start.sh at the first start. Whoever has this key and the data has the secrets: back them up apart.
+seal "static" {
+  current_key_id = "platform-1"
+  current_key    = "file:///openbao/seal/key"
+}
+
+# OpenBao 2.7 takes audit devices from here alone. Values are hashed; the log goes to `docker logs`, which rotates it.
+audit "file" "stdout" {
+  description = "every request, to the container's log"
+  options {
+    file_path = "stdout"
+  }
+}
