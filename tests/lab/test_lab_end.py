@@ -61,15 +61,16 @@ def _occupy(docker: Docker) -> None:
         )
 
 
-def _traces(root: Path) -> dict[str, list[str]]:
-    """All that a lab with this root has on the machine."""
+def _marks(root: Path) -> list[str]:
+    """What a running lab with this root can be known by, on this machine."""
     place = of(root)
-    pool = (
-        json.loads((place.state / "network.json").read_text())["pool"]
-        if (place.state / "network.json").exists()
-        else None
-    )
-    marks = [place.name, str(place.run), str(place.state), *([pool.removesuffix("0.0/16")] if pool else [])]
+    pool = json.loads((place.state / "network.json").read_text())["pool"]
+    return [place.name, str(place.run), str(place.state), pool.removesuffix("0.0/16")]
+
+
+def _traces(root: Path, marks: list[str]) -> dict[str, list[str]]:
+    """All that the lab has on the machine now."""
+    place = of(root)
 
     def having(lines: str) -> list[str]:
         return [line for line in lines.splitlines() if any(mark in line for mark in marks)]
@@ -95,11 +96,12 @@ def _traces(root: Path) -> dict[str, list[str]]:
 def test_down_leaves_nothing_but_images(small: tuple[Path, Docker]) -> None:
     root, docker = small
     _occupy(docker)
-    before = _traces(root)
+    marks = _marks(root)
+    before = _traces(root, marks)
     assert before["processes"]
     assert before["network"]
     lab.down(root, say)
-    assert {what: found for what, found in _traces(root).items() if found} == {}
+    assert {what: found for what, found in _traces(root, marks).items() if found} == {}
     assert not lab.status(root)["up"]
     said: list[str] = []
     again = docker_of(lab.up(root, said.append, standins=False))
@@ -107,7 +109,7 @@ def test_down_leaves_nothing_but_images(small: tuple[Path, Docker]) -> None:
     assert "left-over" not in again("network", "ls")
     assert "redis" in again("images")
     lab.down(root, say, everything=True)
-    assert {what: found for what, found in _traces(root).items() if found} == {}
+    assert {what: found for what, found in _traces(root, marks).items() if found} == {}
     assert not of(root).state.exists()
     assert not of(root).data.exists()
     lab.down(root, say)  # of nothing is fine
@@ -127,13 +129,14 @@ def test_after_a_power_cut_only_restart_policies_count(small: tuple[Path, Docker
 def test_a_killed_machine_is_cleaned_up_as_well(small: tuple[Path, Docker]) -> None:
     root, docker = small
     _occupy(docker)
+    marks = _marks(root)
     pid = lab.status(root)["pid"]
     machine = psutil.Process(pid)
     machine.kill()
     machine.wait(timeout=10)
     assert not lab.status(root)["up"]
     lab.down(root, say)
-    assert {what: found for what, found in _traces(root).items() if found} == {}
+    assert {what: found for what, found in _traces(root, marks).items() if found} == {}
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
@@ -154,7 +157,8 @@ def test_an_interrupted_up_is_gone_on_with(
         if how is signal.SIGINT:
             assert lab.status(tmp_path)["pid"] is None
         made = lab.up(tmp_path, say, standins=False)
+        marks = _marks(tmp_path)
         assert re.match(r"\d+\.", docker_of(made)("version", "--format", "{{.Server.Version}}"))
     finally:
         lab.down(tmp_path, say, everything=True)
-    assert {what: found for what, found in _traces(tmp_path).items() if found} == {}
+    assert {what: found for what, found in _traces(tmp_path, marks).items() if found} == {}
