@@ -144,9 +144,10 @@ def setup(platform: Platform, name: str, wait: float) -> Report:
         if todo.steps:
             platform.say(str(todo))
         platform.target.apply(todo, built)
-        changes, notices = (), ()  # type: tuple[str, ...], tuple[str, ...]
+        changes, notices = platform.target.complete(built), ()  # type: tuple[str, ...], tuple[str, ...]
         if any(each.stack.name == "prefect" for each in built):
-            changes, notices = _ensure_objects(platform)
+            made, notices = _ensure_objects(platform)
+            changes += made
         found = () if todo.steps or changes else check(platform)
         # Red and nothing to change: it may be on its way back (a disk that has room again), so it gets the time a change gets.
         healthy = bool(found) and all(each.ok for each in found)

@@ -83,6 +83,18 @@ class VaultServer:
             )
         return "unchanged"
 
+    def require_mounts(self) -> None:
+        """Both are there, for this token. Raises PlatformError with what an administrator has to do."""
+        for path, enable in (
+            (self.mount, f"bao secrets enable -path={self.mount} -version=2 kv"),
+            (f"auth/{_APPROLE}", f"bao auth enable {_APPROLE}"),
+        ):
+            if self._mounted(path) is None:
+                raise PlatformError(
+                    f"Vault at {self.client.address}: nothing is mounted at {path}/, or the token may use nothing below it",
+                    f"an administrator does: {enable}; and gives the token vault/operator-policy.hcl",
+                )
+
     def ensure_approle(self) -> str:
         if self._mounted(f"auth/{_APPROLE}") is not None:
             return "unchanged"
@@ -106,12 +118,16 @@ class VaultServer:
         self.client.post("sys/audit/stdout", {"type": "file", "options": {"file_path": "stdout"}})
         return "created"
 
-    def ensure_policy(self, name: str, text: str) -> str:
+    def policy(self, name: str) -> str | None:
         found = self.client.get(f"sys/policies/acl/{name}")
-        if found and found["data"]["policy"] == text:
+        return str(found["data"]["policy"]) if found else None
+
+    def ensure_policy(self, name: str, text: str) -> str:
+        found = self.policy(name)
+        if found == text:
             return "unchanged"
         self.client.post(f"sys/policies/acl/{name}", {"policy": text})
-        return "updated" if found else "created"
+        return "created" if found is None else "updated"
 
     # -- the login of agents
     def ensure_role(self, name: str, policy: str) -> str:
@@ -166,6 +182,9 @@ class VaultServer:
     def token_works(self) -> bool:
         return self.client.token_works()
 
+    def token_policies(self) -> list[str]:
+        return list((self.client.get("auth/token/lookup-self") or {"data": {}})["data"].get("policies", ()))
+
     def create_operator_token(self) -> Secret:
         """One that outlives the token that made it, and itself as long as it is used once a year."""
         body = {
@@ -191,8 +210,8 @@ class VaultServer:
     def keep_token(self) -> bool:
         """Renew the token when half of its time is over; returns whether that was so."""
         about = (self.client.get("auth/token/lookup-self") or {"data": {}})["data"]
-        period = about.get("period") or 0
-        if not about.get("renewable") or not period or about["ttl"] > period / 2:
+        # Not its period: Vault gives less than that where its own limit (max_lease_ttl) is lower.
+        if not about.get("renewable") or not about.get("period") or about["ttl"] > about["creation_ttl"] / 2:
             return False
         self.client.post("auth/token/renew-self", {})
         return True

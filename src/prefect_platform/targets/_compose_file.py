@@ -25,7 +25,7 @@ AGENT = "vault-agent"
 LABEL = "prefect-platform"
 DIGEST = f"{LABEL}.digest"
 UID = "1001:1001"
-_OURS = ("x-reads", "x-ports", "x-once", "env_file")
+_OURS = ("x-reads", "x-ports", "x-once", "x-unready", "env_file")
 _HEALTH = {"interval": "10s", "timeout": "8s", "retries": 3, "start_period": "90s", "start_interval": "1s"}
 
 
@@ -92,6 +92,11 @@ def volumes(bundle: Bundle, where: Where) -> list[Volume]:
         Volume(where.container(bundle.stack.name, name), (spec or {}).get("x-owner", UID))
         for name, spec in declared.items()
     ]
+
+
+def waits(bundle: Bundle) -> bool:
+    """Whether its services become healthy by themselves: Vault does so once it is initialised, which comes after its start."""
+    return not any((spec or {}).get("x-unready") for spec in bundle.compose["services"].values())
 
 
 def once(bundle: Bundle) -> list[str]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import jinja2
 
@@ -18,8 +18,7 @@ from ..stack import Stack
 from ._host import Host
 
 if TYPE_CHECKING:  # hvac is imported when Vault is asked: not every command does
-    from ..vault import Vault
-    from ..vault_store import VaultStore
+    from ..vault import Vault, VaultStore
 
 CONTAINER = "platform-vault"
 NETWORK = "platform-vault"
@@ -35,6 +34,7 @@ class Access:
         self.settings = settings
         self.tokens = tokens
         self.say = say
+        self._tunnels: dict[str, tuple[str, int]] = {}
 
     @property
     def section(self) -> Mapping[str, Any]:
@@ -46,33 +46,36 @@ class Access:
         given = os.environ.get("VAULT_TOKEN", "")
         return Secret(given) if given else self.tokens.read("vault").get(_TOKEN)
 
+    @property
     def address(self) -> str:
         """As this machine reaches it. Raises PreflightError when our container is not there."""
-        return str(self.section["address"] or self._forwarded)
+        return str(self.section["address"] or self._through_host())
 
-    @cached_property
-    def _forwarded(self) -> str:
-        form = f'{{{{(index .NetworkSettings.Networks "{NETWORK}").IPAddress}}}}'
+    def _through_host(self) -> str:
+        form = f'{{{{with index .NetworkSettings.Networks "{NETWORK}"}}}}{{{{.IPAddress}}}}{{{{end}}}}'
         found = self.host.docker("inspect", "--format", form, CONTAINER, check=False)
-        if found.code or not found.text.strip():
+        there = found.text.strip()
+        if found.code or not there:
             raise PreflightError(
                 f"{self.host.runner.place}: {CONTAINER} does not run there",
                 f"./invoke vault.setup --env {self.settings.env}",
             )
-        stack = contextlib.ExitStack()
-        atexit.register(stack.close)
-        here, port = stack.enter_context(self.host.runner.forward(found.text.strip(), 8200))
+        if there not in self._tunnels:
+            stack = contextlib.ExitStack()
+            atexit.register(stack.close)
+            self._tunnels[there] = stack.enter_context(self.host.runner.forward(there, 8200))
+        here, port = self._tunnels[there]
         return f"http://{here}:{port}"
 
     def vault(self, token: Secret | None = None) -> Vault:
         from ..vault import Vault
 
         section = self.section
-        return Vault(self.address(), token or self.token(), section["mount"], section["ca_cert"])
+        return Vault(self.address, token or self.token(), section["mount"], section["ca_cert"])
 
     @cached_property
     def _store(self) -> VaultStore:
-        from ..vault_store import VaultStore
+        from ..vault import VaultStore
 
         return VaultStore(self.vault(), self.settings.env)
 
@@ -85,10 +88,36 @@ class Access:
             )
         return self._store
 
+    # -- Vault itself
+    def set_up(self) -> tuple[str, ...]:
+        """Initialise our own once and make it ready, or prove that another one is; returns what was changed."""
+        from .. import vault_setup
+
+        work = vault_setup.Setup(
+            store=self.tokens,
+            journal=self.tokens.folder / "vault-keys.json",
+            policy=self.settings.root / "vault" / "operator-policy.hcl",
+            given=Secret(os.environ["VAULT_TOKEN"]) if os.environ.get("VAULT_TOKEN") else None,
+            say=self.say,
+            show=self._show,
+            mount=self.section["mount"],
+            ca_cert=self.section["ca_cert"],
+            keep_recovery_keys=self.section["keep_recovery_keys"],
+        )
+        own = not self.section["address"]
+        report = vault_setup.setup(work, cast(vault_setup.Place, _Place(self))) if own else vault_setup.verify(work, self.address)
+        for notice in report.notices:
+            self.say(f"note: {notice}")
+        return report.changes
+
+    def _show(self, lines: Sequence[str]) -> None:
+        for line in lines:
+            self.say(line)
+
     # -- a stack's agent
     def admit(self, stack: Stack, folder: str, owner: str) -> None:
         """Policy, role, and the files the agent logs in with. They outlive every deploy; one that no longer works is replaced."""
-        from ..vault import role_name
+        from ..vault_server import role_name
 
         name = role_name(self.settings.env, stack.name)
         vault = self.vault()
@@ -105,6 +134,45 @@ class Access:
         files = {"role-id": role_id.encode(), "secret-id": secret_id.value.encode()}
         self.host.lay(f"{folder}/approle", files, owner=owner, mode=0o600)
         vault.drop_other_secret_ids(name, secret_id)
+
+
+class _Place:
+    """Our own Vault on its host, as vault_setup needs it."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+        self._host = access.host
+        self._mark = f"{access.host.root}/host/vault/claim"
+
+    @property
+    def address(self) -> str:
+        return self._access.address
+
+    def claimed(self) -> bool:
+        return self._host.sh('[ -e "$1" ]', self._mark, check=False).code == 0
+
+    def claim(self, on: bool) -> None:
+        self._host.sh('mkdir -p "$(dirname "$1")" && : >"$1" && sync' if on else 'rm -f "$1"', self._mark)
+
+    def wipe(self) -> None:
+        image = str(self._access.section["image"])
+        self._host.docker("stop", CONTAINER)
+        # Its files are its user's own, so that user deletes them.
+        words = (
+            "run",
+            "--rm",
+            "--network",
+            "none",
+            "--cap-drop",
+            "ALL",
+            "-u",
+            "100:1000",
+            "--entrypoint",
+            "/bin/sh",
+        )
+        script = "rm -rf /volume/* /volume/.[!.]*"
+        self._host.docker(*words, "-v", f"{CONTAINER}-data:/volume", image, "-c", script)
+        self._host.docker("start", CONTAINER)
 
 
 def agent(settings: Settings, stack: Stack, folder: str) -> tuple[dict[str, Any], dict[str, bytes]]:

@@ -49,8 +49,11 @@ class Target:
         self.settings = settings
         self.say = say
         self.host = Host(_runner(settings), settings.values["root"])
-        self.tokens = FileStore(settings.state / "secrets")
-        self.vault = _vault_access.Access(self.host, settings, self.tokens, say)
+        # Vault is the host's, not an environment's, and so is the operator's token for it.
+        kept = FileStore(
+            settings.state.parent / "hosts" / re.sub(r"[^A-Za-z0-9.-]", "_", self.host.runner.place)
+        )
+        self.vault = _vault_access.Access(self.host, settings, kept, say)
 
     # -- names
     def lock(self, command: str, wait: float) -> AbstractContextManager[None]:
@@ -142,6 +145,10 @@ class Target:
         for bundle in bundles:
             self._apply(bundle, plan)
 
+    def complete(self, bundles: Sequence[Bundle]) -> tuple[str, ...]:
+        """What a stack needs beyond running containers; returns what was changed."""
+        return self.vault.set_up() if any(bundle.stack.name == "vault" for bundle in bundles) else ()
+
     def _apply(self, bundle: Bundle, plan: Plan) -> None:
         stack = bundle.stack
         folder = self.placed(stack).folder
@@ -227,18 +234,9 @@ class Target:
                     name,
                 )
         self.say(f"starting {bundle.stack.name}: {', '.join(sorted(changed)) or 'nothing new'}")
+        wait = ("--wait", "--wait-timeout", str(_UP_SECONDS)) if _compose_file.waits(bundle) else ()
         try:
-            self._compose(
-                project,
-                folder,
-                "up",
-                "-d",
-                "--remove-orphans",
-                "--wait",
-                "--wait-timeout",
-                str(_UP_SECONDS),
-                seconds=_UP_SECONDS + 120,
-            )
+            self._compose(project, folder, "up", "-d", "--remove-orphans", *wait, seconds=_UP_SECONDS + 120)
         except PlatformError as error:
             cause = _health.cause(self.host, self.placed(bundle.stack).scope, bundle.stack.name)
             raise ApplyError(

@@ -183,6 +183,9 @@ class Target(WithoutReleases):
         )
         self._start(plan, services, versions)
 
+    def complete(self, bundles: Sequence[Bundle]) -> tuple[str, ...]:
+        return ()
+
     def _install(self, plan: Plan) -> None:
         if "runtime" in plan.of("install"):
             self.say("installing the runtime (Prefect, Traefik, supervisord): about a minute, once")
