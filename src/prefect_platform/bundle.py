@@ -162,6 +162,7 @@ def _render(stack: Stack, path: Path, values: Mapping[str, Any]) -> str:
     env.globals["listen"] = _listen
     host = values["where"].host
     env.globals["on"] = lambda rule: f"Host(`{host}`) && ({rule})" if host else rule
+    env.filters["megabytes"] = lambda size: int(size[:-1]) * (1024 if size[-1] == "g" else 1)
     env.filters["wrapped"] = lambda rule: f"({rule})"
     try:
         return env.from_string(path.read_text()).render(values)

@@ -15,7 +15,7 @@ from .secretstore import Secret
 
 _SECONDS = 30
 _NO_ROUTE = "no handler for route"
-_CAPABILITIES = {"get": "read", "list": "list", "post": "update", "delete": "delete"}
+_CAPABILITIES = {"get": "read", "list": "list", "post": "update", "put": "update", "delete": "delete"}
 
 
 class Conflict(PlatformError):

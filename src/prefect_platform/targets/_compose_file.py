@@ -40,6 +40,7 @@ class Frame:
     entrypoint: bytes
     agent: Mapping[str, Any] | None = None
     agent_files: Mapping[str, bytes] = field(default_factory=dict)
+    volumes: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ def finish(bundle: Bundle, frame: Frame) -> Bundle:
     """The bundle with `compose.yml`, the content-addressed files it mounts, and its services. Raises ConfigError."""
     specs: dict[str, Any] = {name: dict(spec or {}) for name, spec in bundle.compose["services"].items()}
     secret = [name for name, spec in specs.items() if "SECRETS_FILE" in spec.get("environment", {})]
+    frame = replace(frame, volumes=frozenset(bundle.compose.get("volumes") or ()))
     owners = {specs[name].get("user", UID) for name in secret}
     if len(owners) > 1:
         raise ConfigError(
@@ -111,7 +113,8 @@ def _service(
     for path in spec.get("env_file", ()):
         environment |= env_file(files[path].decode())
     environment |= {key: str(value) for key, value in spec.get("environment", {}).items()}
-    mounts = list(spec.get("volumes", ()))
+    # nocopy: Docker gives an empty volume the owner of the folder it covers, which would take it from its user again.
+    mounts = [f"{each}:nocopy" if each.split(":")[0] in frame.volumes and each.count(":") == 1 else each for each in spec.get("volumes", ())]
     read = [path for path in spec.get("x-reads", ()) if path not in spec.get("env_file", ())]
     stored: dict[str, bytes] = {}
     if read:
