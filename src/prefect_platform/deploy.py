@@ -329,13 +329,11 @@ def _disk_check(platform: Platform) -> Check:
 
 
 def _process_check(platform: Platform, process: Process) -> Check:
-    if process.state == "RUNNING" or (process.state == "STARTING" and process.pid):
+    if process.state in ("RUNNING", "DONE") or (process.state == "STARTING" and process.pid):
+        up = f"pid {process.pid}, up {process.seconds} s, {process.memory // 2**20} MiB"
+        shown = [up] if process.state != "DONE" else ["done"]
         return Check(
-            process.name,
-            True,
-            f"pid {process.pid}, up {process.seconds} s, {process.memory // 2**20} MiB",
-            0.0,
-            "",
+            process.name, True, ", ".join([*shown, *([process.detail] if process.detail else [])]), 0.0, ""
         )
     last = " | ".join(tail(platform, process.name, 5))
     return Check(

@@ -114,7 +114,10 @@ def _service(
         environment |= env_file(files[path].decode())
     environment |= {key: str(value) for key, value in spec.get("environment", {}).items()}
     # nocopy: Docker gives an empty volume the owner of the folder it covers, which would take it from its user again.
-    mounts = [f"{each}:nocopy" if each.split(":")[0] in frame.volumes and each.count(":") == 1 else each for each in spec.get("volumes", ())]
+    mounts = [
+        f"{each}:nocopy" if each.split(":")[0] in frame.volumes and each.count(":") == 1 else each
+        for each in spec.get("volumes", ())
+    ]
     read = [path for path in spec.get("x-reads", ()) if path not in spec.get("env_file", ())]
     stored: dict[str, bytes] = {}
     if read:

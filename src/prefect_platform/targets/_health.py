@@ -13,14 +13,29 @@ from ._host import Host
 _LINES = 50
 
 
-def process(container: Mapping[str, Any]) -> Process:
+def memory(host: Host) -> dict[str, int]:
+    """Container name → bytes that the kernel counts for it."""
+    lines = host.docker(
+        "stats", "--no-stream", "--format", "{{.Name}} {{.MemUsage}}", check=False
+    ).text.splitlines()
+    return {name: _bytes(used) for name, used, *_ in (line.split() for line in lines)}
+
+
+def _bytes(text: str) -> int:
+    for unit, size in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10), ("B", 1)):
+        if text.endswith(unit):
+            return int(float(text.removesuffix(unit)) * size)
+    return 0
+
+
+def process(container: Mapping[str, Any], used: int = 0) -> Process:
     """From `docker inspect`. A container is well when it runs and its health check, if it has one, says so."""
     state, labels = container["State"], container["Config"]["Labels"]
     name = f"{labels['prefect-platform.stack']}-{labels['prefect-platform.service']}"
     health = state.get("Health", {}).get("Status", "")
     restarts = container.get("RestartCount", 0)
     age = _age(state["StartedAt"]) if state["Running"] else 0
-    detail = f"{container['Config']['Image']}, {health or 'no health check'}, {restarts} restarts"
+    detail = f"{health or 'no health check'}, {restarts} restarts, {container['Config']['Image']}"
     if state["Status"] == "exited" and state["ExitCode"] == 0 and labels.get("prefect-platform.once"):
         return Process(name, "DONE", 0, 0, 0, detail)
     well = state["Running"] and not state.get("Restarting") and health in ("", "healthy", "starting")

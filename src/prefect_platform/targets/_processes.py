@@ -50,4 +50,5 @@ def judge(info: Mapping[str, Any], ends: list[float]) -> tuple[str, str]:
         return "FAILING", f"it ended {recent} times within a minute"
     if info["statename"] == "STARTING" and ends:
         return "BACKOFF", f"it ended {now - ends[-1]:.0f} s ago and is starting again"
-    return info["statename"], info["spawnerr"] or info["description"]
+    running = info["statename"] == "RUNNING"  # supervisord then describes what we show ourselves: pid and age
+    return info["statename"], "" if running else info["spawnerr"] or info["description"]

@@ -105,7 +105,11 @@ class Access:
             keep_recovery_keys=self.section["keep_recovery_keys"],
         )
         own = not self.section["address"]
-        report = vault_setup.setup(work, cast(vault_setup.Place, _Place(self))) if own else vault_setup.verify(work, self.address)
+        report = (
+            vault_setup.setup(work, cast(vault_setup.Place, _Place(self)))
+            if own
+            else vault_setup.verify(work, self.address)
+        )
         for notice in report.notices:
             self.say(f"note: {notice}")
         return report.changes

@@ -332,7 +332,9 @@ class Target:
 
     def processes(self) -> list[Process]:
         """One per container; memory is what the kernel counts for it."""
-        return [_health.process(each) for each in sorted(self._stacks(), key=lambda each: each["Name"])]
+        used = _health.memory(self.host)
+        found = sorted(self._stacks(), key=lambda each: str(each["Name"]))
+        return [_health.process(each, used.get(each["Name"].lstrip("/"), 0)) for each in found]
 
     def run_in(self, stack: str, argv: Sequence[str]) -> str:
         """Run a command in the container of a stack that has secrets, with them; returns stdout."""

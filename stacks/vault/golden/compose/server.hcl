@@ -2,6 +2,11 @@
 ui           = false
 api_addr     = "http://platform-vault:8200"
 cluster_addr = "https://127.0.0.1:8201"
+# A token lives no longer than this between two renewals; with the default of 32 days a quiet month would lock the operator out.
+max_lease_ttl = "8760h"
+# The recovery keys alone must be enough to make a new root token: OpenBao 2.7 asks for a token with special rights as well, and the keys
+# are for the day when there is none. Only the agents' network could try.
+allow_unauthenticated_workflows = true
 
 # The file backend is deprecated (2.6). Raft with one voter needs no other node; its defaults wait for one.
 storage "raft" {
