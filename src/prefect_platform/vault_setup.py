@@ -8,17 +8,16 @@ was cut short in between: nobody has its keys, nothing can be in it, and it is s
 from __future__ import annotations
 
 import contextlib
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from .errors import ConfigError, PlatformError
-from .files import read_mapping, write_atomic
 from .secretstore import FileStore, Secret
-from .vault import Initialised, Status, Vault
+from .vault import Status, Vault
+from .vault_journal import Journal
 from .vault_server import OPERATOR_POLICY
 
 STACK = "vault"
@@ -29,8 +28,8 @@ _READY_SECONDS = 90
 class Place(Protocol):
     """A Vault of ours on its host: how it is reached, and a mark beside its data that outlives whoever sets it up."""
 
-    address: str
-
+    @property
+    def address(self) -> str: ...
     def claimed(self) -> bool: ...
     def claim(self, on: bool) -> None:
         """Lay or take away the mark, durably: one that came back after a power cut would ask for a wipe."""
@@ -59,6 +58,10 @@ class Setup:
     def policy_text(self) -> str:
         """The operator's policy, for the mount that the settings name."""
         return self.policy.read_text().replace('path "secret/', f'path "{self.mount}/')
+
+    @property
+    def keys(self) -> Journal:
+        return Journal(self.journal)
 
     @property
     def token(self) -> Secret | None:
@@ -96,6 +99,17 @@ def verify(work: Setup, address: str) -> Report:
     return Report(status, _renewed(work, address), _look(work, address))
 
 
+def recover(work: Setup, address: str, keys: Sequence[Secret]) -> Report:
+    """A lost operator's token, made anew with the recovery keys. Raises PlatformError when they are too few or wrong."""
+    status = wait_ready(work, address, _READY_SECONDS)
+    root = work.vault(address, None).generate_root(keys)
+    try:
+        changes = _provision(work, address, root)
+    finally:
+        work.vault(address, root).revoke_token()
+    return Report(status, changes, _look(work, address))
+
+
 def wait_ready(work: Setup, address: str, seconds: float, *, blank: bool = False) -> Status:
     """Until it answers and is open; `blank`: one that waits for its initialisation will do. Raises PlatformError with what it was last."""
     deadline = time.monotonic() + seconds
@@ -120,7 +134,6 @@ def wait_ready(work: Setup, address: str, seconds: float, *, blank: bool = False
 
 
 def _initialise(work: Setup, place: Place, seconds: float) -> tuple[str, ...]:
-    journal = _journal(work)
     status = wait_ready(work, place.address, seconds, blank=True)
     if status.initialised and place.claimed():
         if _known(work, place.address):
@@ -133,21 +146,17 @@ def _initialise(work: Setup, place: Place, seconds: float) -> tuple[str, ...]:
         status = wait_ready(work, place.address, seconds, blank=True)
     if status.initialised:
         return ()
-    if journal:
-        aside = work.journal.with_name(f"{work.journal.name}.{time.strftime('%Y%m%d-%H%M%S')}")
-        work.journal.rename(aside)
-        work.say(f"the keys of an earlier Vault are set aside: {aside}")
+    if work.keys.file.exists():
+        work.say(f"the keys of an earlier Vault are set aside: {work.keys.set_aside()}")
     place.claim(True)
-    _write_journal(work, work.vault(place.address, None).initialise())
+    work.keys.write(work.vault(place.address, None).initialise())
     place.claim(False)
     return ("initialised",)
 
 
 def _administrator(work: Setup, address: str) -> Secret | None:
     """A token that may do everything: the journal's until it is revoked, or one that was given. None when none is needed any more."""
-    candidates = [Secret(root) for root in [_journal(work).get("root_token")] if root]
-    candidates += [work.given] if work.given else []
-    for token in candidates:
+    for token in filter(None, (work.keys.root, work.given)):
         vault = work.vault(address, token)
         if vault.token_works() and "root" in vault.token_policies():
             return token
@@ -175,26 +184,21 @@ def _provision(work: Setup, address: str, root: Secret) -> tuple[str, ...]:
 
 def _finish(work: Setup, address: str) -> tuple[str, ...]:
     """Show the keys, end the root token, forget both. The keys first: shown twice is better than never."""
-    journal = _journal(work)
-    root = journal.get("root_token")
-    if not root:
+    root, journal = work.keys.root, work.keys.read()
+    if root is None:
         return ()
     keys = journal["recovery_keys"]
     work.show(
         [
             f"Recovery keys of Vault at {address}: any {journal['threshold']} of them make a new root token. Keep them apart, and not here.",
             *(f"  recovery key {number}: {key}" for number, key in enumerate(keys, 1)),
-            f"They are shown this once{', and stay in ' + str(work.journal) if work.keep_recovery_keys else ''}.",
+            f"They are shown this once{', and stay in ' + str(work.keys.file) if work.keep_recovery_keys else ''}.",
         ]
     )
-    vault = work.vault(address, Secret(root))
+    vault = work.vault(address, root)
     if vault.token_works():
         vault.revoke_token()
-    if work.keep_recovery_keys:
-        rest = {name: value for name, value in journal.items() if name != "root_token"}
-        write_atomic(work.journal, json.dumps(rest, indent=1).encode(), 0o600)
-    else:
-        work.journal.unlink(missing_ok=True)
+    work.keys.forget(keep_recovery_keys=work.keep_recovery_keys)
     return ("revoked the root token",)
 
 
@@ -224,23 +228,8 @@ def _require_token(work: Setup) -> Secret:
     return work.token
 
 
-def _journal(work: Setup) -> dict[str, Any]:
-    return read_mapping(work.journal, f"it holds Vault's only keys: repair {work.journal}, do not delete it")
-
-
-def _write_journal(work: Setup, answer: Initialised) -> None:
-    content = {
-        "root_token": answer.root_token.value,
-        "recovery_keys": [key.value for key in answer.recovery_keys],
-        "threshold": answer.threshold,
-    }
-    write_atomic(work.journal, json.dumps(content, indent=1).encode(), 0o600)
-
-
 def _known(work: Setup, address: str) -> bool:
     """Whether anybody here has a token of this Vault: then its answer did arrive."""
     with contextlib.suppress(PlatformError):
         wait_ready(work, address, _READY_SECONDS)
-    tokens = [Secret(root) for root in [_journal(work).get("root_token")] if root]
-    tokens += [work.token] if work.token else []
-    return any(work.vault(address, token).token_works() for token in tokens)
+    return any(work.vault(address, token).token_works() for token in (work.keys.root, work.token) if token)

@@ -4,9 +4,6 @@ api_addr     = "http://platform-vault:8200"
 cluster_addr = "https://127.0.0.1:8201"
 # A token lives no longer than this between two renewals; with the default of 32 days a quiet month would lock the operator out.
 max_lease_ttl = "8760h"
-# The recovery keys alone must be enough to make a new root token: OpenBao 2.7 asks for a token with special rights as well, and the keys
-# are for the day when there is none. Only the agents' network could try.
-allow_unauthenticated_workflows = true
 
 # The file backend is deprecated (2.6). Raft with one voter needs no other node; its defaults wait for one.
 storage "raft" {
@@ -19,6 +16,9 @@ listener "tcp" {
   address         = "0.0.0.0:8200"
   cluster_address = "127.0.0.1:8201"
   tls_disable     = true
+  # The recovery keys alone must make a new root token: since 2.5.3 OpenBao also asks for a token with special rights, and the keys are
+  # for the day when there is none. Whoever reaches this port can disturb such a recovery, and do nothing without the keys.
+  disable_unauthed_generate_root_endpoints = false
 }
 
 # Made by start.sh at the first start. Whoever has this key and the data has the secrets: back them up apart.

@@ -1,0 +1,116 @@
+"""What a stack's token and the operator's token may do, asked of a real Vault."""
+
+from __future__ import annotations
+
+import pytest
+
+from prefect_platform.errors import ConfigError
+from prefect_platform.secretstore import Secret
+from prefect_platform.stack import SecretSpec, Stack
+from prefect_platform.vault import Vault, role_name
+
+from .conftest import ENV, Ready, admit, make_stack
+
+OWNER = make_stack("p-owner", SecretSpec("PASSWORD", "password"), SecretSpec("OTHER", "password"))
+TAKER = make_stack("p-taker", SecretSpec("OWN", "password"), SecretSpec("TAKEN", "", "p-owner/PASSWORD"))
+
+
+def _login(ready: Ready, stack: Stack, env: str = ENV) -> Vault:
+    name = admit(ready.vault, stack, env)
+    ready.store(env).ensure(stack)
+    secret_id = ready.vault.new_secret_id(name)
+    body = {"role_id": ready.vault.role_id(name), "secret_id": secret_id.value}
+    token = Vault(ready.server.address, None).client.post("auth/approle/login", body)["auth"]["client_token"]
+    return Vault(ready.server.address, Secret(token))
+
+
+def test_a_stack_reads_its_own_and_what_it_takes(ready: Ready) -> None:
+    ready.store().ensure(OWNER)
+    ready.store("staging").ensure(OWNER)
+    taker = _login(ready, TAKER)
+    assert sorted(taker.read(f"platform/{ENV}/p-taker")) == ["OWN"]
+    assert "PASSWORD" in taker.read(f"platform/{ENV}/p-owner")
+    owner = _login(ready, OWNER)
+    for vault, path in (
+        (owner, f"platform/{ENV}/p-taker"),
+        (owner, "platform/staging/p-owner"),
+        (taker, "platform/staging/p-taker"),
+        (taker, f"platform/{ENV}/p-taker-more"),
+    ):
+        with pytest.raises(
+            ConfigError, match=f"permission denied: the token may not read secret/data/{path}"
+        ):
+            vault.read(path)
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("post", f"secret/data/platform/{ENV}/p-taker"),
+        ("list", "secret/metadata/platform"),
+        ("get", "sys/policies/acl/platform-operator"),
+        ("post", "auth/token/create"),
+        ("post", f"auth/approle/role/{role_name(ENV, 'p-taker')}/secret-id"),
+    ],
+)
+def test_a_stack_does_nothing_else(ready: Ready, method: str, path: str) -> None:
+    ready.store().ensure(OWNER)
+    with pytest.raises(ConfigError, match="permission denied"):
+        _login(ready, TAKER).client.call(method, path, **({"json": {"data": {}}} if method == "post" else {}))
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("post", "secret/data/other/x"),
+        ("get", "secret/data/other/x"),
+        ("delete", f"secret/metadata/platform/{ENV}/p-owner"),
+        ("post", "sys/policies/acl/other"),
+        ("post", "sys/policies/acl/platform-operator"),
+        ("get", "sys/policies/acl/root"),
+        ("post", "auth/approle/role/other"),
+        ("post", "auth/approle/role/other/secret-id"),
+        ("post", "auth/token/create"),
+        ("post", "auth/token/create-orphan"),
+        ("list", "auth/token/accessors"),
+        ("post", "sys/mounts/more"),
+        ("post", "sys/auth/more"),
+        ("get", "sys/audit"),
+        ("post", "sys/seal"),
+        ("get", "sys/raw/core"),
+        ("get", "sys/storage/raft/snapshot"),
+    ],
+)
+def test_the_operator_does_nothing_else(ready: Ready, method: str, path: str) -> None:
+    with pytest.raises(ConfigError, match="permission denied"):
+        ready.vault.client.call(
+            method, path, **({"json": {"data": {}, "policy": "", "type": "kv"}} if method == "post" else {})
+        )
+
+
+def test_every_ensure_writes_only_a_difference(ready: Ready) -> None:
+    vault, name = ready.vault, role_name(ENV, "p-again")
+    text = 'path "secret/data/x" { capabilities = ["read"] }\n'
+    assert (vault.ensure_policy(name, text), vault.ensure_role(name, name)) == ("created", "created")
+    before = ready.server.writes()
+    done = (
+        vault.ensure_kv(),
+        vault.ensure_approle(),
+        vault.ensure_policy(name, text),
+        vault.ensure_role(name, name),
+    )
+    assert (set(done), ready.server.writes()) == ({"unchanged"}, before)
+    assert vault.ensure_policy(name, text + "# more\n") == "updated"
+    assert vault.ensure_role(name, f"{name}.other") == "updated"
+
+
+def test_logins_are_replaced(ready: Ready) -> None:
+    vault, name = ready.vault, admit(ready.vault, make_stack("p-logins", SecretSpec("A", "password")))
+    old, new = vault.new_secret_id(name), vault.new_secret_id(name)
+    assert vault.secret_id_works(name, old)
+    assert vault.drop_other_secret_ids(name, new) == 1
+    assert (vault.secret_id_works(name, old), vault.secret_id_works(name, new)) == (False, True)
+
+
+def test_names_of_environments_and_stacks_cannot_run_together() -> None:
+    assert role_name("a", "b-c") != role_name("a-b", "c")
