@@ -6,7 +6,7 @@ from pathlib import Path
 
 from invoke.collection import Collection
 
-from . import _stack, dev, gateway, host, lab, platform, prefect
+from . import _stack, dev, gateway, host, lab, platform, prefect, vault
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 def build_root(root: Path) -> Collection:
     """Reads folder names only: a broken stack must not break `--list`."""
     made = Collection()
-    own = {"prefect": prefect, "gateway": gateway}
+    own = {"prefect": prefect, "gateway": gateway, "vault": vault}
     for folder in sorted(path.parent.name for path in (root / "stacks").glob("*/stack.yml")):
         namespace = _stack.namespace(folder)
         if folder in own:

@@ -202,8 +202,9 @@ class _print:
             for line in deploy.tail(p, each, lines):
                 print(f"{each} | {line}" if len(names) > 1 else line)
         sys.stdout.flush()
+        hide = deploy.redactor(p)
         for each, line in p.target.follow(names) if follow else ():
-            text = deploy.redacted(p, line)
+            text = hide(line)
             print(f"{each} | {text}" if len(names) > 1 else text, flush=True)
 
     @staticmethod

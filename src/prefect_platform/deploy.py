@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import base64
-import functools
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -149,12 +148,14 @@ def setup(platform: Platform, name: str, wait: float) -> Report:
         if any(each.stack.name == "prefect" for each in built):
             made, notices = _ensure_objects(platform)
             changes += made
+        if not platform.target.combined and name != "prefect":
+            # Set up one after another, in order of need: what comes later may not be there yet.
+            own = [each for each in _machine_checks(platform) if each.name.startswith(f"{name}-")]
+            return Report(todo, changes, notices, tuple(own))
         found = () if todo.steps or changes else check(platform)
         # Red and nothing to change: it may be on its way back (a disk that has room again), so it gets the time a change gets.
         healthy = bool(found) and all(each.ok for each in found)
-        # Elsewhere each stack is set up by itself, and the canary is the proof of the last one.
-        canary = platform.target.combined or name == "prefect"
-        return Report(todo, changes, notices, found if healthy else prove(platform, canary))
+        return Report(todo, changes, notices, found if healthy else prove(platform))
 
 
 def check(platform: Platform) -> tuple[Check, ...]:
@@ -170,14 +171,14 @@ def check(platform: Platform) -> tuple[Check, ...]:
     return (*found, *run_checks(_spec(platform)))
 
 
-def prove(platform: Platform, canary: bool = True) -> tuple[Check, ...]:
-    """After a change: give what was restarted time to settle, then run the canary unless told not to."""
+def prove(platform: Platform) -> tuple[Check, ...]:
+    """After a change: give what was restarted time to settle, then run the canary."""
     if not _has_prefect(platform) or any(each.name == "disk" for each in _bad(platform)):
         return tuple(_machine_checks(platform))
     spec = _spec(platform)
     platform.say("checking, as a client would")
     settled = wait_for_checks(spec, seconds=_CALM_SECONDS, only=_CALM)
-    if not canary or spec.canary is None or not all(each.ok for each in settled):
+    if spec.canary is None or not all(each.ok for each in settled):
         return (*_machine_checks(platform), *settled)
     platform.say("running the canary flow")
     ran = canary_check(spec, _CANARY_SECONDS, platform.say)
@@ -353,21 +354,26 @@ def _process_check(platform: Platform, process: Process) -> Check:
 
 def tail(platform: Platform, service: str, lines: int) -> list[str]:
     """The last lines of a service's log, secrets replaced."""
-    return [redacted(platform, line) for line in platform.target.tail(service, lines)]
+    hide = redactor(platform)
+    return [hide(line) for line in platform.target.tail(service, lines)]
 
 
-def redacted(platform: Platform, text: str) -> str:
-    """No known secret's value survives in it; nothing is shown while it cannot be known what they are."""
+def redactor(platform: Platform) -> Callable[[str], str]:
+    """Takes every known secret's value out of a text; shows nothing while it cannot be known what they are."""
     try:
         values = secret_values(platform)
     except PlatformError as error:
-        return f"(not shown, as the secrets to hide in it cannot be read: {error.reason})"
-    for value in values:
-        text = text.replace(value, "********")
-    return text
+        reason = error.reason
+        return lambda text: f"(not shown, as the secrets to hide in it cannot be read: {reason})"
+
+    def hide(text: str) -> str:
+        for value in values:
+            text = text.replace(value, "********")
+        return text
+
+    return hide
 
 
-@functools.lru_cache(maxsize=1)
 def secret_values(platform: Platform) -> list[str]:
     """Every value that must not be shown, longest first."""
     local = FileStore(platform.settings.state / "secrets")

@@ -18,6 +18,7 @@ from ..stack import Stack
 from ._host import Host
 
 if TYPE_CHECKING:  # hvac is imported when Vault is asked: not every command does
+    from .. import vault_setup
     from ..vault import Vault, VaultStore
 
 CONTAINER = "platform-vault"
@@ -93,7 +94,23 @@ class Access:
         """Initialise our own once and make it ready, or prove that another one is; returns what was changed."""
         from .. import vault_setup
 
-        work = vault_setup.Setup(
+        work, own = self._work(), not self.section["address"]
+        place = cast(vault_setup.Place, _Place(self))
+        report = vault_setup.setup(work, place) if own else vault_setup.verify(work, self.address)
+        for notice in report.notices:
+            self.say(f"note: {notice}")
+        return report.changes
+
+    def recover(self, keys: Sequence[str]) -> None:
+        """A new operator's token from Vault's recovery keys."""
+        from .. import vault_setup
+
+        vault_setup.recover(self._work(), self.address, [Secret(key) for key in keys])
+
+    def _work(self) -> vault_setup.Setup:
+        from ..vault_setup import Setup
+
+        return Setup(
             store=self.tokens,
             journal=self.tokens.folder / "vault-keys.json",
             policy=self.settings.root / "vault" / "operator-policy.hcl",
@@ -104,15 +121,6 @@ class Access:
             ca_cert=self.section["ca_cert"],
             keep_recovery_keys=self.section["keep_recovery_keys"],
         )
-        own = not self.section["address"]
-        report = (
-            vault_setup.setup(work, cast(vault_setup.Place, _Place(self)))
-            if own
-            else vault_setup.verify(work, self.address)
-        )
-        for notice in report.notices:
-            self.say(f"note: {notice}")
-        return report.changes
 
     def _show(self, lines: Sequence[str]) -> None:
         for line in lines:
@@ -156,7 +164,9 @@ class _Place:
         return self._host.sh('[ -e "$1" ]', self._mark, check=False).code == 0
 
     def claim(self, on: bool) -> None:
-        self._host.sh('mkdir -p "$(dirname "$1")" && : >"$1" && sync' if on else 'rm -f "$1"', self._mark)
+        # On disk before anybody relies on it: a claim that came back after a power cut would have good data wiped.
+        script = 'mkdir -p "$(dirname "$1")" && : >"$1" && sync' if on else 'rm -f "$1" && sync'
+        self._host.sh(script, self._mark)
 
     def wipe(self) -> None:
         image = str(self._access.section["image"])

@@ -468,6 +468,15 @@ class Target:
             self.host.sh('rm -f "$1/$2"/*/current "$1/host/routes/$2"-*.yml', self.host.root, env)
 
 
+def recover_vault(target: object, keys: Sequence[str]) -> None:
+    """See Access.recover. Raises ConfigError for an environment without a Vault."""
+    if not isinstance(target, Target):
+        raise ConfigError(
+            "this environment's target keeps its secrets in a file: there is no Vault to recover"
+        )
+    target.vault.recover(keys)
+
+
 def prepare(settings: Settings) -> str:
     """Make a bare host fit for this target; returns what was done. Raises ConfigError for another target."""
     if settings.target != Target.name:

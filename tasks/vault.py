@@ -1,0 +1,23 @@
+"""Vault: what only it has."""
+
+from __future__ import annotations
+
+from invoke.context import Context
+from invoke.tasks import task
+
+from ._stack import platform, say
+
+
+@task(help={"env": "environment of invoke.yaml"})
+def recover(c: Context, env: str) -> None:
+    """A lost operator's token made anew with the recovery keys. Example: ./invoke vault.recover --env production"""
+    import getpass
+
+    from prefect_platform.targets import compose
+
+    say("recovery keys, one at a time; an empty line ends")
+    keys: list[str] = []
+    while key := getpass.getpass(f"key {len(keys) + 1}: ").strip():
+        keys.append(key)
+    compose.recover_vault(platform(c, env).target, keys)
+    say("the operator's token is made anew")
