@@ -218,6 +218,7 @@ class Target:
         names = [service.name for service in bundle.services]
         for name in _compose_file.once(bundle):
             if f"{bundle.stack.name}-{name}" in changed:
+                self._dump(bundle.stack)
                 self.say(f"running {bundle.stack.name}-{name}")
                 if _compose_file.AGENT in names:
                     self._compose(
@@ -243,6 +244,23 @@ class Target:
                 f"{bundle.stack.name}: did not become healthy: {cause or error.reason[-600:]}",
                 f"./invoke {bundle.stack.name}.logs",
             ) from None
+
+    def _dump(self, stack: Stack) -> None:
+        """A dump of the stack's databases before something that may change their schema; none for a first release."""
+        before = self._current(stack)
+        if not before:
+            return
+        where = self.where("postgres")
+        folder, script = (
+            f"{self.host.root}/{self.settings.env}/postgres/dumps",
+            (
+                'umask 077; mkdir -p "$1" && docker exec "$2" pg_dump -Fc -U postgres "$3" >"$1/.part" && mv "$1/.part" "$1/$4"'
+            ),
+        )
+        for database in stack.databases:
+            self.say(f"dumping database {database.name}")
+            file = f"{database.name}-{before}.dump"
+            self.host.sh(script, folder, where.container("postgres"), database.name, file, seconds=3600)
 
     def _serve_routes(self, stack: Stack, routes: bytes | None) -> None:
         folder, name = f"{self.host.root}/host/routes", self._routes_name(stack)
