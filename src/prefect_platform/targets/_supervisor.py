@@ -22,6 +22,7 @@ from ..errors import ApplyError
 
 _TEMPLATE = Path(__file__).parent / "templates" / "local" / "supervisord.conf.j2"
 MARK = "PREFECT_PLATFORM_STATE"
+_BUSY = ("STOPPING", "RUNNING", "STARTING", "BACKOFF")
 # A process gets these from us and nothing else of the operator's shell: an HTTP_PROXY would redirect Traefik's
 # ForwardAuth calls, and whatever answers them lets everybody in.
 _KEPT = ("HOME", "LANG", "LC_ALL", "TZ", "USER", "LOGNAME", "SSL_CERT_FILE", "SSL_CERT_DIR")
@@ -136,12 +137,12 @@ class Supervisor:
 
     def stop(self, name: str, say: Callable[[str], None], seconds: float) -> None:
         """Stop a process and wait: it may be draining, so say so every ten seconds."""
-        try:
-            self._rpc().stopProcess(name, False)
-        except xmlrpc.client.Fault:
-            return
         began, told = time.monotonic(), time.monotonic()
-        while self.state_of(name) in ("STOPPING", "RUNNING", "STARTING"):
+        while (state := self.state_of(name)) in _BUSY:
+            # Not while it stops already, at the word of a setup that was cut off: supervisord refuses to stop it twice.
+            if state != "STOPPING":
+                with contextlib.suppress(xmlrpc.client.Fault):
+                    self._rpc().stopProcess(name, False)
             if time.monotonic() - began > seconds + 20:
                 raise ApplyError(
                     f"{name}: still stopping after {seconds + 20:.0f} s", "run the command again"
