@@ -167,10 +167,6 @@ class SshRunner:
         finally:
             subprocess.run([*self._base, "-O", "cancel", "-L", there, self.host], capture_output=True)
 
-    def close(self) -> None:
-        """End the shared connection; the next command opens a new one."""
-        subprocess.run([*self._base, "-O", "exit", self.host], capture_output=True)
-
     def _unreachable(self, result: Result) -> PreflightError:
         said = result.stderr.strip() or "ssh failed without a word"
         hint = next((hint for sign, hint in _HINTS if sign in said), "see what is wrong: ssh -v {host} true")

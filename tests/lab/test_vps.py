@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -19,9 +18,9 @@ import pytest
 import yaml
 
 from prefect_platform.lab import LabHost
-from tests.local.conftest import free_ports
+from tests.local.conftest import copy_repository, free_ports
 
-from .conftest import ROOT, Docker
+from .conftest import Docker
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -31,17 +30,7 @@ class Vps:
 
     def __init__(self, folder: Path, host: LabHost) -> None:
         self.root = folder / "clone"
-        listed = subprocess.run(
-            ["git", "ls-files", "-co", "--exclude-standard", "-z"],
-            cwd=ROOT,
-            capture_output=True,
-            check=True,
-            text=True,
-        ).stdout
-        for name in filter(None, listed.split("\0")):
-            if (ROOT / name).is_file():
-                (self.root / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(ROOT / name, self.root / name)
+        copy_repository(self.root)
         (port,) = free_ports(1)
         self.url = f"http://127.0.0.1:{port}"
         self.settings: dict[str, Any] = {

@@ -20,6 +20,16 @@ USER = "nobody" if os.geteuid() == 0 else None
 """Who runs the platform: never root, also where root runs the tests. The machine's own Python must be readable for it."""
 
 
+def copy_repository(to: Path) -> None:
+    """The repository as git would hand it out, uncommitted changes included."""
+    words = ["git", "ls-files", "-co", "--exclude-standard", "-z"]
+    listed = subprocess.run(words, cwd=ROOT, capture_output=True, check=True, text=True).stdout
+    for name in filter(None, listed.split("\0")):
+        if (ROOT / name).is_file():
+            (to / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, to / name)
+
+
 class Clone:
     """A copy of the repository as git would hand it out, and its `./invoke`."""
 
@@ -27,17 +37,7 @@ class Clone:
         self.root = folder / "clone"
         self.home = folder / "home"
         self.home.mkdir()
-        listed = subprocess.run(
-            ["git", "ls-files", "-co", "--exclude-standard", "-z"],
-            cwd=ROOT,
-            capture_output=True,
-            check=True,
-            text=True,
-        ).stdout
-        for name in filter(None, listed.split("\0")):
-            if (ROOT / name).is_file():
-                (self.root / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(ROOT / name, self.root / name)
+        copy_repository(self.root)
         self.ports = dict(
             zip(("port", "verifier_port", "auth_port", "ops_port", "prefect"), free_ports(5), strict=True)
         )

@@ -15,6 +15,7 @@ import pytest
 
 from .conftest import Clone, free_ports
 
+VERSION = "/prefect/api/admin/version"
 pytestmark = pytest.mark.timeout(600)
 
 
@@ -130,6 +131,31 @@ def test_a_change_restarts_only_what_it_touches(platform: Clone) -> None:
     after = platform.pids()
     assert {name for name in before if before[name] != after[name]} == {"prefect-server"}
     assert httpx.get(f"{platform.url}/shown").status_code == 401
+
+
+def test_keys_rotate_with_overlap(platform: Clone, token: str) -> None:
+    before = platform.pids()
+    platform.invoke("gateway.rotate-keys")
+    after = platform.pids()
+    assert {name for name in before if before[name] != after[name]} == {"gateway-verifier"}
+    newer = platform.invoke("gateway.create-token", "--project", "p", "--service", "s").stdout.strip()
+    assert newer.split(".")[0] != token.split(".")[0], "another key signs"
+    for each in (token, newer):
+        answer = httpx.get(f"{platform.url}{VERSION}", headers={"Authorization": f"Bearer {each}"})
+        assert answer.status_code == 200
+
+
+def test_logs_are_followed(platform: Clone) -> None:
+    with platform.start("prefect.logs", "--service", "server", "--lines", "1", "--follow") as process:
+        assert process.stdout
+        process.stdout.readline()
+        platform.invoke("prefect.pools")
+        seen: list[str] = []
+        while not any("work_pools" in line for line in seen):
+            seen.append(process.stdout.readline())
+            assert seen[-1], "it ended by itself"
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(30) == 130
 
 
 def test_a_copied_stack_is_a_namespace(platform: Clone) -> None:

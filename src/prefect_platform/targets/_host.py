@@ -23,7 +23,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from ..errors import LockedError, PlatformError, PreflightError
-from ..runner import CommandFailed, Result, Runner
+from ..runner import Result, Runner
 
 _OLDEST_COMPOSE = (2, 24)
 _FACTS = """
@@ -211,6 +211,3 @@ def _checked(seen: Mapping[str, str], host: Host) -> HostFacts:
             f"on the host: install -d -o {seen.get('user')} {host.root}",
         )
     return HostFacts(seen.get("user", ""), int(seen.get("memory", "0")), int(seen.get("free", "0")), sudo)
-
-
-__all__ = ["CommandFailed", "Host", "HostFacts"]

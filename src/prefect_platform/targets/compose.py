@@ -345,18 +345,21 @@ class Target:
         self.host.sh(script, folder, str(_KEPT_RELEASES), check=False)
 
     # -- using
-    def _stacks(self, services: Sequence[str] = ()) -> list[dict[str, Any]]:
+    def _containers(self) -> list[dict[str, Any]]:
+        """Of the environment and of what the host shares."""
         return [*self.host.containers(env=self.settings.env), *self.host.containers(env="host")]
 
     def processes(self) -> list[Process]:
         """One per container; memory is what the kernel counts for it."""
         used = _health.memory(self.host)
-        found = sorted(self._stacks(), key=lambda each: str(each["Name"]))
+        found = sorted(self._containers(), key=lambda each: str(each["Name"]))
         return [_health.process(each, used.get(each["Name"].lstrip("/"), 0)) for each in found]
 
     def run_in(self, stack: str, argv: Sequence[str]) -> str:
         """Run a command in the container of a stack that has secrets, with them; returns stdout."""
-        name = next((each["Name"].lstrip("/") for each in self._stacks() if _has_secrets(each, stack)), None)
+        name = next(
+            (each["Name"].lstrip("/") for each in self._containers() if _has_secrets(each, stack)), None
+        )
         if name is None:
             raise PlatformError(
                 f"{stack}: not set up in environment {self.settings.env!r}",
@@ -385,7 +388,7 @@ class Target:
             yield lines.get()
 
     def _container(self, service: str) -> str:
-        for each in self._stacks():
+        for each in self._containers():
             labels = each["Config"]["Labels"]
             if service == f"{labels['prefect-platform.stack']}-{labels['prefect-platform.service']}":
                 return str(each["Name"].lstrip("/"))
@@ -407,7 +410,7 @@ class Target:
             self.host.docker("restart", self._container(name), seconds=1000)
 
     def known(self) -> list[str]:
-        return sorted(_service(each) for each in self._stacks())
+        return sorted(_service(each) for each in self._containers())
 
     def established(self) -> list[str]:
         """Stacks that are set up here: they have a current release."""
