@@ -14,6 +14,8 @@ from prefect_platform import lab
 from prefect_platform.lab import LabHost
 from prefect_platform.lab.layout import CACHE_VARIABLE
 
+from .vps import Vps
+
 ROOT = Path(__file__).resolve().parents[2]
 Docker = Callable[..., str]
 
@@ -90,3 +92,25 @@ def name(docker: Docker, request: pytest.FixtureRequest) -> Iterator[str]:
     for volume in docker("volume", "ls", "-q", "--filter", f"name={made}").split():
         docker("volume", "rm", volume)
     docker("network", "rm", made, code=None)
+
+
+@pytest.fixture(scope="session")
+def vps(host: LabHost, docker: Docker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vps]:
+    made = Vps(tmp_path_factory.mktemp("vps"), host)
+    try:
+        yield made
+    finally:
+        for kind, forced in (("container", ["-f"]), ("volume", ["-f"]), ("network", [])):
+            names = docker(
+                kind, "ls", *(["-a"] if kind == "container" else []), "-q", "--filter", "name=platform-"
+            ).split()
+            if names:
+                docker(kind, "rm", *forced, *names, code=None)
+
+
+@pytest.fixture
+def standing(vps: Vps) -> Vps:
+    """The platform, set up and healthy before the test begins, whatever the one before left."""
+    if vps.invoke("prefect.status", code=None).returncode:
+        vps.invoke("platform.setup")
+    return vps

@@ -1,0 +1,81 @@
+"""A clone whose environment `lab` is the lab's host: what the tests of the VPS target share. One platform serves them all."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import yaml
+
+from prefect_platform.lab import LabHost
+from tests.local.conftest import copy_repository, free_ports
+
+
+class Vps:
+    """A clone whose environment `lab` is the lab's host, and its `./invoke`, run as the root that the lab needs."""
+
+    def __init__(self, folder: Path, host: LabHost) -> None:
+        self.root = folder / "clone"
+        copy_repository(self.root)
+        (port,) = free_ports(1)
+        self.url = f"http://127.0.0.1:{port}"
+        self.settings: dict[str, Any] = {
+            "target": "compose",
+            "host": host.host,
+            "ssh_config": str(host.ssh_config),
+            "gateway": {"public_url": self.url},
+            "traefik": {"tls": "off", "http_port": port, "publish": "127.0.0.1"},
+        }
+        self.write()
+
+    def write(self) -> None:
+        text = yaml.safe_dump({"platform": {"environments": {"lab": self.settings}}})
+        (self.root / "invoke.yaml").write_text(text)
+
+    def invoke(self, *words: str, code: int | None = 0) -> subprocess.CompletedProcess[str]:
+        environ = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("PREFECT_", "INVOKE_", "VAULT_"))
+        }
+        done = subprocess.run(
+            [str(self.root / "invoke"), words[0], "--env", "lab", *words[1:]],
+            env=environ,
+            capture_output=True,
+            text=True,
+            timeout=800,
+        )
+        assert code in (None, done.returncode), (
+            f"{words} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
+        )
+        return done
+
+    def client(self) -> httpx.Client:
+        """The platform as a client with a token of its own reaches it; the paths are those of Prefect's API."""
+        made = self.invoke("gateway.create-token", "--project", "tests", "--service", "all")
+        return httpx.Client(
+            base_url=f"{self.url}/api",
+            headers={"Authorization": f"Bearer {made.stdout.strip()}"},
+            timeout=70,
+        )
+
+
+def containers(docker: Callable[..., str]) -> dict[str, Any]:
+    names = docker("ps", "-a", "--filter", "label=prefect-platform.env", "--format", "{{.Names}}").split()
+    return {each["Name"].lstrip("/"): each for each in json.loads(docker("inspect", *names))}
+
+
+def secrets(vps: Vps, docker: Callable[..., str]) -> list[str]:
+    """Every value, as the services have them: read where a container of each stack has them."""
+    found: list[str] = []
+    for stack in ("postgres", "redis", "gateway", "prefect"):
+        shown = docker("exec", f"platform-{stack}-vault-agent-lab", "cat", "/vault/secrets/.env")
+        found += [line.partition("=")[2].strip("'") for line in shown.splitlines() if "='" in line]
+    for file in (vps.root / ".state" / "hosts").rglob("vault.json"):
+        found += list(json.loads(file.read_text()).values())
+    return [value for value in found if len(value) > 8]
