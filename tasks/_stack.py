@@ -94,10 +94,15 @@ def namespace(name: str) -> Collection:
         """The releases on the host, newest first: who, when, how it ended. Example: ./invoke prefect.releases --env production"""
         _print.releases(platform(c, env), name, json)
 
-    @task(help={"to": "a release of prefect.releases; without it the last good one before the current"})
-    def rollback(c: Context, env: str = "local", to: str = "") -> None:
+    @task(
+        help={
+            "to": "a release of prefect.releases; without it the last good one before the current",
+            "restore": "across a change of the schema: with the databases as they were just before it",
+        }
+    )
+    def rollback(c: Context, env: str = "local", to: str = "", restore: bool = False) -> None:
         """Run an earlier release again. Example: ./invoke prefect.rollback --env production"""
-        _print.rollback(platform(c, env), name, to)
+        _print.rollback(platform(c, env), name, to, restore)
 
     @task(
         name="exec",
@@ -228,9 +233,9 @@ class _print:
         return None
 
     @staticmethod
-    def rollback(p: Platform, name: str, to: str) -> None:
+    def rollback(p: Platform, name: str, to: str, restore: bool) -> None:
         with p.target.lock(f"{name}.rollback", 600):
-            release = p.target.roll_back(p.stacks[name], to)
+            release = p.target.roll_back(p.stacks[name], to, restore)
         say(f"{name} runs release {release}; invoke.yaml is as it was: the next setup goes forward again")
         _print.status(p, False)
 

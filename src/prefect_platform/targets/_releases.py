@@ -14,6 +14,16 @@ from . import Entry
 from ._host import Host
 
 GOOD = "good"
+_KEPT = 10
+# Images that only deleted releases named go with them, unless a container still has one.
+_PRUNE = """
+cd "$1/releases" || exit
+named() { cat -- */compose.yml 2>/dev/null | sed -n 's/^ *image: //p' | tr -d "'\\"" | sort -u; }
+before=$(named)
+ls -1 | sort -r | tail -n "+$(($2 + 1))" | grep -vxF "$(basename "$(readlink ../current)")" | xargs -r rm -rf --
+after=$(named)
+for image in $before; do printf '%s\\n' "$after" | grep -qxF "$image" || printf '%s\\n' "$image"; done
+"""
 
 
 def entry(what: str, release: str, result: str, detail: str) -> Entry:
@@ -72,3 +82,13 @@ def previous_good(
             f"{stack}: there is no earlier good release to go back to", f"./invoke {stack}.releases"
         )
     return max(older)
+
+
+def prune(host: Host, folder: str) -> None:
+    """Delete all but the newest releases and the current one, and the images that no other stack's release names either."""
+    gone = host.sh(_PRUNE, folder, str(_KEPT), check=False).text.split()
+    for image in gone:
+        # Without force: what a container or another release on this host still needs stays.
+        others = host.sh('grep -rqF -- "$2" "$1"/*/*/releases/*/compose.yml', host.root, image, check=False)
+        if others.code:
+            host.docker("image", "rm", image, check=False)
