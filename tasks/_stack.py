@@ -14,7 +14,7 @@ from invoke.context import Context
 from invoke.tasks import task
 
 if TYPE_CHECKING:  # imported when a task runs: `--list` must stay fast
-    from prefect_platform.deploy import Platform
+    from prefect_platform.environment import Platform
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -30,14 +30,29 @@ def show(data: Any) -> None:
 
 def platform(c: Context, env: str) -> Platform:
     """The environment that a task works on."""
-    from prefect_platform import deploy
+    from prefect_platform import environment
 
-    return deploy.open_platform(ROOT, c.config.get("platform") or {}, env, os.environ, say)
+    return environment.open_platform(ROOT, c.config.get("platform") or {}, env, os.environ, say)
 
 
 def set_up(p: Platform, name: str, dry_run: bool, wait: int, json: bool) -> None:
     """The whole way for one stack, and what there is to say about it."""
     _print.setup(p, name, dry_run, wait, json)
+
+
+def set_up_needs(p: Platform, name: str, dry_run: bool, wait: int) -> None:
+    """What the stack needs and is not there, in order."""
+    from prefect_platform import deploy
+
+    missing = deploy.missing_needs(p, name)
+    if dry_run and missing:
+        say(f"these would be set up first, and only then could the plan be made: {', '.join(missing)}")
+        raise SystemExit(0)
+    for need in missing:
+        say(f"== {need}")
+        set_up(p, need, False, wait, False)
+    if missing:
+        say(f"== {name}")
 
 
 def namespace(name: str) -> Collection:
@@ -48,14 +63,23 @@ def namespace(name: str) -> Collection:
             "env": "environment of invoke.yaml (default: local)",
             "dry-run": "show the plan, touch nothing",
             "wait": "seconds to wait for another setup",
+            "with-needs": "first the stacks that it needs and that are not there",
             "json": "machine-readable",
         }
     )
     def setup(
-        c: Context, env: str = "local", dry_run: bool = False, wait: int = 600, json: bool = False
+        c: Context,
+        env: str = "local",
+        dry_run: bool = False,
+        wait: int = 600,
+        with_needs: bool = False,
+        json: bool = False,
     ) -> None:
         """Bring it up as declared, and prove that it works. Example: ./invoke prefect.setup --env local"""
-        _print.setup(platform(c, env), name, dry_run, wait, json)
+        p = platform(c, env)
+        if with_needs:
+            set_up_needs(p, name, dry_run, wait)
+        set_up(p, name, dry_run, wait, json)
 
     @task(help={"env": "environment of invoke.yaml (default: local)", "json": "machine-readable"})
     def plan(c: Context, env: str = "local", json: bool = False) -> None:
@@ -187,10 +211,10 @@ class _print:
 
     @staticmethod
     def status(p: Platform, json: bool) -> None:
-        from prefect_platform import deploy
+        from prefect_platform import health
         from prefect_platform.errors import CheckFailed
 
-        found = deploy.check(p)
+        found = health.check(p)
         _checks(found, json, {})
         if not all(check.ok for check in found):
             raise CheckFailed(
@@ -200,14 +224,14 @@ class _print:
 
     @staticmethod
     def logs(p: Platform, name: str, service: str, lines: int, follow: bool) -> None:
-        from prefect_platform import deploy
+        from prefect_platform import access
 
         names = _services(p, name, service)
         for each in names:
-            for line in deploy.tail(p, each, lines):
+            for line in access.tail(p, each, lines):
                 print(f"{each} | {line}" if len(names) > 1 else line)
         sys.stdout.flush()
-        hide = deploy.redactor(p)
+        hide = access.redactor(p)
         for each, line in p.target.follow(names) if follow else ():
             text = hide(line)
             print(f"{each} | {text}" if len(names) > 1 else text, flush=True)

@@ -9,9 +9,9 @@ from ._stack import platform, say
 
 
 def _run(c: Context, env: str, *words: str) -> None:
-    from prefect_platform import deploy
+    from prefect_platform import access
 
-    print(deploy.gateway(platform(c, env), words).rstrip("\n"))
+    print(access.gateway(platform(c, env), words).rstrip("\n"))
 
 
 @task(name="login-url")

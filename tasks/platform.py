@@ -33,3 +33,17 @@ def history(c: Context, env: str, lines: int = 30, json: bool = False) -> None:
     for line in found:
         print(f"{line.time}  {line.result:7} {line.what:18} {line.release}  {line.who}  {line.detail}")
     return None
+
+
+@task(help={"env": "environment of invoke.yaml", "json": "machine-readable"})
+def pin_images(c: Context, env: str, json: bool = False) -> None:
+    """Record the digests of all images in images.lock; setup then runs exactly those. Example: ./invoke platform.pin-images --env production"""
+    from prefect_platform import deploy
+
+    digests = deploy.pin_images(open_platform(c, env))
+    if json:
+        return show(digests)
+    for image, digest in sorted(digests.items()):
+        print(f"{image:45} {digest}")
+    say(f"images.lock: {len(digests)} images; commit it. next: ./invoke prefect.plan --env {env}")
+    return None

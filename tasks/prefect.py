@@ -14,12 +14,12 @@ from ._stack import platform, say, show
 @task(help={"json": "machine-readable"})
 def smoke(c: Context, env: str = "local", json: bool = False) -> None:
     """Run the canary flow now: a flow run, a task run, recorded. Example: ./invoke prefect.smoke"""
-    from prefect_platform import deploy
+    from prefect_platform import health
     from prefect_platform.errors import CheckFailed
 
     from ._stack import _checks
 
-    found = deploy.prove(platform(c, env))
+    found = health.prove(platform(c, env))
     _checks(found, json, {})
     if not all(check.ok for check in found):
         raise CheckFailed("the smoke test failed", "./invoke prefect.logs --service server")
@@ -28,12 +28,12 @@ def smoke(c: Context, env: str = "local", json: bool = False) -> None:
 @task(help={"json": "machine-readable"})
 def pools(c: Context, env: str = "local", json: bool = False) -> None:
     """Work pools and queues as configured, and as they are. Example: ./invoke prefect.pools"""
-    from prefect_platform import deploy
+    from prefect_platform import access, environment
     from prefect_platform.pools import pools_table
 
     p = platform(c, env)
-    with deploy.api(p) as client:
-        rows = pools_table(client, deploy.desired(p))
+    with access.api(p) as client:
+        rows = pools_table(client, environment.desired(p))
     if json:
         return show([vars(row) for row in rows])
     keys = list(vars(rows[0])) if rows else []

@@ -25,7 +25,7 @@ def test_an_empty_host_becomes_a_platform(vps: Vps, docker: Docker) -> None:
     alone = vps.invoke("prefect.setup", code=3)
     assert "needs vault" in alone.stderr
     assert "./invoke vault.setup --env lab" in alone.stderr
-    done = vps.invoke("platform.setup")
+    done = vps.invoke("prefect.setup", "--with-needs")
     assert "recovery key 1" in done.stderr
     canary = next(line for line in done.stdout.splitlines() if " canary " in line)
     assert canary.startswith("ok")

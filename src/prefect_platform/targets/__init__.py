@@ -79,6 +79,7 @@ class Target(Protocol):
     def releases(self, stack: Stack) -> list[tuple[str, bool, Entry | None]]: ...
     def roll_back(self, stack: Stack, wanted: str, restore: bool) -> str: ...
     def execute(self, service: str, words: Sequence[str]) -> int: ...
+    def digests(self, images: Sequence[str]) -> dict[str, str]: ...
     def remove(self, data: bool) -> None: ...
 
 
@@ -100,6 +101,9 @@ class WithoutReleases:
         raise ConfigError(
             f"target {self.name} has no containers", "its processes run on this machine: docs/local.md"
         )
+
+    def digests(self, images: Sequence[str]) -> dict[str, str]:
+        return {}
 
     def _none(self) -> ConfigError:
         return ConfigError(

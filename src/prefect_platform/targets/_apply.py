@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
+from collections.abc import Sequence
 
 from ..bundle import Bundle
 from ..errors import ApplyError, PlatformError
@@ -70,6 +71,24 @@ def pull(site: Site, bundle: Bundle) -> None:
         if site.host.docker("image", "inspect", image, check=False).code:
             site.say(f"pulling {image}")
             site.host.docker("pull", "-q", image, seconds=1800)
+
+
+def digests(site: Site, images: Sequence[str]) -> dict[str, str]:
+    """What the registries say that each image is now; one that was built on the host has no digest."""
+    found = {}
+    for image in images:
+        there = site.host.docker("image", "inspect", image, check=False).code == 0
+        site.say(f"asking for {image}")
+        done = site.host.docker("pull", "-q", image, check=False, seconds=1800)
+        form = "{{range .RepoDigests}}{{println .}}{{end}}"
+        known = site.host.docker("image", "inspect", "--format", form, image, check=False).text.split()
+        name = image.rpartition(":")[0] if ":" in image.rpartition("/")[2] else image
+        mine = [each.partition("@")[2] for each in known if each.partition("@")[0] == name]
+        if done.code and (mine or not there):
+            raise ApplyError(f"{image}: {done.stderr.strip()[-300:]}", "nothing was recorded: run it again")
+        if mine:
+            found[image] = mine[0]
+    return found
 
 
 def _up(site: Site, bundle: Bundle, release: str, before: str, plan: Plan) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from .. import images
 from ..bundle import Bundle, Service, Where, content_digest, env_file
 from ..errors import ConfigError
 
@@ -41,6 +42,7 @@ class Frame:
     agent: Mapping[str, Any] | None = None
     agent_files: Mapping[str, bytes] = field(default_factory=dict)
     volumes: frozenset[str] = frozenset()
+    digests: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -129,6 +131,7 @@ def _service(
         mounts += [f"{frame.folder}/{next(iter(entry))}:{ENTRYPOINT}:ro", "secrets:/vault/secrets:ro"]
         environment.setdefault("SECRETS_WATCH", "5")
     final = _hardened(stack, name, spec, frame) | {"environment": environment, "volumes": mounts}
+    final["image"] = images.pinned(final["image"], frame.digests)
     final["networks"] = [real for each in spec.get("networks", ["data"]) for real in frame.networks[each]]
     final = {key: value for key, value in final.items() if value not in ([], {}, None)}
     return _plain(final), {path: content_digest(files, path) for path in read}, stored

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from .. import images
 from ..bundle import Where, public_url
 from ..settings import Settings
 from ..stack import Stack
@@ -65,5 +66,12 @@ def frame(settings: Settings, stack: Stack, memory: int, edges: Sequence[str]) -
     agent, files = _vault_access.agent(settings, stack, here.folder) if stack.secrets else (None, {})
     entrypoint = (settings.root / "vault" / "entrypoint.sh").read_bytes()
     return Frame(
-        here.scope, here.folder, where(settings, stack.scope, memory), networks, entrypoint, agent, files
+        here.scope,
+        here.folder,
+        where(settings, stack.scope, memory),
+        networks,
+        entrypoint,
+        agent,
+        files,
+        digests=images.read(settings.root),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..errors import ConfigError
+from ..images import tag
 from ..stack import Stack
 from . import _databases, _releases
 from ._apply import UP_SECONDS
@@ -57,6 +58,6 @@ def _dump_for(site: Site, stack: Stack, current: str, release: str, there: list[
 
 
 def _migrated_by(site: Site, stack: Stack, release: str) -> str:
-    """The image that brings the stack's databases up to date."""
+    """The image that brings the stack's databases up to date, without its digest: the version decides about the schema."""
     script = 'sed -n "/^  migrate:/,/^  [a-z]/s/^    image: //p" "$1/releases/$2/compose.yml"'
-    return site.host.sh(script, site.folder(stack), release, check=False).text.strip()
+    return tag(site.host.sh(script, site.folder(stack), release, check=False).text.strip())

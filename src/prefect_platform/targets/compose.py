@@ -100,6 +100,9 @@ class Target:
     def room(self) -> int:
         return self.host.facts().free
 
+    def digests(self, images: Sequence[str]) -> dict[str, str]:
+        return _apply.digests(self.site, images)
+
     # -- containers
     def processes(self) -> list[Process]:
         return _containers.processes(self.site)

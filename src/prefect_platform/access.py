@@ -1,0 +1,98 @@
+"""What the platform's own commands use to ask it: a token, the gateway's command, Prefect's API; and what must not be shown of it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from .environment import Platform
+from .errors import PlatformError
+from .prefect_api import PrefectApi
+from .secretstore import FileStore
+
+_TOKEN_DAYS = 90
+_RENEW_SECONDS = 30 * 86400
+
+
+def token(platform: Platform) -> str:
+    """The platform's own token for its checks: made once, renewed before it ends, kept like a secret."""
+    store = FileStore(platform.settings.state / "secrets")
+    held = store.read("operator").get("CHECK_TOKEN")
+    if (
+        held
+        and _part(held.value, 0).get("kid") in _known_keys(platform)
+        and _part(held.value, 1).get("exp", 0) - time.time() > _RENEW_SECONDS
+    ):
+        return held.value
+    words = ["create-token", "--project", "platform", "--service", "checks", "--scope", "prefect metrics"]
+    text = gateway(
+        platform, [*words, "--description", "the platform's own checks", "--expires", f"{_TOKEN_DAYS}d"]
+    ).strip()
+    store.write("operator", {"CHECK_TOKEN": text})
+    return text
+
+
+def _known_keys(platform: Platform) -> set[str]:
+    keys = platform.target.store.read("gateway").get("GATEWAY_SIGNING_KEYS")
+    return _key_ids(keys.value) if keys else set()
+
+
+def _key_ids(keys: str) -> set[str]:
+    try:
+        return {key["kid"] for key in json.loads(keys)}
+    except (ValueError, TypeError, KeyError):
+        return set()  # what is wrong with the keys, the gateway says: it has to read them
+
+
+def gateway(platform: Platform, words: Sequence[str]) -> str:
+    """Run the gateway's own command where the gateway runs; returns what it printed."""
+    return platform.target.run_in("gateway", ["-m", "prefect_platform.gateway", *words])
+
+
+def api(platform: Platform) -> PrefectApi:
+    """Prefect's API through the public route, as any client reaches it."""
+    return PrefectApi(f"{platform.url}{platform.target.where('prefect').base}/api", token(platform))
+
+
+def tail(platform: Platform, service: str, lines: int) -> list[str]:
+    """The last lines of a service's log, secrets replaced."""
+    hide = redactor(platform)
+    return [hide(line) for line in platform.target.tail(service, lines)]
+
+
+def redactor(platform: Platform) -> Callable[[str], str]:
+    """Takes every known secret's value out of a text; shows nothing while it cannot be known what they are."""
+    try:
+        values = secret_values(platform)
+    except PlatformError as error:
+        reason = error.reason
+        return lambda text: f"(not shown, as the secrets to hide in it cannot be read: {reason})"
+
+    def hide(text: str) -> str:
+        for value in values:
+            text = text.replace(value, "********")
+        return text
+
+    return hide
+
+
+def secret_values(platform: Platform) -> list[str]:
+    """Every value that must not be shown, longest first."""
+    local = FileStore(platform.settings.state / "secrets")
+    held = [
+        local.read("operator"),
+        *(platform.target.store.read(each.name) for each in platform.stacks.values() if each.secrets),
+    ]
+    return sorted({secret.value for each in held for secret in each.values()}, key=len, reverse=True)
+
+
+def _part(token: str, number: int) -> dict[str, Any]:
+    """Header (0) or claims (1) of a token, unverified: they decide about renewal only."""
+    try:
+        part = token.split(".")[number]
+        return dict(json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))))
+    except (IndexError, ValueError, TypeError):
+        return {}

@@ -1,0 +1,82 @@
+"""One environment, opened: what is declared for it, and where it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import bundle, settings, stack
+from .errors import ConfigError
+from .objects_desired import Canary, Desired, Zombies, desired_objects
+from .targets import Say, Target, open_target
+
+_RESERVED = {"prefect", "metrics"}
+_OWN_PATHS = {"prefect", "auth", "ping", "metrics", "verify"}
+
+
+@dataclass(frozen=True)
+class Platform:
+    """One environment, opened: what is declared and where it runs."""
+
+    settings: settings.Settings
+    stacks: Mapping[str, stack.Stack]
+    target: Target
+    say: Say
+
+    @property
+    def url(self) -> str:
+        return bundle.public_url(self.settings)
+
+
+def open_platform(
+    root: Path, raw: Mapping[str, Any], env: str, environ: Mapping[str, str], say: Say
+) -> Platform:
+    """Read and validate everything that is declared. Raises ConfigError; nothing is touched."""
+    stacks = stack.read_all(root)
+    schema = settings.platform_schema({each.section: dict(each.settings) for each in stacks.values()})
+    chosen = settings.load(root, raw, schema, env, environ)
+    _cross_check(chosen)
+    return Platform(chosen, stack.for_target(stacks, chosen.target), open_target(chosen, say), say)
+
+
+def _cross_check(chosen: settings.Settings) -> None:
+    prefect = chosen.values["prefect"]
+    pools = {pool["name"] for pool in prefect["work_pools"]}
+    for worker in prefect["workers"]:
+        if worker["pool"] not in pools:
+            raise ConfigError(
+                f"platform.prefect.workers: {worker['name']}: pool {worker['pool']!r} is not in work_pools ({', '.join(sorted(pools))})"
+            )
+    for place, names in (
+        ("prefect.workers", [worker["name"] for worker in prefect["workers"]]),
+        ("gateway.routes", [route["name"] for route in chosen.values["gateway"]["routes"]]),
+    ):
+        reserved = _RESERVED & set(names)
+        if place == "gateway.routes" and reserved:
+            raise ConfigError(f"platform.{place}: the name {sorted(reserved)[0]!r} belongs to the platform")
+        twice = {name for name in names if names.count(name) > 1}
+        if twice:
+            raise ConfigError(f"platform.{place}: {sorted(twice)[0]!r} is declared twice")
+    for route in chosen.values["gateway"]["routes"]:
+        first = route["path"].split("/")[1] if route["path"] else ""
+        if first in _OWN_PATHS:
+            # Its rule would be longer than ours and win: a public route could open what a door guards.
+            raise ConfigError(
+                f"platform.gateway.routes: {route['name']}: paths under /{first} belong to the platform"
+            )
+    _desired(chosen, None)
+
+
+def desired(platform: Platform) -> Desired:
+    """The objects that the settings declare in Prefect."""
+    return _desired(platform.settings, platform.target.where("prefect").bundle)
+
+
+def _desired(chosen: settings.Settings, folder: str | None) -> Desired:
+    section = chosen.values["prefect"]
+    beat = section["heartbeat_seconds"]
+    workers = section["workers"]
+    canary = Canary(workers[0]["pool"], folder, "canary.py:platform_canary") if folder and workers else None
+    return desired_objects(section, Zombies(beat, max(90, 3 * beat)), canary)

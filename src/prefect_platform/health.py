@@ -1,0 +1,108 @@
+"""Whether an environment is well: its processes, its disk, and the checks that do what a client does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .access import tail, token
+from .checks import Check, CheckSpec, canary_check, run_checks, wait_for_checks
+from .environment import Platform, desired
+from .targets import LOW_BYTES, Process
+
+_CANARY_SECONDS = 120
+_CALM_SECONDS = 45
+
+
+def check(platform: Platform) -> tuple[Check, ...]:
+    """What is true now, without a new canary run. Processes first: their logs say more than a failed request."""
+    found = machine_checks(platform)
+    if not platform.target.processes():
+        nothing = f"environment {platform.settings.env!r} is not running"
+        return (Check("processes", False, nothing, 0.0, "./invoke prefect.setup"),)
+    if not _has_prefect(platform):
+        return tuple(found)
+    if any(not each.ok and each.name.startswith(("traefik-", "gateway-", "disk")) for each in found):
+        return tuple(found)
+    return (*found, *run_checks(_spec(platform)))
+
+
+def prove(platform: Platform) -> tuple[Check, ...]:
+    """After a change: give what was restarted time to settle, then run the canary."""
+    if not _has_prefect(platform) or any(each.name == "disk" for each in failing(platform)):
+        return tuple(machine_checks(platform))
+    spec = _spec(platform)
+    platform.say("checking, as a client would")
+    settled = wait_for_checks(spec, seconds=_CALM_SECONDS, only=_CALM)
+    if spec.canary is None or not all(each.ok for each in settled):
+        return (*machine_checks(platform), *settled)
+    platform.say("running the canary flow")
+    ran = canary_check(spec, _CANARY_SECONDS, platform.say)
+    return (*machine_checks(platform), *settled, ran)
+
+
+_CALM = ("ping", "refuses", "ready", "version", "ui", "events", "events refuses", "services", "workers")
+
+
+def _has_prefect(platform: Platform) -> bool:
+    return "prefect" in platform.target.established()
+
+
+def _spec(platform: Platform) -> CheckSpec:
+    workers = platform.settings.values["prefect"]["workers"]
+    canary = desired(platform).canary
+    base = platform.target.where("prefect").base
+    return CheckSpec(
+        public_url=platform.url,
+        token=token(platform),
+        version=_prefect_version(platform.settings.root),
+        workers=tuple((worker["pool"], worker["name"]) for worker in workers),
+        canary=(canary.flow, canary.name) if canary else None,
+        ui_path=base,
+        api_path=f"{base}/api",
+    )
+
+
+def _prefect_version(root: Path) -> str:
+    """The version that the runtime's lock pins."""
+    lock = (root / "requirements" / "runtime.txt").read_text()
+    return next(line.split("==")[1].split()[0] for line in lock.splitlines() if line.startswith("prefect=="))
+
+
+def machine_checks(platform: Platform) -> list[Check]:
+    """Processes, and the room they have: on a full disk not even their logs say what is wrong."""
+    return [*(_process_check(platform, each) for each in platform.target.processes()), _disk_check(platform)]
+
+
+def failing(platform: Platform) -> list[Check]:
+    """Those of machine_checks that are red."""
+    return [each for each in machine_checks(platform) if not each.ok]
+
+
+def _disk_check(platform: Platform) -> Check:
+    room, place = platform.target.room(), platform.settings.state
+    if room >= LOW_BYTES:
+        return Check("disk", True, f"{room // 2**20} MiB free", 0.0)
+    return Check(
+        "disk",
+        False,
+        f"{place}: {room // 2**20} MiB free, databases and logs cannot be written",
+        0.0,
+        "free disk space, then ./invoke prefect.setup",
+    )
+
+
+def _process_check(platform: Platform, process: Process) -> Check:
+    if process.state in ("RUNNING", "DONE") or (process.state == "STARTING" and process.pid):
+        up = f"pid {process.pid}, up {process.seconds} s, {process.memory // 2**20} MiB"
+        shown = [up] if process.state != "DONE" else ["done"]
+        return Check(
+            process.name, True, ", ".join([*shown, *([process.detail] if process.detail else [])]), 0.0, ""
+        )
+    last = " | ".join(tail(platform, process.name, 5))
+    return Check(
+        process.name,
+        False,
+        f"{process.state}: {process.detail}; last lines: {last or '(none)'}",
+        0.0,
+        f"./invoke prefect.logs --service {process.name}",
+    )
