@@ -15,6 +15,8 @@ from .health import check, failing, machine_checks, prove
 from .prefect_api import PrefectApi
 
 _READY_SECONDS = 120
+_SPARE = 8
+"""Connections for what is no pool: three are PostgreSQL's reserve, the rest health checks, dumps and an operator's psql."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ def bundles(platform: Platform, name: str) -> list[bundle.Bundle]:
     if not target.combined:
         chosen = [stack.with_needs(platform.stacks, name)[-1]]
         _require_needs(platform, name)
+        _check_connections(platform, chosen[0])
     for wanted in [*target.established(), name] if target.combined else ():
         chosen += [each for each in stack.with_needs(platform.stacks, wanted) if each not in chosen]
     return [_build(platform, each) for each in chosen]
@@ -89,6 +92,24 @@ def _require_needs(platform: Platform, name: str) -> None:
         raise PreflightError(
             f"{name} needs {need}, which is not set up in environment {env!r}",
             f"./invoke {need}.setup --env {env}, or all in order: ./invoke {name}.setup --with-needs --env {env}",
+        )
+
+
+def _check_connections(platform: Platform, chosen: stack.Stack) -> None:
+    """All stacks of an environment share one PostgreSQL. Raises ConfigError if their pools together are larger than what it takes."""
+    if platform.target.combined or not (chosen.databases or chosen.name == "postgres"):
+        return
+    wanted = {}
+    for each in platform.stacks.values():
+        where = platform.target.where(each.name, each.scope)
+        services = bundle.build(each, platform.settings, where).compose["services"].values()
+        wanted[each.name] = sum((spec or {}).get("x-connections", 0) for spec in services)
+    there, needed = platform.settings.values["postgres"]["max_connections"], sum(wanted.values()) + _SPARE
+    if needed > there:
+        told = ", ".join(f"{name} {number}" for name, number in wanted.items() if number)
+        raise ConfigError(
+            f"platform.postgres.max_connections: {there}, but the pools of all processes take {needed} ({told}, {_SPARE} to look in)",
+            f"set it to {needed} or more, or fewer platform.prefect.replicas",
         )
 
 

@@ -26,7 +26,7 @@ AGENT = "vault-agent"
 LABEL = "prefect-platform"
 DIGEST = f"{LABEL}.digest"
 UID = "1001:1001"
-_OURS = ("x-reads", "x-ports", "x-once", "x-unready", "env_file")
+_OURS = ("x-reads", "x-ports", "x-once", "x-unready", "x-connections", "env_file")
 _HEALTH = {"interval": "10s", "timeout": "8s", "retries": 3, "start_period": "90s", "start_interval": "1s"}
 
 
