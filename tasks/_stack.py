@@ -55,6 +55,18 @@ def set_up_needs(p: Platform, name: str, dry_run: bool, wait: int) -> None:
         say(f"== {name}")
 
 
+def remove_stack(p: Platform, name: str, yes: bool, data: bool) -> None:
+    """A stack, or with "" the whole environment."""
+    from prefect_platform.errors import ConfigError
+
+    what = p.target.removal(name, data)
+    if not yes:
+        raise ConfigError(f"this would remove {what}", "add --yes to do it")
+    with p.target.lock(f"{name or 'platform'}.remove", 600):
+        p.target.remove(p.stacks, name, data)
+    say(f"removed {what}")
+
+
 def namespace(name: str) -> Collection:
     """setup, plan, status, logs, restart, stop, remove for one stack."""
 
@@ -105,13 +117,13 @@ def namespace(name: str) -> Collection:
 
     @task
     def stop(c: Context, env: str = "local") -> None:
-        """Stop everything of this environment; workers finish their runs first. Data stays."""
-        _print.stop(platform(c, env))
+        """Stop it (on one machine: everything); workers finish their runs first. Data stays. Example: ./invoke prefect.stop"""
+        _print.stop(platform(c, env), name)
 
     @task(help={"yes": "do it", "data": "delete databases, logs and secrets as well"})
     def remove(c: Context, env: str = "local", yes: bool = False, data: bool = False) -> None:
-        """Stop and delete what setup made; data only with --data. Example: ./invoke prefect.remove --yes"""
-        _print.remove(platform(c, env), yes, data)
+        """Stop and delete what setup made (on one machine: all stacks); data only with --data. Example: ./invoke prefect.remove --yes"""
+        remove_stack(platform(c, env), name, yes, data)
 
     @task(help={"json": "machine-readable"})
     def releases(c: Context, env: str = "local", json: bool = False) -> None:
@@ -272,22 +284,13 @@ class _print:
             raise Exit(code=code)
 
     @staticmethod
-    def stop(p: Platform) -> None:
-        with p.target.lock("stop", 600):
-            p.target.stop(())
-
-    @staticmethod
-    def remove(p: Platform, yes: bool, data: bool) -> None:
-        from prefect_platform.errors import ConfigError
-
-        what = f"{p.settings.state}: processes and rendered files" + (
-            ", databases, logs and secrets" if data else "; data stays"
-        )
-        if not yes:
-            raise ConfigError(f"this would remove {what}", "add --yes to do it")
-        with p.target.lock("remove", 600):
-            p.target.remove(data)
-        say(f"removed {what}")
+    def stop(p: Platform, name: str) -> None:
+        names = [] if p.target.combined else _services(p, name, "")
+        if not names and not p.target.combined:
+            say(f"{name} is not set up in environment {p.settings.env!r}: nothing to stop")
+            return
+        with p.target.lock(f"{name}.stop", 600):
+            p.target.stop(names)
 
 
 def _checks(found: Any, json: bool, more: dict[str, Any]) -> None:

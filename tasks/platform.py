@@ -6,7 +6,7 @@ from invoke.context import Context
 from invoke.tasks import task
 
 from ._stack import platform as open_platform
-from ._stack import say, set_up, show
+from ._stack import remove_stack, say, set_up, show
 
 
 @task(
@@ -20,6 +20,20 @@ def setup(c: Context, env: str = "local", wait: int = 600) -> None:
     for name in deploy.order(p, "prefect"):
         say(f"== {name}")
         set_up(p, name, False, wait, False)
+
+
+@task
+def stop(c: Context, env: str = "local") -> None:
+    """Stop everything of an environment; workers finish their runs first. What a host shares goes on. Example: ./invoke platform.stop"""
+    p = open_platform(c, env)
+    with p.target.lock("platform.stop", 600):
+        p.target.stop(())
+
+
+@task(help={"yes": "do it", "data": "delete databases, volumes and releases as well"})
+def remove(c: Context, env: str = "local", yes: bool = False, data: bool = False) -> None:
+    """Stop and delete an environment; what a host shares stays. Example: ./invoke platform.remove --env staging --data --yes"""
+    remove_stack(open_platform(c, env), "", yes, data)
 
 
 @task(

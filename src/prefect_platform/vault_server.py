@@ -151,6 +151,11 @@ class VaultServer:
         self.client.post(path, wanted)
         return "updated" if found else "created"
 
+    def drop_role(self, name: str) -> None:
+        """The role, with every login that was made for it, and its policy of the same name."""
+        self.client.call("delete", f"auth/{_APPROLE}/role/{name}")
+        self.client.call("delete", f"sys/policies/acl/{name}")
+
     def role_id(self, name: str) -> str:
         answer = self.client.get(f"auth/{_APPROLE}/role/{name}/role-id")
         if answer is None:

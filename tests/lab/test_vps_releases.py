@@ -27,7 +27,7 @@ WORKER = "platform-prefect-worker-default-lab"
 
 
 def _worker_environment(docker: Docker) -> list[str]:
-    return list(containers(docker)[WORKER]["Config"]["Env"])
+    return sorted(containers(docker)[WORKER]["Config"]["Env"])
 
 
 def _flow(client: httpx.Client, name: str) -> None:

@@ -31,20 +31,21 @@ class Vps:
             "gateway": {"public_url": self.url},
             "traefik": {"tls": "off", "http_port": port, "publish": "127.0.0.1"},
         }
+        self.others: dict[str, Any] = {}
         self.write()
 
     def write(self) -> None:
-        text = yaml.safe_dump({"platform": {"environments": {"lab": self.settings}}})
+        text = yaml.safe_dump({"platform": {"environments": {"lab": self.settings, **self.others}}})
         (self.root / "invoke.yaml").write_text(text)
 
-    def invoke(self, *words: str, code: int | None = 0) -> subprocess.CompletedProcess[str]:
+    def invoke(self, *words: str, code: int | None = 0, env: str = "lab") -> subprocess.CompletedProcess[str]:
         environ = {
             name: value
             for name, value in os.environ.items()
             if not name.startswith(("PREFECT_", "INVOKE_", "VAULT_"))
         }
         done = subprocess.run(
-            [str(self.root / "invoke"), words[0], "--env", "lab", *words[1:]],
+            [str(self.root / "invoke"), words[0], "--env", env, *words[1:]],
             env=environ,
             capture_output=True,
             text=True,
@@ -55,11 +56,11 @@ class Vps:
         )
         return done
 
-    def client(self) -> httpx.Client:
+    def client(self, env: str = "lab", url: str = "") -> httpx.Client:
         """The platform as a client with a token of its own reaches it; the paths are those of Prefect's API."""
-        made = self.invoke("gateway.create-token", "--project", "tests", "--service", "all")
+        made = self.invoke("gateway.create-token", "--project", "tests", "--service", "all", env=env)
         return httpx.Client(
-            base_url=f"{self.url}/api",
+            base_url=f"{url or self.url}/api",
             headers={"Authorization": f"Bearer {made.stdout.strip()}"},
             timeout=70,
         )

@@ -145,8 +145,8 @@ def _ensure_volumes(site: Site, bundle: Bundle) -> None:
         if site.host.sh('[ -e "$1" ]', marker, check=False).code == 0:
             continue
         pull(site, bundle)
-        label = f"prefect-platform.env={site.placed(stack).scope}"
-        site.host.docker("volume", "create", "--label", label, volume.name)
+        env, name = f"prefect-platform.env={site.placed(stack).scope}", f"prefect-platform.stack={stack.name}"
+        site.host.docker("volume", "create", "--label", env, "--label", name, volume.name)
         image = str(next(iter(bundle.services)).spec["image"])
         bare = ("run", "--rm", "--network", "none", "--cap-drop", "ALL", "--cap-add", "CHOWN")
         chown = ("--entrypoint", "chown", "-v", f"{volume.name}:/volume", image, volume.owner, "/volume")

@@ -32,6 +32,13 @@ def ensure(host: Host, container: str, stack: Stack, store: SecretStore) -> None
         _run(host, container, database.name, _inside(database))
 
 
+def drop(host: Host, container: str, stack: Stack) -> None:
+    """The stack's databases and roles, for good."""
+    for each in stack.databases:
+        sql = f"DROP DATABASE IF EXISTS {each.name} WITH (FORCE);\nDROP ROLE IF EXISTS {each.name};\n"
+        _run(host, container, "postgres", sql)
+
+
 def dump(host: Host, container: str, folder: str, stack: Stack, label: str, say: Say) -> None:
     """Write the stack's databases to `folder`, as <database>-<label>.dump; the newest five of each stay."""
     for database in stack.databases:

@@ -147,6 +147,13 @@ class Access:
         self.host.lay(f"{folder}/approle", files, owner=owner, mode=0o600)
         vault.drop_other_secret_ids(name, secret_id)
 
+    def dismiss(self, stack: Stack) -> None:
+        """Take the agent's login and policy away; the values stay in Vault, where only an administrator deletes them."""
+        from ..vault_server import role_name
+
+        if self.token() is not None:
+            self.vault().drop_role(role_name(self.settings.env, stack.name))
+
 
 class _Place:
     """Our own Vault on its host, as vault_setup needs it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from . import (
     _names,
     _observed,
     _releases,
+    _removal,
     _rollback,
 )
 from ._host import Host
@@ -150,18 +151,11 @@ class Target:
             "the database of this environment is PostgreSQL", "docs/vps.md says how to restore it"
         )
 
-    def remove(self, data: bool) -> None:
-        """Stop and delete this environment's containers, networks and files; with `data` volumes too. What the host shares stays."""
-        env = self.settings.env
-        for each in self.host.containers(env=env):
-            self.host.docker("rm", "-f", each["Name"].lstrip("/"))
-        if not data:
-            self.host.sh('rm -f "$1/$2"/*/current "$1/host/routes/$2"-*.yml', self.host.root, env)
-            return
-        label = ("--filter", f"label=prefect-platform.env={env}")
-        if volumes := self.host.docker("volume", "ls", "-q", *label).text.split():
-            self.host.docker("volume", "rm", "-f", *volumes)
-        self.host.sh('rm -rf "$1/$2"; rm -f "$1/host/routes/$2"-*.yml', self.host.root, env)
+    def removal(self, stack: str, data: bool) -> str:
+        return _removal.told(self.site, stack, data)
+
+    def remove(self, stacks: Mapping[str, Stack], stack: str, data: bool) -> None:
+        _removal.remove(self.site, stacks, stack, data)
 
 
 def recover_vault(target: object, keys: Sequence[str]) -> None:

@@ -245,7 +245,11 @@ class Target(WithoutReleases):
                 aside.append(file.rename(database.with_name(f"set-aside-{when}-{file.name}")))
         return aside
 
-    def remove(self, data: bool) -> None:
+    def removal(self, stack: str, data: bool) -> str:
+        kept = "databases, logs and secrets" if data else "data stays"
+        return f"{self.state}: the processes and rendered files of all stacks, {kept}"
+
+    def remove(self, stacks: Mapping[str, Stack], stack: str, data: bool) -> None:
         """Stop everything and delete what was rendered; with `data` the databases, logs and secrets as well."""
         self.stop(())
         for folder in ("run", "stacks", *(("data", "logs", "secrets") if data else ())):
