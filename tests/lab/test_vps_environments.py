@@ -39,8 +39,9 @@ def staging(vps: Vps) -> Iterator[str]:
 def test_a_second_environment_leaves_the_first_alone(standing: Vps, staging: str, docker: Docker) -> None:
     before = _ids(docker, "lab")
     done = standing.invoke("prefect.setup", "--with-needs", env="staging")
-    assert "== traefik" not in done.stderr, "the host's Traefik and Vault are there already"
-    standing.invoke("traefik.setup", env="staging")
+    # The host's Vault is there already; its Traefik has to enter another network.
+    assert "== vault" not in done.stderr
+    assert "== traefik" in done.stderr
     assert "Completed" in standing.invoke("prefect.smoke", env="staging").stdout
     assert _ids(docker, "lab") == before
     standing.invoke("prefect.status")
@@ -59,7 +60,7 @@ def test_neither_sees_what_the_other_has(standing: Vps, staging: str) -> None:
 
 def test_no_network_leads_from_one_to_the_other(docker: Docker, staging: str) -> None:
     members: dict[str, set[str]] = {}
-    for name, each in containers(docker).items():
+    for each in containers(docker).values():
         for network in each["NetworkSettings"]["Networks"]:
             members.setdefault(network, set()).add(each["Config"]["Labels"]["prefect-platform.env"])
     both = {network for network, scopes in members.items() if {"lab", "staging"} <= scopes}

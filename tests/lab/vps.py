@@ -38,15 +38,17 @@ class Vps:
         text = yaml.safe_dump({"platform": {"environments": {"lab": self.settings, **self.others}}})
         (self.root / "invoke.yaml").write_text(text)
 
-    def invoke(self, *words: str, code: int | None = 0, env: str = "lab") -> subprocess.CompletedProcess[str]:
-        environ = {
+    def invoke(
+        self, *words: str, code: int | None = 0, env: str = "lab", **environ: str
+    ) -> subprocess.CompletedProcess[str]:
+        clean = {
             name: value
             for name, value in os.environ.items()
             if not name.startswith(("PREFECT_", "INVOKE_", "VAULT_"))
         }
         done = subprocess.run(
             [str(self.root / "invoke"), words[0], "--env", env, *words[1:]],
-            env=environ,
+            env=clean | environ,
             capture_output=True,
             text=True,
             timeout=800,

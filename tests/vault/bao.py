@@ -62,10 +62,11 @@ class _Names:
 class Server:
     """The server of stacks/vault: its configuration with this folder for the container's, its start script."""
 
-    def __init__(self, folder: Path, port: int, **settings: Any) -> None:
+    def __init__(self, folder: Path, port: int, host: str = "127.0.0.1", **settings: Any) -> None:
         self.folder = folder
         self.port = port
-        self.address = f"http://127.0.0.1:{port}"
+        self.host = host
+        self.address = f"http://{host}:{port}"
         self.log = folder / "server.log"
         self._pid = folder / "server.pid"
         if not (folder / "server.hcl").exists():
@@ -78,7 +79,7 @@ class Server:
         for name in ("data", "seal"):
             (self.folder / name).mkdir(mode=0o700)
             text = text.replace(f"/openbao/{name}", str(self.folder / name))
-        text = text.replace("0.0.0.0:8200", f"127.0.0.1:{self.port}").replace(
+        text = text.replace("0.0.0.0:8200", f"{self.host}:{self.port}").replace(
             "127.0.0.1:8201", f"127.0.0.1:{free_port()}"
         )
         (self.folder / "server.hcl").write_text(text)

@@ -13,6 +13,7 @@ from ..plan import Plan
 from ..stack import Stack
 from . import _compose_file, _databases, _health, _releases
 from ._site import Site
+from ._vault_access import NETWORK
 
 UP_SECONDS = 240
 _BACK_SECONDS = 120
@@ -93,6 +94,8 @@ def digests(site: Site, images: Sequence[str]) -> dict[str, str]:
 
 def _up(site: Site, bundle: Bundle, release: str, before: str, plan: Plan) -> None:
     stack, changed = bundle.stack, {*plan.of("start", "restart")}
+    if not bundle.services:
+        return  # a Vault that runs elsewhere
     for name in _compose_file.once(bundle):
         if f"{stack.name}-{name}" in changed:
             if before:
@@ -131,7 +134,7 @@ def _ensure_networks(site: Site, bundle: Bundle) -> None:
     scope = site.placed(bundle.stack).scope
     for name in sorted({name for service in bundle.services for name in service.spec.get("networks", ())}):
         if site.host.docker("network", "inspect", name, check=False).code:
-            closed = ["--internal"] if "-data" in name or name == "platform-vault" else []
+            closed = ["--internal"] if "-data" in name or name == NETWORK else []
             edge = ["--label", "prefect-platform.edge=yes"] if "-edge" in name else []
             label = f"prefect-platform.env={scope}"
             site.host.docker("network", "create", *closed, *edge, "--label", label, name)

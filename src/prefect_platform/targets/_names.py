@@ -23,7 +23,9 @@ class Placed:
 
 
 def placed(settings: Settings, stack: Stack) -> Placed:
-    scope = "host" if stack.scope == "host" else settings.env
+    # Somebody else's Vault is nothing of the host's: another environment there may have ours.
+    elsewhere = stack.name == "vault" and _vault_access.external(settings)
+    scope = "host" if stack.scope == "host" and not elsewhere else settings.env
     return Placed(scope, f"{settings.values['root']}/{scope}/{stack.name}")
 
 
@@ -52,6 +54,11 @@ def where(settings: Settings, scope: str, memory: int) -> Where:
     )
 
 
+def edge(settings: Settings) -> str:
+    """The network in which Traefik meets the servers of an environment."""
+    return f"platform-edge{settings.env_suffix}"
+
+
 def frame(settings: Settings, stack: Stack, memory: int, edges: Sequence[str]) -> Frame:
     """What surrounds a stack. `edges` are the edge networks that the host has already: Traefik stands in all of them."""
     here = placed(settings, stack)
@@ -60,8 +67,8 @@ def frame(settings: Settings, stack: Stack, memory: int, edges: Sequence[str]) -
         name: (f"platform-{name}{suffix}",) for name in ("edge", "data", "work")
     }
     networks |= {
-        "vault": (_vault_access.NETWORK,),
-        "edges": tuple(sorted({f"platform-edge{suffix}", *edges})),
+        "vault": (_vault_access.network(settings),),
+        "edges": tuple(sorted({edge(settings), *edges})),
     }
     agent, files = _vault_access.agent(settings, stack, here.folder) if stack.secrets else (None, {})
     entrypoint = (settings.root / "vault" / "entrypoint.sh").read_bytes()

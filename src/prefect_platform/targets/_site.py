@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 
 from ..bundle import Where
-from ..secretstore import FileStore, SecretStore
+from ..secretstore import SecretStore
 from ..settings import Settings
 from ..stack import Stack
-from . import Say, _compose_file, _names, _releases
+from . import Say, _compose_file, _names, _releases, _vault_access
 from ._host import Host
-from ._vault_access import Access
 
 
 @dataclass
@@ -21,13 +19,11 @@ class Site:
     settings: Settings
     host: Host
     say: Say
-    vault: Access = field(init=False)
+    vault: _vault_access.Access = field(init=False)
 
     def __post_init__(self) -> None:
-        # Vault is the host's, not an environment's, and so is the operator's token for it.
-        name = re.sub(r"[^A-Za-z0-9.-]", "_", self.host.runner.place)
-        kept = FileStore(self.settings.state.parent / "hosts" / name)
-        self.vault = Access(self.host, self.settings, kept, self.say)
+        kept = _vault_access.tokens(self.settings, self.host)
+        self.vault = _vault_access.Access(self.host, self.settings, kept, self.say)
 
     @property
     def env(self) -> str:

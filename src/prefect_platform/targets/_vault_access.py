@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
@@ -23,8 +24,28 @@ if TYPE_CHECKING:  # hvac is imported when Vault is asked: not every command doe
 
 CONTAINER = "platform-vault"
 NETWORK = "platform-vault"
+"""Where agents meet our own Vault: it has no way out."""
+_WAY_OUT = "platform-vault-external"
+"""Where agents reach somebody else's."""
 _TOKEN = "OPERATOR_TOKEN"  # noqa: S105 - a name
 _LOGIN = "/vault/approle"
+
+
+def external(settings: Settings) -> bool:
+    """Whether the environment uses a Vault that is not ours."""
+    return bool(settings.values["vault"]["address"])
+
+
+def network(settings: Settings) -> str:
+    """The network that agents stand in."""
+    return _WAY_OUT if external(settings) else NETWORK
+
+
+def tokens(settings: Settings, host: Host) -> FileStore:
+    """Where this machine keeps its token: that of a host's own Vault serves all its environments."""
+    address = settings.values["vault"]["address"]
+    kind, name = ("vaults", str(address)) if address else ("hosts", host.runner.place)
+    return FileStore(settings.state.parent / kind / re.sub(r"[^A-Za-z0-9.-]", "_", name))
 
 
 class Access:

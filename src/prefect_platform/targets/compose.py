@@ -33,6 +33,15 @@ from ._site import Site
 
 _FREE_BYTES = 2 * 1024**3
 
+_ESTABLISHED = """
+for f in "$1/$2"/*/current "$1/host"/*/current; do
+    [ -e "$f" ] || continue
+    if grep -qs "^ *- platform-edge" "$f/compose.yml" && ! grep -qsxF "    - $3" "$f/compose.yml"; then continue; fi
+    basename "$(dirname "$f")"
+done
+true
+"""
+
 
 class Target:
     """See targets.Target."""
@@ -94,9 +103,9 @@ class Target:
         return self.site.vault.set_up() if mine else ()
 
     def established(self) -> list[str]:
-        """Stacks that are set up here: they have a current release."""
-        script = 'for f in "$1/$2"/*/current "$1/host"/*/current; do [ -e "$f" ] && basename "$(dirname "$f")"; done; true'
-        return sorted(set(self.host.sh(script, self.host.root, self.settings.env).text.split()))
+        """Stacks that are set up for this environment: they have a current release. Traefik's names the edge networks it stands in."""
+        edge = _names.edge(self.settings)
+        return sorted(set(self.host.sh(_ESTABLISHED, self.host.root, self.settings.env, edge).text.split()))
 
     def room(self) -> int:
         return self.host.facts().free
