@@ -23,7 +23,9 @@ LOCKS = ("runtime", "operator", "dev")
 @task
 def test(c: Context) -> None:
     """Run the tests; words after -- go to pytest: ./invoke test -- -k wrapper -x"""
-    _finish(_run([_python(), "-m", "pytest", *_words_after_dashes()]))
+    # Without words it is all of them: the lab's beside the others, because both mostly wait.
+    words = _words_after_dashes() or ["-n", "2", "--dist", "loadgroup"]
+    _finish(_run([_python(), "-m", "pytest", *words]))
 
 
 @task(help={"fix": "repair what can be repaired: format, imports"})
