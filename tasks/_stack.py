@@ -190,8 +190,11 @@ class _print:
                 "set up, but not healthy: see the checks above",
                 "./invoke prefect.status, ./invoke prefect.logs --service NAME",
             )
+        home = p.url + p.target.where("prefect").base
         say(
-            f"next: ./invoke gateway.login-url     a link that opens {p.url}/prefect/ in a browser\n      ./invoke gateway.create-token  a token for clients and workers elsewhere\n      ./invoke prefect.status        these checks again"
+            f"next: ./invoke gateway.login-url     a link that opens {home}/ in a browser\n"
+            "      ./invoke gateway.create-token  a token for clients and workers elsewhere\n"
+            "      ./invoke prefect.status        these checks again"
         )
         return None
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from .access import tail, token
 from .checks import Check, CheckSpec, canary_check, run_checks, wait_for_checks
 from .environment import Platform, desired
+from .errors import PlatformError
 from .targets import LOW_BYTES, Process
 
 _CANARY_SECONDS = 120
@@ -70,7 +72,22 @@ def _prefect_version(root: Path) -> str:
 
 def machine_checks(platform: Platform) -> list[Check]:
     """Processes, and the room they have: on a full disk not even their logs say what is wrong."""
-    return [*(_process_check(platform, each) for each in platform.target.processes()), _disk_check(platform)]
+    found = [_process_check(platform, each) for each in platform.target.processes()]
+    secrets = _secrets_check(platform) if found else None
+    return [*found, *([secrets] if secrets else []), _disk_check(platform)]
+
+
+def _secrets_check(platform: Platform) -> Check | None:
+    """Whether the secrets can be read, where somebody else than this machine keeps them."""
+    if platform.target.combined:
+        return None
+    began = time.monotonic()
+    try:
+        platform.target.store.read("gateway")
+    except PlatformError as error:
+        why = f"{error.reason}; what runs goes on, setups and changed secrets wait"
+        return Check("secrets", False, why, time.monotonic() - began, error.hint)
+    return Check("secrets", True, "Vault is open and takes our token", time.monotonic() - began)
 
 
 def failing(platform: Platform) -> list[Check]:
@@ -98,7 +115,7 @@ def _process_check(platform: Platform, process: Process) -> Check:
         return Check(
             process.name, True, ", ".join([*shown, *([process.detail] if process.detail else [])]), 0.0, ""
         )
-    last = " | ".join(tail(platform, process.name, 5))
+    last = " | ".join(dict.fromkeys(tail(platform, process.name, 5)))
     return Check(
         process.name,
         False,

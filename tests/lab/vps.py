@@ -30,6 +30,8 @@ class Vps:
             "ssh_config": str(host.ssh_config),
             "gateway": {"public_url": self.url},
             "traefik": {"tls": "off", "http_port": port, "publish": "127.0.0.1"},
+            # So that a test can do what an administrator may.
+            "vault": {"keep_recovery_keys": True, "render_interval": 5},
         }
         self.others: dict[str, Any] = {}
         self.write()

@@ -31,9 +31,9 @@ def service_of(container: Mapping[str, Any]) -> str:
 
 def processes(site: Site) -> list[Process]:
     """One per container; memory is what the kernel counts for it."""
-    used = _health.memory(site.host)
     ordered = sorted(found(site), key=lambda each: str(each["Name"]))
-    return [_health.process(each, used.get(each["Name"].lstrip("/"), 0)) for each in ordered]
+    used = _health.memory(site.host, ordered) if ordered else {}
+    return [_health.process(each, used.get(each["State"]["Pid"], 0)) for each in ordered]
 
 
 def run_in(site: Site, stack: str, argv: Sequence[str]) -> str:

@@ -4,28 +4,39 @@ from __future__ import annotations
 
 import datetime
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from . import Process
 from ._host import Host
 
 _LINES = 50
+_MEMORY = """
+for pid in "$@"; do
+    group=/sys/fs/cgroup$(sed -n 's/^0:://p' "/proc/$pid/cgroup" 2>/dev/null)
+    [ -r "$group/memory.current" ] || continue
+    echo "group $pid $(($(cat "$group/memory.current") - $(awk '/^inactive_file/ {print $2}' "$group/memory.stat"))) -"
+done
+ps -e -o pid=,rss=,ppid= | sed 's/^/process /'
+"""
 
 
-def memory(host: Host) -> dict[str, int]:
-    """Container name → bytes that the kernel counts for it."""
-    lines = host.docker(
-        "stats", "--no-stream", "--format", "{{.Name}} {{.MemUsage}}", check=False
-    ).text.splitlines()
-    return {name: _bytes(used) for name, used, *_ in (line.split() for line in lines)}
+def memory(host: Host, containers: Sequence[Mapping[str, Any]]) -> dict[int, int]:
+    """Process id of each running container → bytes: as `docker stats` counts (its control group, without the file cache that the
+    kernel can drop), or, where the kernel does not count for groups, what its processes have resident. One command for all:
+    `docker stats` takes two seconds to measure the processors too.
+    """
+    pids = [each["State"]["Pid"] for each in containers if each["State"]["Pid"]]
+    seen = [line.split() for line in host.sh(_MEMORY, *map(str, pids)).text.splitlines()]
+    counted = {int(pid): int(size) for kind, pid, size, *_ in seen if kind == "group"}
+    tree = {int(pid): (int(parent), int(size)) for kind, pid, size, parent in seen if kind == "process"}
+    return {pid: counted.get(pid) or _resident(pid, tree) for pid in pids}
 
 
-def _bytes(text: str) -> int:
-    for unit, size in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10), ("B", 1)):
-        if text.endswith(unit):
-            return int(float(text.removesuffix(unit)) * size)
-    return 0
+def _resident(pid: int, tree: Mapping[int, tuple[int, int]]) -> int:
+    children = [each for each, (parent, _) in tree.items() if parent == pid]
+    own = tree.get(pid, (0, 0))[1] * 1024
+    return own + sum(_resident(each, tree) for each in children)
 
 
 def process(container: Mapping[str, Any], used: int = 0) -> Process:
@@ -38,19 +49,21 @@ def process(container: Mapping[str, Any], used: int = 0) -> Process:
     detail = f"{health or 'no health check'}, {restarts} restarts, {container['Config']['Image']}"
     if state["Status"] == "exited" and state["ExitCode"] == 0 and labels.get("prefect-platform.once"):
         return Process(name, "DONE", 0, 0, 0, detail)
-    well = state["Running"] and not state.get("Restarting") and health in ("", "healthy", "starting")
+    stuck = state.get("Restarting") or state.get("Paused")
+    well = state["Running"] and not stuck and health in ("", "healthy", "starting")
     return Process(
         name,
         "RUNNING" if well else _word(state, health),
         state["Pid"],
         age,
-        0,
+        used,
         detail if well else why(container),
     )
 
 
 def _word(state: Mapping[str, Any], health: str) -> str:
-    return "UNHEALTHY" if state["Running"] and health == "unhealthy" else str(state["Status"]).upper()
+    known = state["Status"] == "running" and health == "unhealthy"
+    return "UNHEALTHY" if known else str(state["Status"]).upper()
 
 
 def _age(started: str) -> int:

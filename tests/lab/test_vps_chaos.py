@@ -1,0 +1,268 @@
+"""What happens to a VPS at night: the platform comes back by itself, tells the truth meanwhile, and loses nothing it has acknowledged.
+
+Docker never restarts a container after `docker kill`, whatever its restart policy (26.1: it counts as a stop that was asked for). So
+what is killed here is the container's first process, as the kernel would.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from prefect_platform.secretstore import Secret
+from prefect_platform.vault import Vault
+
+from .conftest import Docker
+from .vps import Vps, containers
+
+pytestmark = pytest.mark.timeout(600)
+Ssh = Callable[..., str]
+WORKER = "platform-prefect-worker-default-lab"
+SERVICES = "platform-prefect-services-lab"
+
+
+def wait_for(condition: Callable[[], Any], what: str, seconds: float = 150) -> Any:
+    """The condition's first true value."""
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end, f"not within {seconds} s: {what}"
+        time.sleep(0.5)
+    return found
+
+
+class Flows:
+    """The deployments of tests/lab/flows.py, and runs of them."""
+
+    def __init__(self, client: httpx.Client, docker: Docker) -> None:
+        self.client = client
+        source = (Path(__file__).with_name("flows.py")).read_text()
+        docker("exec", "-i", WORKER, "sh", "-c", "cat >/var/lib/platform/flows.py", stdin=source)
+        self.deployments = {name: self._deploy(name) for name in ("quick", "slow", "holding")}
+
+    def _deploy(self, name: str) -> str:
+        body = {
+            "name": name,
+            "flow_id": self.post("/flows/", {"name": name})["id"],
+            "work_pool_name": "default",
+            "path": "/var/lib/platform",
+            "entrypoint": f"flows.py:{name}",
+            "pull_steps": [
+                {"prefect.deployments.steps.set_working_directory": {"directory": "/var/lib/platform"}}
+            ],
+        }
+        return str(self.post("/deployments/", body)["id"])
+
+    def post(self, path: str, body: dict[str, Any]) -> Any:
+        answer = self.client.post(path, json=body)
+        assert answer.status_code in (200, 201), answer.text
+        return answer.json()
+
+    def start(self, name: str, **parameters: Any) -> str:
+        path = f"/deployments/{self.deployments[name]}/create_flow_run"
+        return str(self.post(path, {"parameters": parameters})["id"])
+
+    def state(self, run: str) -> str:
+        found = self.client.get(f"/flow_runs/{run}").raise_for_status().json()
+        return str(found["state"]["type"])
+
+    def slots(self, limit: str) -> int:
+        found = self.client.get(f"/v2/concurrency_limits/{limit}").raise_for_status().json()
+        return int(found["active_slots"])
+
+
+@pytest.fixture
+def flows(standing: Vps, docker: Docker) -> Iterator[Flows]:
+    with standing.client() as client:
+        yield Flows(client, docker)
+
+
+class Acknowledged:
+    """Creates flow runs all the while and remembers those that the API said it has."""
+
+    def __init__(self, flows: Flows) -> None:
+        self.flows = flows
+        self.runs: list[str] = []
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def _run(self) -> None:
+        flow = self.flows.post("/flows/", {"name": "acknowledged"})["id"]
+        while not self._stop.wait(0.25):
+            try:
+                answer = self.flows.client.post("/flow_runs/", json={"flow_id": flow})
+            except httpx.HTTPError:
+                continue
+            if answer.status_code == 201:
+                self.runs.append(answer.json()["id"])
+
+    def __enter__(self) -> Acknowledged:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def missing(self) -> list[str]:
+        found = {
+            each["id"]
+            for start in range(0, len(self.runs), 200)
+            for each in self.flows.post(
+                "/flow_runs/filter", {"flow_runs": {"id": {"any_": self.runs[start : start + 200]}}}
+            )
+        }
+        return sorted(set(self.runs) - found)
+
+
+def _well(docker: Docker) -> bool:
+    """Every container runs, and is healthy if it has a health check."""
+    states = [each["State"] for each in containers(docker).values() if not _once(each)]
+    return all(
+        each["Running"] and each.get("Health", {}).get("Status") in (None, "healthy") for each in states
+    )
+
+
+def _once(container: dict[str, Any]) -> bool:
+    return "prefect-platform.once" in container["Config"]["Labels"]
+
+
+def _schedules_again(flows: Flows, since: float) -> bool:
+    """Whether the scheduler has made runs of the scheduled deployment since then."""
+    moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(since))
+    body = {
+        "deployments": {"id": {"any_": [flows.deployments["quick"]]}},
+        "flow_runs": {"start_time": {"after_": moment}, "state": {"type": {"any_": ["COMPLETED"]}}},
+    }
+    return bool(flows.post("/flow_runs/count", body))
+
+
+@pytest.fixture
+def scheduled(flows: Flows) -> Iterator[Flows]:
+    """`quick` runs every ten seconds."""
+    path = f"/deployments/{flows.deployments['quick']}/schedules"
+    made = flows.post(path, [{"active": True, "schedule": {"interval": 10}}])  # type: ignore[arg-type]
+    yield flows
+    flows.client.delete(f"{path}/{made[0]['id']}")
+
+
+def test_each_container_comes_back_after_its_death(
+    scheduled: Flows, docker: Docker, ssh: Ssh, standing: Vps
+) -> None:
+    with Acknowledged(scheduled) as acknowledged:
+        for name, each in containers(docker).items():
+            if _once(each):
+                continue
+            started = each["State"]["StartedAt"]
+            ssh(f"kill -9 {containers(docker)[name]['State']['Pid']}")
+            wait_for(partial(_restarted, docker, name, started), f"{name} comes back")
+        killed = time.time()
+        wait_for(lambda: _well(docker), "all containers are well")
+        wait_for(lambda: _schedules_again(scheduled, killed), "a scheduled run is done")
+    assert len(acknowledged.runs) > 20
+    assert acknowledged.missing() == []
+    standing.invoke("prefect.status")
+
+
+def _restarted(docker: Docker, name: str, before: str) -> bool:
+    state = containers(docker)[name]["State"]
+    return (
+        state["Running"]
+        and state["StartedAt"] != before
+        and state.get("Health", {}).get("Status") in (None, "healthy")
+    )
+
+
+@pytest.mark.parametrize("what", ["redis", "postgres", "engine"])
+def test_a_restart_underneath_is_survived(
+    what: str, scheduled: Flows, docker: Docker, ssh: Ssh, standing: Vps
+) -> None:
+    with Acknowledged(scheduled) as acknowledged:
+        if what == "engine":
+            ssh("pkill -TERM -x dockerd")
+            wait_for(lambda: docker("info", code=None).count("Server Version"), "the engine answers")
+        else:
+            docker("restart", f"platform-{what}-lab")
+        restarted = time.time()
+        wait_for(lambda: _well(docker), "all containers are well")
+        wait_for(lambda: _schedules_again(scheduled, restarted), "a scheduled run is done")
+    assert acknowledged.missing() == []
+    standing.invoke("prefect.status")
+
+
+def test_frozen_services_and_a_dead_flow_leave_no_slot_taken(
+    flows: Flows, docker: Docker, ssh: Ssh, standing: Vps
+) -> None:
+    flows.client.post("/v2/concurrency_limits/", json={"name": "chaos", "limit": 1})
+    run = flows.start("holding")
+    wait_for(lambda: flows.slots("chaos") == 1, "the flow holds its slot")
+    started = containers(docker)[SERVICES]["State"]["StartedAt"]
+    ssh(
+        f"pkill -STOP -f 'prefect server services start'; kill -9 {containers(docker)[WORKER]['State']['Pid']}"
+    )
+    said = wait_for(lambda: _red(standing, "prefect-services"), "status says that the services are not well")
+    assert "heartbeat" in said
+    # Nobody does anything; meanwhile the lease of the slot runs out, and nobody is there to see it.
+    wait_for(
+        lambda: containers(docker)[SERVICES]["State"]["StartedAt"] != started, "the services are started anew"
+    )
+    wait_for(lambda: flows.slots("chaos") == 0, "the slot is free again", 240)
+    wait_for(lambda: flows.state(run) == "CRASHED", "the run's state is what happened", 240)
+    flows.client.delete("/v2/concurrency_limits/chaos")
+
+
+def _red(vps: Vps, name: str) -> str:
+    lines = vps.invoke("prefect.status", code=None).stdout.splitlines()
+    return next((line for line in lines if line.startswith("FAIL") and f" {name} " in line), "")
+
+
+def test_a_running_flow_survives_an_update_of_its_worker(flows: Flows, standing: Vps, docker: Docker) -> None:
+    run = flows.start("slow")
+    wait_for(lambda: flows.state(run) == "RUNNING", "the flow runs")
+    before = containers(docker)[WORKER]["Id"]
+    standing.settings["prefect"] = {"workers": [{"name": "default", "pool": "default", "poll_seconds": 3}]}
+    standing.write()
+    standing.invoke("prefect.setup")
+    assert containers(docker)[WORKER]["Id"] != before
+    assert flows.state(run) == "COMPLETED"
+    standing.settings["prefect"] = {}
+    standing.write()
+
+
+def test_vault_away_or_sealed_stops_nothing_that_runs(flows: Flows, standing: Vps, docker: Docker) -> None:
+    docker("stop", "platform-vault")
+    assert "platform-vault does not run there" in _red(standing, "secrets")
+    # What needs its secrets anew finds them rendered.
+    docker("restart", "platform-prefect-server-lab")
+    wait_for(lambda: flows.client.get("/ready").status_code == 200, "the server is back without Vault")
+    run = flows.start("quick")
+    wait_for(lambda: flows.state(run) == "COMPLETED", "flows run without Vault")
+    docker("start", "platform-vault")
+    wait_for(lambda: standing.invoke("prefect.status", code=None).returncode == 0, "all is well again")
+    _seal(standing, docker)
+    assert "sealed" in _red(standing, "secrets")
+    refused = standing.invoke("prefect.setup", code=None)
+    assert refused.returncode
+    assert "sealed" in refused.stderr
+    assert flows.client.get("/ready").status_code == 200
+    docker("restart", "platform-vault")  # its seal's key lies on the host: it opens itself
+    wait_for(lambda: standing.invoke("prefect.status", code=None).returncode == 0, "all is well again")
+
+
+def _seal(vps: Vps, docker: Docker) -> None:
+    """As an administrator does, with the recovery keys that the settings of this clone keep."""
+    (file,) = (vps.root / ".state" / "hosts").rglob("vault-keys.json")
+    keys = json.loads(file.read_text())
+    found = json.loads(docker("inspect", "platform-vault"))[0]["NetworkSettings"]["Networks"]
+    address = f"http://{found['platform-vault']['IPAddress']}:8200"
+    root = Vault(address, None).generate_root(
+        [Secret(key) for key in keys["recovery_keys"][: keys["threshold"]]]
+    )
+    Vault(address, root).client.post("sys/seal", {})
