@@ -149,7 +149,24 @@ def namespace(name: str) -> Collection:
         """Run a command in a service's container. Example: ./invoke prefect.exec server --env production -- prefect version"""
         _print.execute(platform(c, env), name, service)
 
-    tasks: list[Any] = [setup, plan, status, logs, restart, stop, remove, releases, rollback, execute]
+    @task(positional=["secret"], help={"secret": "its name in stack.yml", "json": "machine-readable"})
+    def rotate_secret(c: Context, secret: str, env: str = "local", json: bool = False) -> None:
+        """A new value for a password. Example: ./invoke prefect.rotate-secret PREFECT_SERVER_DATABASE_PASSWORD --env production"""
+        _print.rotate_secret(platform(c, env), name, secret, json)
+
+    tasks: list[Any] = [
+        setup,
+        plan,
+        status,
+        logs,
+        restart,
+        stop,
+        remove,
+        releases,
+        rollback,
+        execute,
+        rotate_secret,
+    ]
     made = Collection(name)
     for each in tasks:
         # The examples are written for prefect; every stack shows its own name.
@@ -285,6 +302,20 @@ class _print:
         words = sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else ["/bin/sh"]
         if code := p.target.execute(_services(p, name, service)[0], words):
             raise Exit(code=code)
+
+    @staticmethod
+    def rotate_secret(p: Platform, name: str, secret: str, json: bool) -> None:
+        from prefect_platform import deploy
+        from prefect_platform.errors import CheckFailed
+
+        with p.target.lock(f"{name}.rotate-secret", 600):
+            found = deploy.rotate_secret(p, name, secret)
+        _checks(found, json, {})
+        if not all(check.ok for check in found):
+            raise CheckFailed(
+                f"{secret} has its new value, but not all is well with it",
+                f"./invoke {name}.setup --env {p.settings.env} brings role and secret in line",
+            )
 
     @staticmethod
     def stop(p: Platform, name: str) -> None:

@@ -15,7 +15,7 @@ from invoke.tasks import task
 from prefect_platform import venvs
 
 ROOT = Path(__file__).resolve().parents[1]
-CHECKED = ("src", "tasks", "stacks", "tests", "bench")
+CHECKED = ("src", "tasks", "stacks", "vault", "tests", "bench")
 LOCKS = ("runtime", "operator", "dev")
 """In this order: a later lock takes the versions of the earlier ones."""
 

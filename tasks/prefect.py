@@ -50,10 +50,12 @@ def client_env(c: Context, token: str, env: str = "local") -> None:
     p = platform(c, env)
     # Not PREFECT_API_KEY: Prefect's event sockets of a self-hosted API never carry it, and task runs would be lost.
     values = {
-        "PREFECT_API_URL": f"{p.url}/prefect/api",
+        "PREFECT_API_URL": f"{p.url}{p.target.where('prefect').base}/api",
         "PREFECT_CLIENT_CUSTOM_HEADERS": jsonlib.dumps({"Authorization": f"Bearer {token}"}),
         "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
     }
+    if ca_cert := p.settings.values["gateway"]["ca_cert"]:
+        values["PREFECT_API_SSL_CERT_FILE"] = str((p.settings.root / ca_cert).resolve())
     print("unset PREFECT_API_KEY PREFECT_API_AUTH_STRING")
     for name, value in values.items():
         print(f"export {name}={shlex.quote(value)}")

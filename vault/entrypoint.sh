@@ -4,6 +4,8 @@
 #   SECRETS_WATCH        seconds between two looks at that file; when its content is another, the process gets a signal, and whoever
 #                        supervises it starts it anew with the new values. 0 or unset: nobody looks
 #   SECRETS_STOP_SIGNAL  that signal (TERM)
+#   SECRETS_ON_CHANGE    a command that runs before, with the new values in its environment and the old file on standard input; until it
+#                        succeeds the process goes on with what it has
 # Waiting matters after a reboot, when nothing orders the start of processes; exec keeps the pid, so signals reach the program.
 # Plain POSIX sh, for dash and busybox, with cat, id and sleep: the official images have little more.
 set -eu
@@ -33,11 +35,22 @@ watch() {
         [ -r "$SECRETS_FILE" ] || continue
         now=$(cat "$SECRETS_FILE") || continue
         if [ -n "$now" ] && [ "$now" != "$loaded" ]; then
+            prepare || continue
             echo "secrets in $SECRETS_FILE changed: ending process $1 with SIG${SECRETS_STOP_SIGNAL:-TERM}" >&2
             kill -s "${SECRETS_STOP_SIGNAL:-TERM}" "$1"
             exit 0
         fi
     done
+}
+
+prepare() {
+    [ -n "${SECRETS_ON_CHANGE:-}" ] || return 0
+    printf '%s\n' "$loaded" | (
+        set -a
+        eval "$now"
+        set +a
+        exec /bin/sh -c "$SECRETS_ON_CHANGE"
+    )
 }
 
 wait_for_file

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from . import certificates
 from .environment import Platform
 from .errors import PlatformError
 from .prefect_api import PrefectApi
@@ -58,7 +59,8 @@ def gateway(platform: Platform, words: Sequence[str]) -> str:
 
 def api(platform: Platform) -> PrefectApi:
     """Prefect's API through the public route, as any client reaches it."""
-    return PrefectApi(f"{platform.url}{platform.target.where('prefect').base}/api", token(platform))
+    url = f"{platform.url}{platform.target.where('prefect').base}/api"
+    return PrefectApi(url, token(platform), trust=certificates.trust(platform.settings))
 
 
 def tail(platform: Platform, service: str, lines: int) -> list[str]:

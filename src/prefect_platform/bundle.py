@@ -13,6 +13,7 @@ from typing import Any
 import jinja2
 import yaml
 
+from . import certificates
 from .errors import ConfigError
 from .settings import Settings
 from .stack import Stack
@@ -28,7 +29,8 @@ class Where:
 
     `base` is the path under which Prefect is served, `entry` Traefik's entry point, `listen` the address to bind. The others
     belong to the split topology: `prefix` and `suffix` of container names, `tag` before the names of Traefik's objects (several
-    environments share one Traefik), the public `host`, the `shared` folder of routes on the host, the host's `memory` in bytes.
+    environments share one Traefik), the public `host`, the `shared` folder of routes on the host, Traefik's
+    `private` one, the host's `memory` in bytes.
     """
 
     topology: str
@@ -48,6 +50,7 @@ class Where:
     host: str = ""
     entry: str = "web"
     shared: str = ""
+    private: str = ""
     memory: int = 0
 
     def container(self, stack: str, service: str = "") -> str:
@@ -125,6 +128,8 @@ def build(stack: Stack, settings: Settings, where: Where) -> Bundle:
         "topology": where.topology,
         "env": settings.env,
         "public_url": public_url(settings),
+        # Names of the files that only Traefik may read; what is in them is not an argument of rendering.
+        "private": sorted(certificates.private_files(settings)) if where.private else [],
     }
     rendered = {path: _render(stack, path, values) for path in sorted(stack.folder.glob("*.j2"))}
     files = {path.name.removesuffix(".j2"): text.encode() for path, text in rendered.items()}

@@ -87,7 +87,7 @@ def canary_check(spec: CheckSpec, seconds: float, progress: Progress = _quiet) -
     """Run the canary: Completed within `seconds`, task run recorded. `progress` hears of each new state."""
     if spec.canary is None:
         raise ValueError("this spec names no canary deployment")
-    with PrefectApi(spec.api_url, spec.token, spec.timeout, min(10.0, seconds)) as api:
+    with PrefectApi(spec.api_url, spec.token, spec.timeout, min(10.0, seconds), spec.trust) as api:
         return outcome("canary", partial(canary.run, api, *spec.canary, seconds, progress))
 
 
@@ -105,8 +105,8 @@ class _session:
     """One client without a token and one API for all probes of a run; nothing is repeated inside a probe."""
 
     def __init__(self, spec: CheckSpec) -> None:
-        self._client = client_for(spec.public_url, spec.timeout, {})
-        self._api = PrefectApi(spec.api_url, spec.token, spec.timeout, retry_seconds=0)
+        self._client = client_for(spec.public_url, spec.timeout, {}, spec.trust)
+        self._api = PrefectApi(spec.api_url, spec.token, spec.timeout, 0, spec.trust)
 
     def __enter__(self) -> tuple[httpx.Client, PrefectApi]:
         return self._client, self._api

@@ -13,8 +13,11 @@ from .environment import Platform, desired
 from .errors import CheckFailed, ConfigError, PlatformError, PreflightError
 from .health import check, failing, machine_checks, prove
 from .prefect_api import PrefectApi
+from .secretstore import generate
 
 _READY_SECONDS = 120
+_RESTART_SECONDS = 12
+"""From the rendered file to a process that is about to end: its entrypoint looks every five seconds."""
 _SPARE = 8
 """Connections for what is no pool: three are PostgreSQL's reserve, the rest health checks, dumps and an operator's psql."""
 
@@ -111,6 +114,23 @@ def _check_connections(platform: Platform, chosen: stack.Stack) -> None:
             f"platform.postgres.max_connections: {there}, but the pools of all processes take {needed} ({told}, {_SPARE} to look in)",
             f"set it to {needed} or more, or fewer platform.prefect.replicas",
         )
+
+
+def rotate_secret(platform: Platform, name: str, secret: str) -> tuple[Check, ...]:
+    """Give a generated password another value, wait until it has reached its processes, and prove that all works with it.
+
+    Raises ConfigError for what is no such secret.
+    """
+    mine = [each.name for each in platform.stacks[name].secrets if each.generate == "password"]
+    if platform.target.combined or secret not in mine:
+        raise ConfigError(
+            f"{name}: {secret!r} is not a password that this task changes; there are: {', '.join(mine) or 'none'}",
+            "signing keys: ./invoke gateway.rotate-keys; what encrypts data keeps its value",
+        )
+    platform.target.store.write(name, {secret: generate("password")})
+    platform.say(f"{secret} has a new value; agents fetch it and processes restart within a minute")
+    time.sleep(platform.settings.values["vault"]["render_interval"] + _RESTART_SECONDS)
+    return prove(platform)
 
 
 def make_plan(platform: Platform, built: Sequence[bundle.Bundle]) -> plan.Plan:

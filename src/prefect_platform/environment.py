@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import bundle, settings, stack
+from . import bundle, certificates, settings, stack
 from .errors import ConfigError
 from .objects_desired import Canary, Desired, Zombies, desired_objects
 from .targets import Say, Target, open_target
@@ -66,6 +66,7 @@ def _cross_check(chosen: settings.Settings) -> None:
             raise ConfigError(
                 f"platform.gateway.routes: {route['name']}: paths under /{first} belong to the platform"
             )
+    certificates.validate(chosen)
     _desired(chosen, None)
 
 

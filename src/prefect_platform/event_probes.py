@@ -54,6 +54,7 @@ def events_refuse_strangers(spec: CheckSpec) -> str:
 def _socket(spec: CheckSpec, path: str, token: str | None) -> ClientConnection:
     return connect(
         "ws" + spec.api_url.removeprefix("http") + path,
+        ssl=spec.trust if spec.api_url.startswith("https") else None,
         additional_headers=bearer(token),
         subprotocols=[Subprotocol("prefect")],
         open_timeout=spec.timeout,

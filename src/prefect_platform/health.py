@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from . import certificates
 from .access import tail, token
 from .checks import Check, CheckSpec, canary_check, run_checks, wait_for_checks
 from .environment import Platform, desired
@@ -61,6 +62,7 @@ def _spec(platform: Platform) -> CheckSpec:
         canary=(canary.flow, canary.name) if canary else None,
         ui_path=base,
         api_path=f"{base}/api",
+        trust=certificates.trust(platform.settings),
     )
 
 
@@ -74,7 +76,9 @@ def machine_checks(platform: Platform) -> list[Check]:
     """Processes, and the room they have: on a full disk not even their logs say what is wrong."""
     found = [_process_check(platform, each) for each in platform.target.processes()]
     secrets = _secrets_check(platform) if found else None
-    return [*found, *([secrets] if secrets else []), _disk_check(platform)]
+    certificate = certificates.check(platform.settings, platform.url) if found else None
+    more = [each for each in (secrets, certificate) if each]
+    return [*found, *more, _disk_check(platform)]
 
 
 def _secrets_check(platform: Platform) -> Check | None:

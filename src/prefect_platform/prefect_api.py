@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import time
 from collections.abc import Mapping
 from types import TracebackType
@@ -13,6 +14,8 @@ import httpx
 from .errors import PlatformError
 
 Json = dict[str, Any]
+Trust = ssl.SSLContext | None
+"""Whose certificates an https server may have; None: those that every client trusts."""
 PAGE = 200  # the server's default and greatest page size
 RETRIED = {502, 503}
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
@@ -34,11 +37,16 @@ class PrefectApi:
     """
 
     def __init__(
-        self, base_url: str, token: str | None = None, timeout: float = 10.0, retry_seconds: float = 10.0
+        self,
+        base_url: str,
+        token: str | None = None,
+        timeout: float = 10.0,
+        retry_seconds: float = 10.0,
+        trust: Trust = None,
     ) -> None:
         self.base_url = base_url.rstrip("/")
         self._retry_seconds = retry_seconds
-        self._client = client_for(base_url, timeout, bearer(token))
+        self._client = client_for(base_url, timeout, bearer(token), trust)
 
     def __repr__(self) -> str:
         return f"PrefectApi({self.base_url!r})"
@@ -221,10 +229,10 @@ def bearer(token: str | None) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
 
 
-def client_for(url: str, timeout: float, headers: Mapping[str, str]) -> httpx.Client:
+def client_for(url: str, timeout: float, headers: Mapping[str, str], trust: Trust = None) -> httpx.Client:
     """A client for one server; `timeout` in seconds per step of a request."""
     # On plain http there is nothing to verify, and loading the certificates costs more than the requests.
-    verify = urlsplit(url).scheme != "http"
+    verify = trust or True if urlsplit(url).scheme != "http" else False
     return httpx.Client(
         base_url=url, headers=headers, timeout=timeout, trust_env=not is_loopback(url), verify=verify
     )

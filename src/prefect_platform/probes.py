@@ -11,7 +11,7 @@ import httpx
 
 from .errors import CheckFailed
 from .heartbeat import is_online, seconds_since
-from .prefect_api import ApiError, Json, PrefectApi, bearer
+from .prefect_api import ApiError, Json, PrefectApi, Trust, bearer
 
 # Prefect marks a run Late 15 s after its time, looking every 5 s, and a pool NOT_READY by looking every 15 s:
 # what is this much later still unmarked is work that the background services did not do.
@@ -32,6 +32,7 @@ class CheckSpec:
     ui_path: str = "/prefect"
     api_path: str = "/prefect/api"
     ping_path: str = "/ping"
+    trust: Trust = None
 
     @property
     def api_url(self) -> str:

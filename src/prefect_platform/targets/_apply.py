@@ -7,11 +7,12 @@ import hashlib
 import json
 from collections.abc import Sequence
 
+from .. import certificates
 from ..bundle import Bundle
 from ..errors import ApplyError, PlatformError
 from ..plan import Plan
 from ..stack import Stack
-from . import _compose_file, _databases, _health, _releases
+from . import _compose_file, _databases, _health, _names, _releases
 from ._site import Site
 from ._vault_access import NETWORK
 
@@ -29,6 +30,8 @@ def apply(site: Site, bundle: Bundle, plan: Plan) -> None:
         site.store.ensure(stack)
     if stack.databases:
         _databases.ensure(site.host, site.postgres, stack, site.store)
+    if stack.name == "traefik":
+        _lay_private(site, bundle)
     release = _lay(site, bundle)
     pull(site, bundle)
     before, routes = site.current(stack), site.routes(stack)
@@ -64,6 +67,13 @@ def _lay(site: Site, bundle: Bundle) -> str:
     shown = {f"releases/{release}/{path}": body for path, body in {**own, **stored}.items()}
     site.host.lay(site.folder(bundle.stack), {**stored, **shown})
     return release
+
+
+def _lay_private(site: Site, bundle: Bundle) -> None:
+    """Certificate and DNS credentials: in no release, so that nobody but Traefik's user reads them."""
+    spec = next(iter(bundle.services)).spec
+    files = certificates.private_files(site.settings)
+    site.host.lay_private(_names.private(site.settings), files, str(spec["user"]), str(spec["image"]))
 
 
 def pull(site: Site, bundle: Bundle) -> None:

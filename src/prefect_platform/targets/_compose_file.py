@@ -22,6 +22,7 @@ from ..errors import ConfigError
 
 APP = "/platform/app"
 ENTRYPOINT = "/platform/entrypoint.sh"
+DATABASE_PASSWORD = "/platform/database_password.py"  # noqa: S105 - a path
 AGENT = "vault-agent"
 LABEL = "prefect-platform"
 DIGEST = f"{LABEL}.digest"
@@ -32,13 +33,15 @@ _HEALTH = {"interval": "10s", "timeout": "8s", "retries": 3, "start_period": "90
 
 @dataclass(frozen=True)
 class Frame:
-    """What surrounds a stack on the host. `folder` is the stack's there; `networks`: what a stack calls one → its real name."""
+    """What surrounds a stack on the host. `folder` is the stack's there; `networks`: what a stack calls one → its real name;
+    `programs`: those of vault/ that containers with secrets get.
+    """
 
     env: str
     folder: str
     where: Where
     networks: Mapping[str, tuple[str, ...]]
-    entrypoint: bytes
+    programs: Mapping[str, bytes]
     agent: Mapping[str, Any] | None = None
     agent_files: Mapping[str, bytes] = field(default_factory=dict)
     volumes: frozenset[str] = frozenset()
@@ -126,9 +129,12 @@ def _service(
         stored |= _stored({path: body for path, body in files.items() if _covers(read, path)})
         mounts.append(f"{frame.folder}/{_folder_of(stored)}:{APP}:ro")
     if "SECRETS_FILE" in environment:
-        entry = _stored({"entrypoint.sh": frame.entrypoint})
-        stored |= entry
-        mounts += [f"{frame.folder}/{next(iter(entry))}:{ENTRYPOINT}:ro", "secrets:/vault/secrets:ro"]
+        for place in (ENTRYPOINT, *([DATABASE_PASSWORD] if "SECRETS_ON_CHANGE" in environment else ())):
+            file = PurePosixPath(place).name
+            program = _stored({file: frame.programs[file]})
+            stored |= program
+            mounts.append(f"{frame.folder}/{next(iter(program))}:{place}:ro")
+        mounts.append("secrets:/vault/secrets:ro")
         environment.setdefault("SECRETS_WATCH", "5")
     final = _hardened(stack, name, spec, frame) | {"environment": environment, "volumes": mounts}
     final["image"] = images.pinned(final["image"], frame.digests)

@@ -35,7 +35,7 @@ def ensure(host: Host, container: str, stack: Stack, store: SecretStore) -> None
 def drop(host: Host, container: str, stack: Stack) -> None:
     """The stack's databases and roles, for good."""
     for each in stack.databases:
-        sql = f"DROP DATABASE IF EXISTS {each.name} WITH (FORCE);\nDROP ROLE IF EXISTS {each.name};\n"
+        sql = f"DROP DATABASE IF EXISTS {each.name} WITH (FORCE);\nDROP OWNED BY {each.name};\nDROP ROLE {each.name};\n"
         _run(host, container, "postgres", sql)
 
 
@@ -107,6 +107,8 @@ SELECT 'CREATE ROLE {name} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATI
   WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{name}')
 \\gexec
 ALTER ROLE {name} PASSWORD {_literal(password)};
+-- When the secret changes, the role sets its new password itself (vault/database_password.py), as unlogged as here.
+GRANT SET ON PARAMETER log_min_duration_statement, log_min_error_statement TO {name};
 SELECT 'CREATE DATABASE {name} OWNER {name}' WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = '{name}')
 \\gexec
 REVOKE ALL ON DATABASE {name} FROM PUBLIC;

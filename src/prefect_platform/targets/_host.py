@@ -47,18 +47,20 @@ printf '%s' "$2" >"$1/lock.holder"; echo held
 while [ "$(timeout 60 head -c 1)" = . ]; do :; done
 """
 _LAY = 'mkdir -p "$1" && tar -C "$1" -xf -'
+_LAY_PRIVATE = 'umask 077 && tar -xf - && chown -R "$2" . && find . -type d -exec chmod 700 {} +'
 _SWITCH = 'ln -s "releases/$2" "$1/.current.tmp" && mv -T "$1/.current.tmp" "$1/current"'
 _READ = '[ -e "$1" ] && tar -C "$1" -cf - . || true'
 
 
 @dataclass(frozen=True)
 class HostFacts:
-    """What a look at the host says. `memory` and `free` (of the disk under the root folder) are bytes."""
+    """What a look at the host says. `memory` and `free` (of the disk under the root folder) are bytes; `privileged`: root, or by sudo."""
 
     user: str
     memory: int
     free: int
     sudo: bool
+    privileged: bool
 
 
 class Host:
@@ -99,15 +101,7 @@ class Host:
 
     def read_folder(self, folder: str) -> dict[str, bytes]:
         """Every file below it; empty when it does not exist."""
-        data = self.sh(_READ, folder).stdout
-        if not data:
-            return {}
-        with tarfile.open(fileobj=io.BytesIO(data)) as tar:
-            return {
-                str(PurePosixPath(member.name)): (tar.extractfile(member) or io.BytesIO()).read()
-                for member in tar.getmembers()
-                if member.isfile()
-            }
+        return _unpacked(self.sh(_READ, folder).stdout)
 
     def containers(self, **labels: str) -> list[dict[str, Any]]:
         """`docker inspect` of every container with these labels, running or not."""
@@ -120,22 +114,26 @@ class Host:
         return json.loads(self.docker("inspect", *ids, check=False).text or "[]") if ids else []
 
     # -- changing it
-    def lay(self, folder: str, files: Mapping[str, bytes], *, owner: str = "0:0", mode: int = 0o644) -> None:
+    def lay(self, folder: str, files: Mapping[str, bytes]) -> None:
         """Write files below a folder, each whole."""
-        uid, gid = (int(part) for part in owner.split(":"))
-        buffer = io.BytesIO()
-        with tarfile.open(fileobj=buffer, mode="w") as tar:
-            for path, content in sorted(files.items()):
-                info = tarfile.TarInfo(path)
-                info.size, info.mode, info.uid, info.gid, info.mtime = (
-                    len(content),
-                    mode,
-                    uid,
-                    gid,
-                    int(time.time()),
-                )
-                tar.addfile(info, io.BytesIO(content))
-        self.sh(_LAY, folder, stdin=buffer.getvalue())
+        self.sh(_LAY, folder, stdin=_archive(files, 0o644))
+
+    def lay_private(self, folder: str, files: Mapping[str, bytes], owner: str, image: str) -> None:
+        """Write files that only `owner` (uid:gid) may read. Who is not root on the host is so in a container of `image`."""
+        data = _archive(files, 0o600)
+        if self.facts().privileged:
+            self.sh(f'mkdir -p "$1" && cd "$1" && {_LAY_PRIVATE}', folder, owner, stdin=data)
+            return
+        self.sh('mkdir -p "$1"', folder)
+        self.docker(*_as_root(folder, image), f"cd /x && {_LAY_PRIVATE}", "sh", "", owner, stdin=data)
+
+    def read_private(self, folder: str, image: str) -> dict[str, bytes]:
+        """What lay_private wrote; empty when it is not there."""
+        if self.facts().privileged:
+            return self.read_folder(folder)
+        if self.sh('[ -d "$1" ]', folder, check=False).code:
+            return {}
+        return _unpacked(self.docker(*_as_root(folder, image), "tar -C /x -cf - .").stdout)
 
     def switch(self, folder: str, release: str) -> None:
         """Make a release the current one, in one step."""
@@ -174,6 +172,34 @@ class Host:
             process.wait(10)
 
 
+def _archive(files: Mapping[str, bytes], mode: int) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for path, content in sorted(files.items()):
+            info = tarfile.TarInfo(path)
+            info.size, info.mode, info.mtime = len(content), mode, int(time.time())
+            tar.addfile(info, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def _unpacked(data: bytes) -> dict[str, bytes]:
+    if not data:
+        return {}
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        return {
+            str(PurePosixPath(member.name)): (tar.extractfile(member) or io.BytesIO()).read()
+            for member in tar.getmembers()
+            if member.isfile()
+        }
+
+
+def _as_root(folder: str, image: str) -> list[str]:
+    """A shell that may do with one folder of the host what root may: `docker run` words, up to its script."""
+    rights = [word for name in ("CHOWN", "DAC_OVERRIDE", "FOWNER") for word in ("--cap-add", name)]
+    bare = ["run", "--rm", "-i", "--network", "none", "--cap-drop", "ALL", *rights, "-u", "0:0"]
+    return [*bare, "-v", f"{folder}:/x", "--entrypoint", "/bin/sh", image, "-c"]
+
+
 def _beat(process: subprocess.Popen[bytes], done: threading.Event) -> None:
     assert process.stdin
     while not done.wait(5):
@@ -210,4 +236,6 @@ def _checked(seen: Mapping[str, str], host: Host) -> HostFacts:
             f"{place}: {seen.get('user')} may not write {host.root}",
             f"on the host: install -d -o {seen.get('user')} {host.root}",
         )
-    return HostFacts(seen.get("user", ""), int(seen.get("memory", "0")), int(seen.get("free", "0")), sudo)
+    return HostFacts(
+        seen.get("user", ""), int(seen.get("memory", "0")), int(seen.get("free", "0")), sudo, root or sudo
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from urllib.parse import urlsplit
 
 from .. import images
@@ -11,7 +12,7 @@ from ..bundle import Where, public_url
 from ..settings import Settings
 from ..stack import Stack
 from . import _vault_access
-from ._compose_file import APP, ENTRYPOINT, Frame
+from ._compose_file import APP, DATABASE_PASSWORD, ENTRYPOINT, Frame
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ def where(settings: Settings, scope: str, memory: int) -> Where:
         data="/var/lib/platform",
         routes="/etc/traefik/dynamic",
         shared=f"{settings.values['root']}/host/routes",
+        private=private(settings),
         secrets="/vault/secrets/.env",
         base="",
         listen="0.0.0.0",
@@ -52,6 +54,11 @@ def where(settings: Settings, scope: str, memory: int) -> Where:
         entry="web" if settings.values["traefik"]["tls"] == "off" else "websecure",
         memory=memory,
     )
+
+
+def private(settings: Settings) -> str:
+    """The folder of what only Traefik may read."""
+    return f"{settings.values['root']}/host/traefik/private"
 
 
 def edge(settings: Settings) -> str:
@@ -71,13 +78,16 @@ def frame(settings: Settings, stack: Stack, memory: int, edges: Sequence[str]) -
         "edges": tuple(sorted({edge(settings), *edges})),
     }
     agent, files = _vault_access.agent(settings, stack, here.folder) if stack.secrets else (None, {})
-    entrypoint = (settings.root / "vault" / "entrypoint.sh").read_bytes()
+    programs = {
+        PurePosixPath(path).name: (settings.root / "vault" / PurePosixPath(path).name).read_bytes()
+        for path in (ENTRYPOINT, DATABASE_PASSWORD)
+    }
     return Frame(
         here.scope,
         here.folder,
         where(settings, stack.scope, memory),
         networks,
-        entrypoint,
+        programs,
         agent,
         files,
         digests=images.read(settings.root),

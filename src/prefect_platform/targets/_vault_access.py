@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import jinja2
 
+from .. import images
 from ..errors import PreflightError
 from ..secretstore import FileStore, Secret
 from ..settings import Settings
@@ -157,15 +158,15 @@ class Access:
         sources = list(_sources(self.settings, stack))
         vault.ensure_policy(name, _render(self.settings, "policy.hcl.j2", name=name, paths=sources))
         vault.ensure_role(name, name)
-        there = self.host.read_folder(f"{folder}/approle")
+        image = images.pinned(self.section["image"], images.read(self.settings.root))
+        there = self.host.read_private(f"{folder}/approle", image)
         role_id, held = vault.role_id(name), Secret(there.get("secret-id", b"").decode())
         if there.get("role-id", b"").decode() == role_id and held.value and vault.secret_id_works(name, held):
             return
         self.say(f"giving the agent of {stack.name} its login")
         secret_id = vault.new_secret_id(name)
-        self.host.sh('mkdir -p "$1" && chown "$2" "$1" && chmod 700 "$1"', f"{folder}/approle", owner)
         files = {"role-id": role_id.encode(), "secret-id": secret_id.value.encode()}
-        self.host.lay(f"{folder}/approle", files, owner=owner, mode=0o600)
+        self.host.lay_private(f"{folder}/approle", files, owner, image)
         vault.drop_other_secret_ids(name, secret_id)
 
     def dismiss(self, stack: Stack) -> None:
