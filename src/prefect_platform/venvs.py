@@ -131,7 +131,10 @@ def _build(
             "off",
             "--no-input",
         ]
-        run([*pip, "--require-hashes", "--only-binary", ":all:", "-r", str(lock_file)], progress, guard)
+        # The lock once more as constraints: where one package wants another with an extra, pip 23 else looks at the newest
+        # version first, which the lock has no hash for, and gives up.
+        exact = ["--require-hashes", "--only-binary", ":all:", "-r", str(lock_file), "-c", str(lock_file)]
+        run([*pip, *exact], progress, guard)
         _finish(new, venv_dir, wanted, pth)
         if venv_dir.exists():
             venv_dir.rename(old)
