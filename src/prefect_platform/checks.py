@@ -10,7 +10,7 @@ from functools import partial
 
 import httpx
 
-from . import canary, event_probes, probes
+from . import canary, event_probes, probes, schedule_probe
 from .errors import PlatformError
 from .prefect_api import PrefectApi, client_for
 from .probes import CheckSpec
@@ -126,6 +126,7 @@ def _probes(spec: CheckSpec, client: httpx.Client, api: PrefectApi) -> dict[str,
         "events": partial(event_probes.events, spec),
         "events refuses": partial(event_probes.events_refuse_strangers, spec),
         "services": partial(probes.services, api),
+        "schedules": partial(schedule_probe.schedules, api),
     }
     if spec.workers:
         tried["workers"] = partial(probes.workers, spec, api)

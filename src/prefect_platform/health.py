@@ -43,7 +43,18 @@ def prove(platform: Platform) -> tuple[Check, ...]:
     return (*machine_checks(platform), *settled, ran)
 
 
-_CALM = ("ping", "refuses", "ready", "version", "ui", "events", "events refuses", "services", "workers")
+_CALM = (
+    "ping",
+    "refuses",
+    "ready",
+    "version",
+    "ui",
+    "events",
+    "events refuses",
+    "services",
+    "schedules",
+    "workers",
+)
 
 
 def _has_prefect(platform: Platform) -> bool:

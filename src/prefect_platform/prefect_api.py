@@ -148,6 +148,18 @@ class PrefectApi:
         found: list[Json] = self._call("POST", "/flow_runs/filter", body)
         return found
 
+    def deployments(self, limit: int) -> list[Json]:
+        """Those that were changed last."""
+        body = {"sort": "UPDATED_DESC", "limit": limit}
+        found: list[Json] = self._call("POST", "/deployments/filter", body)
+        return found
+
+    def planned_runs(self, deployment: str) -> int:
+        """How many runs of a deployment wait for their time."""
+        runs = {"state": {"type": {"any_": ["SCHEDULED"]}}}
+        body = {"deployments": {"id": {"any_": [deployment]}}, "flow_runs": runs}
+        return int(self._call("POST", "/flow_runs/count", body))
+
     def cancel_flow_run(self, ident: str, why: str) -> None:
         state = {"type": "CANCELLED", "message": why}
         self._call("POST", f"/flow_runs/{ident}/set_state", {"state": state, "force": True})

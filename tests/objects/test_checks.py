@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from prefect_platform import canary, probes
+from prefect_platform import canary, probes, schedule_probe
 from prefect_platform.checks import Check, CheckSpec, canary_check, outcome, run_checks, wait_for_checks
 from prefect_platform.errors import CheckFailed
 from prefect_platform.objects import apply_changes, observe, plan_objects
@@ -22,7 +22,7 @@ from .conftest import WORKED, free_port
 from .door import Door
 
 CANARY = ("platform-canary", "canary")
-QUICK = {"ping", "refuses", "ready", "version", "ui", "events", "events refuses", "services"}
+QUICK = {"ping", "refuses", "ready", "version", "ui", "events", "events refuses", "services", "schedules"}
 
 
 @pytest.fixture
@@ -172,6 +172,24 @@ def test_overdue_runs(spec: CheckSpec, api: PrefectApi, server: str) -> None:
     assert not all(check.ok for check in found)
     assert any("not marked Late: the background services do not run" in check.detail for check in found)
     assert red(wait_for_checks(spec, 30, only=["services"])) == set()
+
+
+def test_schedules_without_runs(api: PrefectApi, server: str) -> None:
+    base = f"{server}/prefect/api"
+    flow = httpx.post(f"{base}/flows/", json={"name": "scheduled"}).json()["id"]
+    found = []
+    # The scheduler looks every five seconds: it cannot come between every time.
+    for number in range(3):
+        schedule = {"active": True, "schedule": {"interval": 3600}}
+        body = {"name": f"scheduled-{number}", "flow_id": flow, "schedules": [schedule]}
+        httpx.post(f"{base}/deployments/", json=body).raise_for_status()
+        found.append(outcome("schedules", lambda: schedule_probe.schedules(api, 0)))
+    assert not all(check.ok for check in found)
+    assert any("has an active schedule and no planned run" in check.detail for check in found)
+    deadline = time.monotonic() + 60
+    while not outcome("schedules", lambda: schedule_probe.schedules(api, 0)).ok:
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
 
 
 def test_canary_without_a_deployment(spec: CheckSpec) -> None:
