@@ -17,7 +17,7 @@ import subprocess
 import tarfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -42,7 +42,7 @@ echo "root=$d"
 # Held as long as a byte comes every few seconds: a client that is gone, killed or cut off lets go by itself.
 _LOCK = """
 mkdir -p "$1" && exec 9>>"$1/lock" || exit 7
-flock -w "$3" 9 || { cat "$1/lock.holder" 2>/dev/null; exit 9; }
+flock -n 9 || { echo "busy $(cat "$1/lock.holder" 2>/dev/null)"; flock -w "$3" 9 || exit 9; }
 printf '%s' "$2" >"$1/lock.holder"; echo held
 while [ "$(timeout 60 head -c 1)" = . ]; do :; done
 """
@@ -143,18 +143,23 @@ class Host:
         self.sh('mkdir -p "$(dirname "$1")" && cat >>"$1"', file, stdin=line.encode() + b"\n")
 
     @contextlib.contextmanager
-    def lock(self, folder: str, holder: str, seconds: float) -> Iterator[None]:
-        """One writer per folder. Raises LockedError naming who holds it."""
+    def lock(self, folder: str, holder: str, seconds: float, say: Callable[[str], None]) -> Iterator[None]:
+        """One writer per folder; says whom it waits for. Raises LockedError naming who holds it."""
         words = [*self._rise(), "sh", "-c", _LOCK, "sh", folder, holder, str(int(seconds))]
         process = self.runner.start(words)
         assert process.stdin
         assert process.stdout
         said = process.stdout.readline().decode(errors="replace").strip()
+        other = said.removeprefix("busy ") if said.startswith("busy ") else ""
+        if other:
+            if seconds:
+                say(f"waiting for {other}")
+            said = process.stdout.readline().decode(errors="replace").strip()
         if said != "held":
             code = process.wait()
             if code == 9:
                 raise LockedError(
-                    f"{self.runner.place}: in use by {said or 'somebody'}",
+                    f"{self.runner.place}: in use by {other or 'somebody'}",
                     "wait for it to end (--wait SECONDS)",
                 )
             raise PlatformError(

@@ -94,7 +94,10 @@ class Site:
         """`docker compose` on a release; returns all that it said."""
         file = f"{self.folder(stack)}/releases/{release}/compose.yml"
         project = ("compose", "-p", self.project(stack), "-f", file)
-        done = self.host.docker(*project, *words, seconds=seconds, check=check)
+        # A setup that was killed here goes on there until its command ends; the next one must not come between.
+        script = 'busy=$1; shift; exec flock "$busy" docker "$@"'
+        busy = f"{self.folder(stack)}/busy"
+        done = self.host.sh(script, busy, *project, *words, seconds=seconds, check=check)
         return done.text + done.stderr
 
     def up(self, stack: Stack, release: str, seconds: int, *, wait: bool = True, check: bool = True) -> None:

@@ -24,6 +24,7 @@ from . import (
     _containers,
     _names,
     _observed,
+    _ports,
     _releases,
     _removal,
     _rollback,
@@ -62,7 +63,7 @@ class Target:
     def lock(self, command: str, wait: float) -> AbstractContextManager[None]:
         """One writer per environment, and per host for what all share. Raises LockedError."""
         who = f"{command} by {_releases.who()} (pid {os.getpid()}, since {datetime.datetime.now():%H:%M:%S})"
-        return self.host.lock(f"{self.host.root}/{self.settings.env}", who, wait)
+        return self.host.lock(f"{self.host.root}/{self.settings.env}", who, wait, self.site.say)
 
     def where(self, stack: str, scope: str = "environment") -> Where:
         return self.site.where(scope)
@@ -84,13 +85,16 @@ class Target:
         return _observed.observe(self.site, stacks)
 
     def preflight(self, plan: Plan, bundles: Sequence[Bundle]) -> None:
-        """Raises PreflightError: host unreachable, no Docker, disk nearly full, a needed stack not there."""
+        """Raises PreflightError: host unreachable, no Docker, disk nearly full, a port taken."""
         facts = self.host.facts()
         if plan.steps and facts.free < _FREE_BYTES:
             raise PreflightError(
                 f"{self.host.runner.place}: {facts.free // 2**20} MiB free under {self.host.root}, {_FREE_BYTES // 2**20} MiB needed",
                 "free disk space there (docker system df shows what images take), then run the command again",
             )
+        starting = {*plan.of("start", "restart")}
+        services = [each for bundle in bundles for each in bundle.services if each.full_name in starting]
+        _ports.check(self.host, services)
 
     def apply(self, plan: Plan, bundles: Sequence[Bundle]) -> None:
         """Do the steps. Interrupted anywhere, the next observe sees what is left to do."""
