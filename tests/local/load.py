@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import time
 import uuid
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import count, cycle
@@ -22,7 +23,8 @@ MIX = ("GET", "POST", "GET", "WS", "GET", "POST", "GET", "POST", "GET", "GET")
 PATIENCE = 90
 """Seconds; twice as long as the gateway holds a request, so that it is always the platform that gives up."""
 
-GETS = ("/prefect/api/admin/version", "/prefect/api/work_pools/default", "/prefect/api/ready", "/prefect/")
+GETS = ("/api/admin/version", "/api/work_pools/default", "/api/ready", "/")
+"""Below the path that Prefect is served under."""
 FAILURES = (httpx.HTTPError, WebSocketException, OSError, ValueError)
 
 
@@ -54,7 +56,16 @@ def steady(url: str, token: str, flow: str, seconds: int) -> list[Outcome]:
 
     `flow` is the name of the flow of which runs are created.
     """
-    return asyncio.run(_steady(url, {"Authorization": f"Bearer {token}"}, flow, seconds))
+    number = count(1)
+    headers = {"Authorization": f"Bearer {token}"}
+    return asyncio.run(_steady(f"{url}/prefect", headers, flow, RATE, lambda: next(number) > RATE * seconds))
+
+
+def steady_until(
+    url: str, headers: dict[str, str], flow: str, rate: int, ended: threading.Event
+) -> list[Outcome]:
+    """So many requests a second until the event; `url` includes the path that Prefect is served under."""
+    return asyncio.run(_steady(url, headers, flow, rate, ended.is_set))
 
 
 def finish_runs(url: str, headers: dict[str, str], clients: int, total: int) -> Finished:
@@ -62,18 +73,22 @@ def finish_runs(url: str, headers: dict[str, str], clients: int, total: int) -> 
     return asyncio.run(_finish_runs(url, headers, clients, total))
 
 
-async def _steady(url: str, headers: dict[str, str], flow: str, seconds: int) -> list[Outcome]:
+async def _steady(
+    url: str, headers: dict[str, str], flow: str, rate: int, ended: Callable[[], bool]
+) -> list[Outcome]:
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
     async with httpx.AsyncClient(
         base_url=url, headers=headers, timeout=PATIENCE, limits=limits, trust_env=False
     ) as client:
-        made = await client.post("/prefect/api/flows/", json={"name": flow})
+        made = await client.post("/api/flows/", json={"name": flow})
         calls = _calls(client, _wanted(made)["id"])
         began = time.monotonic()
         async with asyncio.TaskGroup() as group:
             tasks = []
-            for number in range(RATE * seconds):
-                await asyncio.sleep(max(0.0, began + number / RATE - time.monotonic()))
+            for number in count():
+                if ended():
+                    break
+                await asyncio.sleep(max(0.0, began + number / rate - time.monotonic()))
                 tasks.append(group.create_task(_timed(*next(calls))))
     return [task.result() for task in tasks]
 
@@ -90,10 +105,10 @@ def _calls(client: httpx.AsyncClient, flow: str) -> Iterator[tuple[str, Coroutin
             yield f"GET {path}", _get(client, path)
         elif method == "POST":
             action, body = next(posts)
-            path = f"/prefect/api/flow_runs/{action}"
+            path = f"/api/flow_runs/{action}"
             yield f"POST {path}", _post(client, path, body)
         else:
-            yield "WS /prefect/api/events/in", _emit(client, number)
+            yield "WS /api/events/in", _emit(client, number)
 
 
 async def _timed(name: str, call: Coroutine[Any, Any, None]) -> Outcome:
@@ -119,8 +134,10 @@ async def _post(client: httpx.AsyncClient, path: str, body: dict[str, Any]) -> N
 async def _emit(client: httpx.AsyncClient, number: int) -> None:
     """Connect as Prefect 3.8.8's clients do, emit one event, see the server alive, close."""
     async with connect(
-        "ws" + str(client.base_url.join("/prefect/api/events/in")).removeprefix("http"),
-        additional_headers={"Authorization": client.headers["Authorization"]},
+        f"ws{str(client.base_url).removeprefix('http').rstrip('/')}/api/events/in",
+        additional_headers={
+            name: client.headers[name] for name in ("Authorization",) if name in client.headers
+        },
         subprotocols=[Subprotocol("prefect")],
         open_timeout=PATIENCE,
         proxy=None,
