@@ -36,7 +36,7 @@ def untouched(standing: Vps, docker: Docker, ssh: Ssh) -> Iterator[Vps]:
 def refused(vps: Vps, *words: str, **environ: str) -> str:
     """What the command says; it must be a paragraph with a hint, and no traceback."""
     vps.write()
-    done = vps.invoke(*words, code=None, **environ)
+    done = vps.invoke(*words, code=None, environ=environ)
     assert done.returncode in (2, 3), done.stderr
     assert "Traceback" not in done.stderr
     assert "\nhint: " in done.stderr

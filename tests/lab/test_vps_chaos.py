@@ -186,8 +186,11 @@ def test_a_restart_underneath_is_survived(
 ) -> None:
     with Acknowledged(scheduled) as acknowledged:
         if what == "engine":
+            before = ssh("pgrep -x dockerd")
             ssh("pkill -TERM -x dockerd")
-            wait_for(lambda: docker("info", code=None).count("Server Version"), "the engine answers")
+            # Until its containers have ended the old engine still answers.
+            wait_for(lambda: ssh("pgrep -x dockerd || true") not in ("", before), "another engine runs")
+            wait_for(lambda: "Server Version" in docker("info", code=None), "it answers")
         else:
             docker("restart", f"platform-{what}-lab")
         restarted = time.time()

@@ -9,15 +9,20 @@ from pathlib import Path
 
 import pytest
 
+from prefect_platform.lab import LabHost
 from prefect_platform.secretstore import Secret
 from prefect_platform.vault import Vault
 from prefect_platform.vault_setup import setup
 from tests.vault.bao import Server, free_port, work
 
-from .conftest import Docker
+from .conftest import Docker, call
 from .vps import Vps, containers
 
 pytestmark = pytest.mark.timeout(900)
+
+
+def ssh_home(host: LabHost) -> str:
+    return call("ssh", "-F", host.ssh_config, "platform-lab-deployer", "pwd").strip()
 
 
 def _own_address() -> str:
@@ -28,7 +33,7 @@ def _own_address() -> str:
 
 
 @pytest.fixture(scope="module")
-def external(vps: Vps, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def external(vps: Vps, host: LabHost, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("external")
     (folder / "server").mkdir()
     each = Server(folder / "server", free_port(), _own_address())
@@ -38,7 +43,13 @@ def external(vps: Vps, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ser
         setup(operator, each)
         assert operator.token
         (folder / "token").write_text(operator.token.value)
-        vps.others["external"] = {**vps.settings, "vault": {"address": each.address}}
+        vault = {"vault": {"address": each.address}}
+        vps.others["external"] = {**vps.settings, **vault}
+        # Somebody without root, but in the group docker; and an engine on this very machine.
+        home = ssh_home(host)
+        ordinary = {"host": "platform-lab-deployer", "root": f"{home}/platform"}
+        vps.others["ordinary"] = {**vps.settings, **vault, **ordinary}
+        vps.others["here"] = {**vps.settings, **vault, "host": "localhost", "root": str(folder / "here")}
         vps.write()
         yield each
     finally:
@@ -54,7 +65,7 @@ def test_a_stack_gets_its_secrets_from_another_vault(standing: Vps, external: Se
     assert "VAULT_TOKEN" in refused.stderr
     token = (external.folder.parent / "token").read_text()
     assert Vault(external.address, Secret(token)).token_policies() == ["default", "platform-operator"]
-    done = standing.invoke("redis.setup", "--with-needs", env="external", VAULT_TOKEN=token)
+    done = standing.invoke("redis.setup", "--with-needs", env="external", environ={"VAULT_TOKEN": token})
     assert "ok" in next(line for line in done.stdout.splitlines() if "redis-redis" in line)
     cli = 'REDISCLI_AUTH="$REDIS_PASSWORD" redis-cli ping'
     run = ["exec", "platform-redis-external", "/bin/sh", "/platform/entrypoint.sh", "/bin/sh", "-c", cli]
@@ -63,8 +74,25 @@ def test_a_stack_gets_its_secrets_from_another_vault(standing: Vps, external: Se
     # The host's own Vault, of another environment, is as it was.
     after = {name: each["Id"] for name, each in containers(docker).items()}
     assert {name: after[name] for name in ours} == ours
-    standing.invoke("platform.remove", "--data", "--yes", env="external", VAULT_TOKEN=token)
+    standing.invoke("platform.remove", "--data", "--yes", env="external", environ={"VAULT_TOKEN": token})
     assert "external" not in docker("ps", "-a", "--format", "{{.Names}}")
+
+
+@pytest.mark.parametrize("env", ["ordinary", "here"])
+def test_neither_root_nor_ssh_is_needed(
+    standing: Vps, external: Server, docker: Docker, host: LabHost, env: str
+) -> None:
+    token = (external.folder.parent / "token").read_text()
+    given = {"VAULT_TOKEN": token, **({"DOCKER_HOST": host.docker_host} if env == "here" else {})}
+    standing.invoke("redis.setup", "--with-needs", env=env, environ=given)
+    cli = 'REDISCLI_AUTH="$REDIS_PASSWORD" redis-cli ping'
+    run = ["exec", f"platform-redis-{env}", "/bin/sh", "/platform/entrypoint.sh", "/bin/sh", "-c", cli]
+    assert docker(*run).strip() == "PONG"
+    agent = f"platform-redis-vault-agent-{env}"
+    assert docker("exec", agent, "stat", "-c", "%a %u", "/vault/approle/secret-id").split() == ["600", "999"]
+    assert "nothing changed" in standing.invoke("redis.setup", env=env, environ=given).stderr
+    standing.invoke("platform.remove", "--data", "--yes", env=env, environ=given)
+    assert env not in docker("volume", "ls", "--format", "{{.Name}}")
 
 
 def test_the_token_of_the_environment_is_not_written_down(standing: Vps, external: Server) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ class Vps:
         (self.root / "invoke.yaml").write_text(text)
 
     def invoke(
-        self, *words: str, code: int | None = 0, env: str = "lab", **environ: str
+        self, *words: str, code: int | None = 0, env: str = "lab", environ: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
         clean = {
             name: value
@@ -50,7 +50,7 @@ class Vps:
         }
         done = subprocess.run(
             [str(self.root / "invoke"), words[0], "--env", env, *words[1:]],
-            env=clean | environ,
+            env=clean | dict(environ or {}),
             capture_output=True,
             text=True,
             timeout=800,
