@@ -44,22 +44,28 @@ def at_most(what: str, ours: float, limit: float, plain: float | None = None) ->
 
 
 def markdown(rows: Sequence[Row], memory: dict[str, float]) -> str:
-    head = ["what", "ours", "plain", "ratio", "difference", "goal", ""]
-    table = [head, ["---"] * len(head), *(row.cells() for row in rows)]
     parts = ", ".join(f"{name} {value:.0f}" for name, value in memory.items())
+    notes = [
+        "*Plain* is stock Prefect of the same version and Python; for `--list` Invoke with an empty tasks file; for the",
+        "gateway the same requests to the server directly.",
+    ]
+    return table("", "./invoke bench", rows, notes) + f"\nMemory after the canary, PSS in MB: {parts}.\n"
+
+
+def table(title: str, command: str, rows: Sequence[Row], notes: Sequence[str]) -> str:
+    """What is published: the machine, what plain means, the figures."""
+    head = ["what", "ours", "plain", "ratio", "difference", "goal", ""]
+    lines = [head, ["---"] * len(head), *(row.cells() for row in rows)]
     return "\n".join(
         [
-            "# Results",
+            f"# Results{f': {title}' if title else ''}",
             "",
-            f"One run of `./invoke bench`, {time.strftime('%Y-%m-%d')}. {_machine()}",
+            f"One run of `{command}`, {time.strftime('%Y-%m-%d')}. {_machine()}",
             "",
             "Times differ from machine to machine; what was measured side by side in one run, the ratios, does less so.",
-            "*Plain* is stock Prefect of the same version and Python; for `--list` Invoke with an empty tasks file; for the",
-            "gateway the same requests to the server directly.",
+            *notes,
             "",
-            *(f"| {' | '.join(cells)} |" for cells in table),
-            "",
-            f"Memory after the canary, PSS in MB: {parts}.",
+            *(f"| {' | '.join(cells)} |" for cells in lines),
             "",
         ]
     )

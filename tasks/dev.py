@@ -41,10 +41,10 @@ def lint(c: Context, fix: bool = False) -> None:
     _finish(max(codes))
 
 
-@task
-def bench(c: Context) -> None:
-    """Run the benchmarks; words after -- go to bench/run.py."""
-    _finish(_run([_python(), "bench/run.py", *_words_after_dashes()]))
+@task(help={"vps": "those of the VPS target, in the lab (as root)"})
+def bench(c: Context, vps: bool = False) -> None:
+    """Run the benchmarks; words after -- go to bench/run.py, or bench/vps.py."""
+    _finish(_run([_python(), f"bench/{'vps' if vps else 'run'}.py", *_words_after_dashes()]))
 
 
 @task(help={"upgrade": "take the newest versions that requirements/*.in allow"})
