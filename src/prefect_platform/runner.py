@@ -22,13 +22,14 @@ from .errors import PlatformError, PreflightError
 
 _SSH_FAILED = 255
 _ALIVE_SECONDS = 15
+_CHANGED = "REMOTE HOST IDENTIFICATION HAS CHANGED"
 _HINTS = (
     (
         "Permission denied (",
         "the host refuses the key: ssh-add -l shows the agent's keys; try `ssh {host} true`",
     ),
     (
-        "REMOTE HOST IDENTIFICATION HAS CHANGED",
+        _CHANGED,
         "the host's key is not the one that known_hosts has. If the host was installed anew: ssh-keygen -R {host}",
     ),
     ("Host key verification failed", "look at the host's key and accept it once: ssh {host} true"),
@@ -169,6 +170,8 @@ class SshRunner:
 
     def _unreachable(self, result: Result) -> PreflightError:
         said = result.stderr.strip() or "ssh failed without a word"
+        if _CHANGED in said:  # a banner of fifteen lines
+            said = f"{_CHANGED}: somebody may stand in between, or the host was installed anew"
         hint = next((hint for sign, hint in _HINTS if sign in said), "see what is wrong: ssh -v {host} true")
         return PreflightError(f"{self.host}: {said[-800:]}", hint.format(host=self.host))
 

@@ -33,6 +33,9 @@ KNOWN_PREFECT_VERSIONS = frozenset({"3.8.8"})
 
 PROGRESS_SECONDS = 10.0
 REPORT_SECONDS = 30.0
+ALONE_SECONDS = 20.0
+"""A drain without an API can tell nobody how a run ends: after this long the whole host is going down, not the server alone."""
+ASK_SECONDS = 3.0
 _PRIVATE = ("_propose_pending_state", "_submit_run_and_capture_errors")
 
 
@@ -145,6 +148,7 @@ class Stop:
         self._kill_seconds = kill_seconds
         self._requested = asyncio.Event()
         self._at_once = asyncio.Event()
+        self._alone = False
 
     def request(self) -> None:
         """Note a signal: the first one drains, the next one stops now."""
@@ -164,6 +168,7 @@ class Stop:
         self._worker.halted = True
         left = list(attempts.values())
         why = "at a second signal" if self._at_once.is_set() else f"after {self._drain_seconds:g} s"
+        why = f"as the API has been away for {ALONE_SECONDS:g} s" if self._alone else why
         say(f"stopping {len(left)} flow run(s) {why}: {', '.join(str(item.flow_run.id) for item in left)}")
         await self._kill()
         return await self._report(left)
@@ -171,11 +176,31 @@ class Stop:
     async def _drain(self) -> None:
         deadline = time.monotonic() + self._drain_seconds
         said = time.monotonic()
-        while self._worker.attempts and not self._at_once.is_set() and time.monotonic() < deadline:
-            if time.monotonic() - said >= PROGRESS_SECONDS:
-                said = time.monotonic()
-                say(f"waiting for {len(self._worker.attempts)} flow run(s), {deadline - said:.0f} s at most")
-            await asyncio.sleep(0.1)
+        asking = asyncio.create_task(self._watch_api())
+        try:
+            while self._worker.attempts and not self._ends_now() and time.monotonic() < deadline:
+                if time.monotonic() - said >= PROGRESS_SECONDS:
+                    said = time.monotonic()
+                    say(
+                        f"waiting for {len(self._worker.attempts)} flow run(s), {deadline - said:.0f} s at most"
+                    )
+                await asyncio.sleep(0.1)
+        finally:
+            asking.cancel()
+
+    def _ends_now(self) -> bool:
+        return self._at_once.is_set() or self._alone
+
+    async def _watch_api(self) -> None:
+        """Note when the API has not answered for ALONE_SECONDS."""
+        answered = time.monotonic()
+        while not self._alone:
+            with contextlib.suppress(TimeoutError, httpx.HTTPError):
+                async with asyncio.timeout(ASK_SECONDS):
+                    if await self._worker.client.api_healthcheck() is None:
+                        answered = time.monotonic()
+            self._alone = time.monotonic() - answered > ALONE_SECONDS
+            await asyncio.sleep(1)
 
     async def _kill(self) -> None:
         """SIGTERM, then SIGKILL. The worker reports each exit itself (CRASHED) when it sees it."""
@@ -194,7 +219,7 @@ class Stop:
     async def _report(self, attempts: list[Attempt]) -> bool:
         """Put right what still has no final state. False when the API could not be told within 30 s."""
         try:
-            async with asyncio.timeout(REPORT_SECONDS):
+            async with asyncio.timeout(ASK_SECONDS if self._alone else REPORT_SECONDS):
                 for attempt in attempts:
                     await self._settle(attempt)
         except (TimeoutError, httpx.HTTPError) as error:

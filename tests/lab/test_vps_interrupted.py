@@ -30,10 +30,9 @@ def start(vps: Vps, *words: str) -> subprocess.Popen[str]:
 
 
 def change(vps: Vps, number: int) -> None:
-    """Work for the services of two stacks, another each time."""
+    """Work for a setup, another each time."""
     worker = {"name": "default", "pool": "default", "poll_seconds": 2 + number % 5}
-    level = ("INFO", "WARNING")[number % 2]
-    vps.settings["prefect"] = {"workers": [worker], "log_level": level}
+    vps.settings["prefect"] = {"workers": [worker]}
     vps.write()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -35,6 +36,7 @@ class Loaded:
             running = pool.submit(load.steady_until, self.vps.url, self.authorization, flow, RATE, ended)
             try:
                 action()
+                time.sleep(5)  # what an update leaves behind shows after it
             finally:
                 ended.set()
             outcomes = running.result()
