@@ -208,7 +208,7 @@ def test_frozen_services_and_a_dead_flow_leave_no_slot_taken(
     wait_for(lambda: flows.slots("chaos") == 1, "the flow holds its slot")
     started = containers(docker)[SERVICES]["State"]["StartedAt"]
     ssh(
-        f"pkill -STOP -f 'prefect server services start'; kill -9 {containers(docker)[WORKER]['State']['Pid']}"
+        f"pkill -STOP -f '[p]refect server services start'; kill -9 {containers(docker)[WORKER]['State']['Pid']}"
     )
     said = wait_for(lambda: _red(standing, "prefect-services"), "status says that the services are not well")
     assert "heartbeat" in said

@@ -160,6 +160,18 @@ def test_cancelling_a_run_still_works(shared_platform: Platform, runs: Runs) -> 
     assert worker.popen.wait(60) == 0
 
 
+def test_a_drain_ends_when_there_is_no_api_to_tell(platform: Platform, template: Path) -> None:
+    """A host that goes down stops the server too: it must not wait for the drain's whole time."""
+    server = platform.server("--template", str(template))
+    httpx.post(f"{platform.url}/work_pools/", json={"name": "tests", "type": "process"}).raise_for_status()
+    runs, worker = Runs(platform), platform.worker("alone", "--drain-seconds", "900", "--kill-seconds", "3")
+    run = runs.create(seconds=800)
+    runs.wait(run, "RUNNING")
+    server.popen.kill()
+    worker.stop(90)
+    assert "as the API has been away for 20 s" in worker.output()
+
+
 def test_a_worker_waits_for_an_api_that_is_not_there(platform: Platform, template: Path) -> None:
     worker = platform.worker("early", PREFECT_CLIENT_MAX_RETRIES="1")
     wait_for(lambda: "does not answer" in worker.output(), "the message")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from .. import images
 from ..errors import ConfigError
 from ..stack import Stack
 from . import _databases, _releases
@@ -56,7 +57,9 @@ def _remove_stack(site: Site, stack: Stack, data: bool, whole: bool) -> None:
             site.host.docker("volume", "rm", "-f", *volumes)
     if stack.secrets:
         site.vault.dismiss(stack)
-    site.host.sh('rm -rf "$1"', folder)
+    # What only a container's user may touch lies in there as well.
+    image = images.pinned(site.settings.values["vault"]["image"], images.read(site.settings.root))
+    site.host.delete(folder, image)
 
 
 def _require_unneeded(site: Site, stacks: Mapping[str, Stack], stack: Stack) -> None:
