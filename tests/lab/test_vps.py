@@ -39,6 +39,13 @@ def test_an_empty_host_becomes_a_platform(vps: Vps, docker: Docker) -> None:
     } <= set(containers(docker))
 
 
+def test_the_feed_has_the_canarys_events(vps: Vps) -> None:
+    with vps.client() as client:
+        wanted = {"event": {"name": ["prefect.flow-run.Completed", "prefect.task-run.Completed"]}}
+        found = client.post("/events/filter", json={"filter": wanted}).raise_for_status().json()
+    assert {each["event"] for each in found["events"]} == set(wanted["event"]["name"])
+
+
 def test_a_second_setup_changes_nothing(vps: Vps, docker: Docker) -> None:
     before = {name: each["Id"] for name, each in containers(docker).items()}
     again = vps.invoke("prefect.setup")
@@ -56,6 +63,8 @@ def test_every_container_is_locked_down(vps: Vps, docker: Docker) -> None:
         assert host["ReadonlyRootfs"], name
         assert "no-new-privileges:true" in host["SecurityOpt"], name
         assert host["LogConfig"]["Config"]["max-size"] == "10m", name
+        assert host["Memory"] > 0, name
+        assert host["PidsLimit"] > 0, name
         assert not [mount for mount in each["Mounts"] if "docker.sock" in mount["Source"]], name
         assert bool(host["PortBindings"]) == (name == "platform-traefik"), name
 
