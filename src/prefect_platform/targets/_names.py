@@ -11,7 +11,7 @@ from .. import images
 from ..bundle import Where, public_url
 from ..settings import Settings
 from ..stack import Stack
-from . import _vault_access
+from . import _agent, _vault_access
 from ._compose_file import APP, DATABASE_PASSWORD, ENTRYPOINT, Frame
 
 
@@ -77,7 +77,7 @@ def frame(settings: Settings, stack: Stack, memory: int, edges: Sequence[str]) -
         "vault": (_vault_access.network(settings),),
         "edges": tuple(sorted({edge(settings), *edges})),
     }
-    agent, files = _vault_access.agent(settings, stack, here.folder) if stack.secrets else (None, {})
+    agent, files = _agent.agent(settings, stack, here.folder) if stack.secrets else (None, {})
     programs = {
         PurePosixPath(path).name: (settings.root / "vault" / PurePosixPath(path).name).read_bytes()
         for path in (ENTRYPOINT, DATABASE_PASSWORD)

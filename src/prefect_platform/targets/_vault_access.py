@@ -1,4 +1,4 @@
-"""The compose target's way to Vault: through the host when it is our own container, and what an agent beside a stack gets."""
+"""The compose target's way to Vault: through the host when it is our own container."""
 
 from __future__ import annotations
 
@@ -10,26 +10,24 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
-import jinja2
-
 from .. import images
 from ..errors import PreflightError
 from ..secretstore import FileStore, Secret
 from ..settings import Settings
 from ..stack import Stack
+from . import _agent
+from ._agent import CONTAINER
 from ._host import Host
 
 if TYPE_CHECKING:  # hvac is imported when Vault is asked: not every command does
     from .. import vault_setup
     from ..vault import Vault, VaultStore
 
-CONTAINER = "platform-vault"
 NETWORK = "platform-vault"
 """Where agents meet our own Vault: it has no way out."""
 _WAY_OUT = "platform-vault-external"
 """Where agents reach somebody else's."""
 _TOKEN = "OPERATOR_TOKEN"  # noqa: S105 - a name
-_LOGIN = "/vault/approle"
 
 
 def external(settings: Settings) -> bool:
@@ -155,8 +153,8 @@ class Access:
 
         name = role_name(self.settings.env, stack.name)
         vault = self.vault()
-        sources = list(_sources(self.settings, stack))
-        vault.ensure_policy(name, _render(self.settings, "policy.hcl.j2", name=name, paths=sources))
+        sources = list(_agent.sources(self.settings, stack))
+        vault.ensure_policy(name, _agent.render(self.settings, "policy.hcl.j2", name=name, paths=sources))
         vault.ensure_role(name, name)
         image = images.pinned(self.section["image"], images.read(self.settings.root))
         there = self.host.read_private(f"{folder}/approle", image)
@@ -216,52 +214,3 @@ class _Place:
         script = "rm -rf /volume/* /volume/.[!.]*"
         self._host.docker(*words, "-v", f"{CONTAINER}-data:/volume", image, "-c", script)
         self._host.docker("start", CONTAINER)
-
-
-def agent(settings: Settings, stack: Stack, folder: str) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """The Compose service of the agent, and its files. Pure but for reading the templates."""
-    section: Mapping[str, Any] = settings.values["vault"]
-    agent = _render(
-        settings,
-        "agent.hcl.j2",
-        address=section["address"] or f"http://{CONTAINER}:8200",
-        ca_cert=section["ca_cert"] and "/platform/app/ca.pem",
-        approle=_LOGIN,
-        render_seconds=section["render_interval"],
-        source="/platform/app/secrets.ctmpl",
-        destination="/vault/secrets/.env",
-        perms="0400",
-    )
-    files = {
-        "agent.hcl": agent.encode(),
-        "secrets.ctmpl": _render(settings, "secrets.ctmpl.j2", sources=_sources(settings, stack)).encode(),
-    }
-    if section["ca_cert"]:
-        files["ca.pem"] = (settings.root / section["ca_cert"]).read_bytes()
-    spec = {
-        "image": section["image"],
-        "command": ["agent", "-config=/platform/app/agent.hcl"],
-        "environment": {"SKIP_CHOWN": "1", "HOME": "/tmp"},
-        "networks": ["vault"],
-        "mem_limit": "128m",
-        "tmpfs": ["/tmp"],
-        "volumes": [f"{folder}/approle:{_LOGIN}:ro", "secrets:/vault/secrets"],
-        "healthcheck": {"test": ["CMD", "test", "-s", "/vault/secrets/.env"]},
-    }
-    return spec, files
-
-
-def _sources(settings: Settings, stack: Stack) -> dict[str, dict[str, str]]:
-    """KV path → name in the environment → key there: the stack's own secrets and those it takes from others."""
-    found: dict[str, dict[str, str]] = {}
-    for spec in stack.secrets:
-        owner, _, key = spec.source.partition("/")
-        path = f"{settings.values['vault']['mount']}/data/platform/{settings.env}/{owner or stack.name}"
-        found.setdefault(path, {})[spec.name] = key or spec.name
-    return found
-
-
-def _render(settings: Settings, template: str, **values: Any) -> str:
-    text = (settings.root / "vault" / template).read_text()
-    env = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False)
-    return env.from_string(text).render(values)
