@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,9 +24,12 @@ LOCKS = ("runtime", "operator", "dev")
 @task
 def test(c: Context) -> None:
     """Run the tests; words after -- go to pytest: ./invoke test -- -k wrapper -x"""
+    pytest = [_python(), "-m", "pytest"]
+    words = _words_after_dashes()
     # Without words it is all of them: the lab's beside the others, because both mostly wait.
-    words = _words_after_dashes() or ["-n", "2", "--dist", "loadgroup"]
-    _finish(_run([_python(), "-m", "pytest", *words]))
+    _finish(
+        _run([*pytest, *words]) if words else _both([*pytest, "tests/lab"], [*pytest, "--ignore=tests/lab"])
+    )
 
 
 @task(help={"fix": "repair what can be repaired: format, imports"})
@@ -107,6 +111,25 @@ def _run(words: Sequence[str], cwd: Path = ROOT) -> int:
             except KeyboardInterrupt:
                 # It got the Ctrl-C too and has things to take down.
                 continue
+
+
+def _both(aside: Sequence[str], shown: Sequence[str]) -> int:
+    """Run two commands side by side; the first one's output follows when both have ended. Returns the worse exit code."""
+    with (
+        tempfile.TemporaryFile() as told,
+        subprocess.Popen(aside, cwd=ROOT, stdout=told, stderr=told) as other,
+    ):
+        code = _run(shown)
+        while True:
+            try:
+                codes = (code, other.wait())
+                break
+            except KeyboardInterrupt:
+                continue
+        told.seek(0)
+        sys.stdout.flush()
+        shutil.copyfileobj(told, sys.stdout.buffer)
+    return max(codes, key=abs)
 
 
 def _finish(code: int) -> None:

@@ -207,6 +207,12 @@ class Store:
             raise GatewayError(
                 f"{self._database.name}: unreadable row in the token database: {error}"
             ) from None
+        except Exception as error:
+            # SQLAlchemy 2.0 hands asyncpg's own through when a connection fails. Known by their module: with SQLite, importing
+            # asyncpg for this would cost every command its time.
+            if not type(error).__module__.startswith("asyncpg."):
+                raise
+            raise self._explained(error) from None
 
     def _explained(self, error: Exception) -> GatewayError:
         cause = getattr(error, "orig", None) or error
