@@ -65,6 +65,8 @@ def _measure(vps: Vps, host: LabHost, runs: int) -> list[Row]:
     _say("a setup with nothing to do")
     rows.append(_noop(vps, host, runs))
     ours, took = _ours(vps)
+    _say("a restart of Traefik")
+    door, _ = _under_load(vps.url, _headers(vps), lambda: vps.invoke("traefik.restart"))
     vps.invoke("platform.remove", "--data", "--yes")
     with _guide(host) as (url, up):
         theirs, their_time = _theirs(url, up)
@@ -73,6 +75,7 @@ def _measure(vps: Vps, host: LabHost, runs: int) -> list[Row]:
             at_most(f"requests failed during {what}, of {RATE} a second", ours[what], 0, theirs[what])
         )
         rows.append(Row("… and until the command was done (s)", took[what], their_time[what]))
+    rows.append(Row(f"requests failed during a restart of Traefik itself, of {RATE} a second", door))
     return rows
 
 
@@ -95,9 +98,6 @@ def _noop(vps: Vps, host: LabHost, runs: int) -> Row:
 
 
 def _ours(vps: Vps) -> tuple[dict[str, int], dict[str, float]]:
-    with vps.client() as client:
-        headers = {"Authorization": client.headers["Authorization"]}
-
     def change(**settings: str) -> Callable[[], object]:
         def run() -> object:
             vps.settings["prefect"] = settings
@@ -106,7 +106,12 @@ def _ours(vps: Vps) -> tuple[dict[str, int], dict[str, float]]:
 
         return run
 
-    return _updates(vps.url, headers, change(log_level="WARNING"), change(image=SECOND))
+    return _updates(vps.url, _headers(vps), change(log_level="WARNING"), change(image=SECOND))
+
+
+def _headers(vps: Vps) -> dict[str, str]:
+    with vps.client() as client:
+        return {"Authorization": client.headers["Authorization"]}
 
 
 def _theirs(url: str, up: Callable[[str, str], None]) -> tuple[dict[str, int], dict[str, float]]:
