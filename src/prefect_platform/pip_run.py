@@ -36,8 +36,8 @@ _CAUSES = (
     (r"No space left", "free some disk space, then run the same command again"),
     (r"Permission denied", "check who owns the folder named above"),
     (
-        # pip is silent about a dead index when it may not retry, and then just knows no version.
-        r"from versions: none",
+        # pip is silent about a dead index when it may not retry: it knows no version, or calls a lock's own lines a conflict.
+        r"from versions: none|ResolutionImpossible",
         "the package index does not answer, or has nothing for this system and Python: check the network and `pip config list`, "
         "or try another Python (PREFECT_PLATFORM_PYTHON)",
     ),
