@@ -73,6 +73,13 @@ class Flows:
         found = self.client.get(f"/flow_runs/{run}").raise_for_status().json()
         return str(found["state"]["type"])
 
+    def heartbeats(self, run: str) -> int:
+        wanted = {
+            "event": {"name": ["prefect.flow-run.heartbeat"]},
+            "resource": {"id": [f"prefect.flow-run.{run}"]},
+        }
+        return len(self.post("/events/filter", {"filter": wanted})["events"])
+
     def slots(self, limit: str) -> int:
         found = self.client.get(f"/v2/concurrency_limits/{limit}").raise_for_status().json()
         return int(found["active_slots"])
@@ -206,6 +213,8 @@ def test_frozen_services_and_a_dead_flow_leave_no_slot_taken(
     flows.client.post("/v2/concurrency_limits/", json={"name": "chaos", "limit": 1})
     run = flows.start("holding")
     wait_for(lambda: flows.slots("chaos") == 1, "the flow holds its slot")
+    # One that has never reported its life cannot be missed: it dies after its first heartbeat has been seen.
+    wait_for(lambda: flows.heartbeats(run), "its first heartbeat")
     started = containers(docker)[SERVICES]["State"]["StartedAt"]
     ssh(
         f"pkill -STOP -f '[p]refect server services start'; kill -9 {containers(docker)[WORKER]['State']['Pid']}"

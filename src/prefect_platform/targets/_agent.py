@@ -41,7 +41,7 @@ def agent(settings: Settings, stack: Stack, folder: str) -> tuple[dict[str, Any]
         "networks": ["vault"],
         "mem_limit": "128m",
         "tmpfs": ["/tmp"],
-        "volumes": [f"{folder}/approle:{_LOGIN}:ro", "secrets:/vault/secrets"],
+        "volumes": [f"{folder}/approle:{_LOGIN}:ro", "secrets:/vault/secrets:nocopy"],
         "healthcheck": {"test": ["CMD", "test", "-s", "/vault/secrets/.env"]},
     }
     return spec, files

@@ -134,7 +134,7 @@ def _service(
             program = _stored({file: frame.programs[file]})
             stored |= program
             mounts.append(f"{frame.folder}/{next(iter(program))}:{place}:ro")
-        mounts.append("secrets:/vault/secrets:ro")
+        mounts.append("secrets:/vault/secrets:ro,nocopy")
         environment.setdefault("SECRETS_WATCH", "5")
     final = _hardened(stack, name, spec, frame) | {"environment": environment, "volumes": mounts}
     final["image"] = images.pinned(final["image"], frame.digests)
