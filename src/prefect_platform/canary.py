@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable
+from typing import Any
 
 from .errors import CheckFailed
 from .heartbeat import is_online, seconds_since
-from .prefect_api import Json, PrefectApi
+from .prefect_api import ApiError, Json, PrefectApi
 
 POLL = 0.2
 # The task-run recorder writes in batches; a run is known as Completed a moment before its task run is.
@@ -65,12 +66,22 @@ def _wait(api: PrefectApi, made: Json, deadline: float, progress: Callable[[str]
         if run["state"]["type"] in TERMINAL or time.monotonic() > deadline:
             return run
         time.sleep(POLL)
-        run = api.flow_run(made["id"])
+        run = _patiently(lambda: api.flow_run(made["id"]), deadline) or run
+
+
+def _patiently(ask: Callable[[], Json | int], deadline: float) -> Any:
+    """An API that is busy with other things may be too slow for one question: it is asked again until the deadline."""
+    try:
+        return ask()
+    except ApiError as error:
+        if error.status is not None or time.monotonic() > deadline:
+            raise
+        return None
 
 
 def _wait_for_task_run(api: PrefectApi, run: Json) -> None:
     deadline = time.monotonic() + RECORDED_WITHIN
-    while api.completed_task_runs(run["id"]) < 1:
+    while not _patiently(lambda: api.completed_task_runs(run["id"]), deadline):
         if time.monotonic() > deadline:
             raise CheckFailed(
                 f"run {run['name']} ({run['id']}) Completed, but its task run was not recorded "

@@ -174,6 +174,34 @@ def test_overdue_runs(spec: CheckSpec, api: PrefectApi, server: str) -> None:
     assert red(wait_for_checks(spec, 30, only=["services"])) == set()
 
 
+def test_one_run_that_the_services_left_behind(api: PrefectApi, server: str) -> None:
+    """pydocket gives what a worker had in hand at its end to another after five minutes: that is no dead scheduler."""
+    base = f"{server}/prefect/api"
+    flow = httpx.post(f"{base}/flows/", json={"name": "left behind"}).json()["id"]
+
+    def make(name: str, minutes: float) -> None:
+        due = (datetime.now(UTC) - timedelta(minutes=minutes)).isoformat()
+        state = {"type": "SCHEDULED", "name": name, "state_details": {"scheduled_time": due}}
+        made = httpx.post(f"{base}/flow_runs/", json={"flow_id": flow, "state": state}).raise_for_status()
+        found.append(made.json()["id"])
+
+    def seen(left_behind: float) -> bool:
+        """False if it was red at least once: the service of this server may mark the run before it is looked at."""
+        checks = []
+        for _ in range(3):
+            make("Scheduled", left_behind)
+            checks.append(outcome("services", lambda: probes.services(api)).ok)
+        return all(checks)
+
+    found: list[str] = []
+    assert not seen(3)
+    make("Late", 2)
+    assert seen(3)
+    assert not seen(30)
+    for run in found:
+        httpx.delete(f"{base}/flow_runs/{run}")
+
+
 def test_schedules_without_runs(api: PrefectApi, server: str) -> None:
     base = f"{server}/prefect/api"
     flow = httpx.post(f"{base}/flows/", json={"name": "scheduled"}).json()["id"]
