@@ -18,6 +18,7 @@ gc.disable()  # Collections during the imports find nothing and cost a fifth of 
 
 import argparse  # noqa: E402
 import asyncio  # noqa: E402
+import errno  # noqa: E402
 import os  # noqa: E402
 import signal  # noqa: E402
 import sys  # noqa: E402
@@ -100,8 +101,8 @@ def serve(argv: list[str]) -> int:
         state = check(path)
         if state.problem:
             return _fail(f"database {state.line()}", EXIT_DATABASE)
-        if not state.exists:
-            _new_database(path, args.template)
+        if not state.exists and (wrong := _new_database(path, args.template)):
+            return _fail(f"database {path}: cannot be made: {wrong}", EXIT_DATABASE)
     _prepare_prefect(args, sqlite=path is not None)
     return _run(args, listener, began)
 
@@ -122,7 +123,8 @@ def _serve_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _new_database(path: Path, template: Path | None) -> None:
+def _new_database(path: Path, template: Path | None) -> str:
+    """Returns why there can be none, or an empty string."""
     from prefect.settings import get_current_settings
     from server_database import install_template
 
@@ -131,18 +133,22 @@ def _new_database(path: Path, template: Path | None) -> None:
     if memo is not None:
         memo.unlink(missing_ok=True)
     if template is None:
-        return
+        return ""
     try:
         complete = install_template(template, path)
     except FileExistsError:
-        return
+        return ""
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            # Going on, SQLite would leave an empty file, which the next start takes for a damaged database.
+            return str(error.strerror)
         _say(f"no template ({template}: {error.strerror}); the first start migrates instead and takes longer")
-        return
+        return ""
     if complete:
         # For this start only; Prefect then notes the registration in its memo store and skips it from now on.
         os.environ["PREFECT_SERVER_REGISTER_BLOCKS_ON_START"] = "false"
         _reload_settings()
+    return ""
 
 
 def _reload_settings() -> None:

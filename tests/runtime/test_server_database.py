@@ -50,6 +50,21 @@ def test_a_new_database_comes_from_the_template(platform: Platform, template: Pa
     assert [path.name for path in platform.database.parent.glob(".prefect.db*")] == []
 
 
+def test_without_room_for_the_template_no_empty_database_is_left(platform: Platform, template: Path) -> None:
+    """An empty file would be taken for a damaged database by every later start."""
+    folder = platform.database.parent
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=128k", "none", str(folder)], check=True)
+    try:
+        ended = launcher("--port", str(free_port()), "--template", str(template), env=platform.env())
+        left = [path.name for path in folder.iterdir() if "prefect.db" in path.name]
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+    assert ended.returncode == 3
+    assert "cannot be made: No space left on device" in ended.stderr
+    assert left == []
+
+
 def test_a_template_holds_nothing_of_an_installation(template: Path) -> None:
     with sqlite3.connect(f"{template.as_uri()}?mode=ro", uri=True) as connection:
         tables = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
