@@ -208,9 +208,14 @@ class _print:
                 "./invoke prefect.status, ./invoke prefect.logs --service NAME",
             )
         home = p.url + p.target.where("prefect").base
+        signs_in = p.settings.values["prefect"]["auth"] != "login-link"
         say(
-            f"next: ./invoke gateway.login-url     a link that opens {home}/ in a browser\n"
-            "      ./invoke gateway.create-token  a token for clients and workers elsewhere\n"
+            (
+                f"next: {home}/  people sign in there; akadmin's first password: ./invoke authentik.first-password\n"
+                if signs_in
+                else f"next: ./invoke gateway.login-url     a link that opens {home}/ in a browser\n"
+            )
+            + "      ./invoke gateway.create-token  a token for clients and workers elsewhere\n"
             "      ./invoke prefect.status        these checks again"
         )
         return None

@@ -2,8 +2,39 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
+import tempfile
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import BrowserContext
 
 # A runner that starts us in the background (`&`, nohup) leaves SIGINT ignored, and all that we start would inherit that: no Ctrl-C
 # would reach it. A handler, unlike "ignored", is not inherited.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+CHROMIUM_FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+
+
+@pytest.fixture
+def browser() -> Iterator[BrowserContext]:
+    """A new person's browser: Debian's Chromium with an empty profile."""
+    from playwright.sync_api import sync_playwright
+
+    chromium = shutil.which("chromium")
+    assert chromium, "Debian's chromium is needed: .ci/install-debian"
+    folder = tempfile.mkdtemp(prefix="chromium-")
+    with sync_playwright() as playwright:
+        context = playwright.chromium.launch_persistent_context(
+            folder, executable_path=chromium, headless=True, args=CHROMIUM_FLAGS
+        )
+        yield context
+        context.close()
+    shutil.rmtree(folder, ignore_errors=True)

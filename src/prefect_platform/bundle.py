@@ -9,11 +9,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import jinja2
 import yaml
 
-from . import certificates
+from . import certificates, sso
 from .errors import ConfigError
 from .settings import Settings
 from .stack import Stack
@@ -128,6 +129,8 @@ def build(stack: Stack, settings: Settings, where: Where) -> Bundle:
         "topology": where.topology,
         "env": settings.env,
         "public_url": public_url(settings),
+        "sso": sso.doors(settings, where.host, where.address("authentik", "server")) if where.host else None,
+        "sso_url": sso.known_url(settings),
         # Names of the files that only Traefik may read; what is in them is not an argument of rendering.
         "private": sorted(certificates.private_files(settings)) if where.private else [],
     }
@@ -167,6 +170,10 @@ def _render(stack: Stack, path: Path, values: Mapping[str, Any]) -> str:
     env.globals["listen"] = _listen
     host = values["where"].host
     env.globals["on"] = lambda rule: f"Host(`{host}`) && ({rule})" if host else rule
+    # Traefik's rules for who asks: a machine with a token; a person's browser that opens a page.
+    env.globals["bearer"] = r"HeaderRegexp(`Authorization`, `(?i)^bearer[ \\t]`)"
+    env.globals["page"] = "Method(`GET`) && HeaderRegexp(`Accept`, `text/html`)"
+    env.globals["sso_host"] = urlsplit(values["sso_url"]).hostname or ""
     env.filters["megabytes"] = lambda size: int(size[:-1]) * (1024 if size[-1] == "g" else 1)
     env.filters["wrapped"] = lambda rule: f"({rule})"
     try:

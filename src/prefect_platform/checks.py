@@ -10,7 +10,7 @@ from functools import partial
 
 import httpx
 
-from . import canary, event_probes, probes, schedule_probe
+from . import canary, event_probes, probes, schedule_probe, sso_probe
 from .errors import PlatformError
 from .prefect_api import PrefectApi, client_for
 from .probes import CheckSpec
@@ -128,6 +128,8 @@ def _probes(spec: CheckSpec, client: httpx.Client, api: PrefectApi) -> dict[str,
         "services": partial(probes.services, api),
         "schedules": partial(schedule_probe.schedules, api),
     }
+    if spec.sso_url:
+        tried["sso"] = partial(sso_probe.sso, spec, client)
     if spec.workers:
         tried["workers"] = partial(probes.workers, spec, api)
     if spec.canary:

@@ -6,8 +6,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from . import bundle, images, objects, plan, stack
+from . import bundle, images, objects, plan, sso, stack
 from .access import api
+from .authentik import deployed
 from .checks import Check
 from .environment import Platform, desired
 from .errors import CheckFailed, ConfigError, PlatformError, PreflightError
@@ -46,6 +47,11 @@ def bundles(platform: Platform, name: str) -> list[bundle.Bundle]:
         chosen = [stack.with_needs(platform.stacks, name)[-1]]
         _require_needs(platform, name)
         _check_connections(platform, chosen[0])
+        if name == "authentik":
+            sso.public_url(platform.settings)
+        if name == "prefect" and sso.wanted(platform.settings):
+            # Who may come in is the gateway's to say.
+            chosen = [platform.stacks["gateway"], *chosen]
     for wanted in [*target.established(), name] if target.combined else ():
         chosen += [each for each in stack.with_needs(platform.stacks, wanted) if each not in chosen]
     return [_build(platform, each) for each in chosen]
@@ -103,7 +109,8 @@ def _check_connections(platform: Platform, chosen: stack.Stack) -> None:
     if platform.target.combined or not (chosen.databases or chosen.name == "postgres"):
         return
     wanted = {}
-    for each in platform.stacks.values():
+    unused = {"authentik"} - set(order(platform, "prefect")) - {chosen.name}
+    for each in (one for one in platform.stacks.values() if one.name not in unused):
         where = platform.target.where(each.name, each.scope)
         services = bundle.build(each, platform.settings, where).compose["services"].values()
         wanted[each.name] = sum((spec or {}).get("x-connections", 0) for spec in services)
@@ -150,9 +157,14 @@ def setup(platform: Platform, name: str, wait: float) -> Report:
             platform.say(str(todo))
         platform.target.apply(todo, built)
         changes, notices = platform.target.complete(built), ()  # type: tuple[str, ...], tuple[str, ...]
+        for each in built:
+            if each.stack.name == "authentik":
+                changes += deployed.set_up(platform)
+            if each.stack.expose == "when-complete":
+                platform.target.expose(each)
         if any(each.stack.name == "prefect" for each in built):
             made, notices = _ensure_objects(platform)
-            changes += made
+            changes += made + deployed.ensure_prefect(platform)
         if not platform.target.combined and name != "prefect":
             # Set up one after another, in order of need: what comes later may not be there yet.
             own = [each for each in machine_checks(platform) if each.name.startswith(f"{name}-")]

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-from . import bundle, certificates, settings, stack
+from . import bundle, certificates, settings, sso, stack
 from .errors import ConfigError
 from .objects_desired import Canary, Desired, Zombies, desired_objects
 from .targets import Say, Target, open_target
 
 _RESERVED = {"prefect", "metrics"}
-_OWN_PATHS = {"prefect", "auth", "ping", "metrics", "verify"}
+_OWN_PATHS = {"prefect", "auth", "ping", "metrics", "verify", "outpost.goauthentik.io"}
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,20 @@ def open_platform(
     schema = settings.platform_schema({each.section: dict(each.settings) for each in stacks.values()})
     chosen = settings.load(root, raw, schema, env, environ)
     _cross_check(chosen)
-    return Platform(chosen, stack.for_target(stacks, chosen.target), open_target(chosen, say), say)
+    there = _with_sso(chosen, stack.for_target(stacks, chosen.target))
+    return Platform(chosen, there, open_target(chosen, say), say)
+
+
+def _with_sso(chosen: settings.Settings, stacks: dict[str, stack.Stack]) -> dict[str, stack.Stack]:
+    """Where people sign in, Prefect needs Authentik; of one that runs elsewhere there is nothing to keep here."""
+    if "authentik" not in stacks:
+        return stacks
+    changed = dict(stacks)
+    if sso.wanted(chosen):
+        changed["prefect"] = replace(stacks["prefect"], needs=(*stacks["prefect"].needs, "authentik"))
+    if sso.external(chosen):
+        changed["authentik"] = replace(stacks["authentik"], secrets=(), databases=())
+    return changed
 
 
 def _cross_check(chosen: settings.Settings) -> None:
@@ -67,6 +81,7 @@ def _cross_check(chosen: settings.Settings) -> None:
                 f"platform.gateway.routes: {route['name']}: paths under /{first} belong to the platform"
             )
     certificates.validate(chosen)
+    sso.validate(chosen, urlsplit(bundle.public_url(chosen)).hostname or "")
     _desired(chosen, None)
 
 

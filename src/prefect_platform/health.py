@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from . import certificates
+from . import certificates, sso
 from .access import tail, token
+from .authentik import deployed
 from .checks import Check, CheckSpec, canary_check, run_checks, wait_for_checks
 from .environment import Platform, desired
 from .errors import PlatformError
@@ -54,6 +55,7 @@ _CALM = (
     "services",
     "schedules",
     "workers",
+    "sso",
 )
 
 
@@ -74,6 +76,7 @@ def _spec(platform: Platform) -> CheckSpec:
         ui_path=base,
         api_path=f"{base}/api",
         trust=certificates.trust(platform.settings),
+        sso_url=sso.public_url(platform.settings) if deployed.guards_prefect(platform) else None,
     )
 
 
@@ -88,7 +91,8 @@ def machine_checks(platform: Platform) -> list[Check]:
     found = [_process_check(platform, each) for each in platform.target.processes()]
     secrets = _secrets_check(platform) if found else None
     certificate = certificates.check(platform.settings, platform.url) if found else None
-    more = [each for each in (secrets, certificate) if each]
+    people = deployed.check(platform) if found and secrets and secrets.ok else None
+    more = [each for each in (secrets, certificate, people) if each]
     return [*found, *more, _disk_check(platform)]
 
 

@@ -23,7 +23,7 @@ REDELIVERED_WITHIN = 480.0
 @dataclass(frozen=True)
 class CheckSpec:
     """What to prove. `public_url` has no path (`http://127.0.0.1:8080`); `workers` are (pool, worker) names,
-    `canary` those of a flow and its deployment, `timeout` seconds per request."""
+    `canary` those of a flow and its deployment, `timeout` seconds per request; `sso_url` is where people sign in, if they do."""
 
     public_url: str
     token: str = field(repr=False)
@@ -35,6 +35,7 @@ class CheckSpec:
     api_path: str = "/prefect/api"
     ping_path: str = "/ping"
     trust: Trust = None
+    sso_url: str | None = None
 
     @property
     def api_url(self) -> str:
@@ -54,7 +55,7 @@ def ping(spec: CheckSpec, client: httpx.Client) -> str:
 def refuses_strangers(spec: CheckSpec, client: httpx.Client) -> str:
     """A call of the API without a token is answered 401."""
     path = f"{spec.api_path}/admin/version"
-    answer = _get(client, path)
+    answer = _get(client, path, accept="application/json")
     if answer.status_code != 401:
         hint = (
             "do not publish this gateway before the cause is found: ./invoke prefect.logs --service verifier"
@@ -187,8 +188,14 @@ def _straggler(api: PrefectApi, run: Json) -> bool:
 
 
 # -- small things
-def _get(client: httpx.Client, path: str, token: str | None = None, method: str = "GET") -> httpx.Response:
-    headers = {"Accept": "text/html,*/*", **bearer(token)}
+def _get(
+    client: httpx.Client,
+    path: str,
+    token: str | None = None,
+    method: str = "GET",
+    accept: str = "text/html,*/*",
+) -> httpx.Response:
+    headers = {"Accept": accept, **bearer(token)}
     try:
         return client.request(method, path, headers=headers)
     except httpx.RequestError as error:

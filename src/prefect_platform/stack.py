@@ -27,6 +27,7 @@ _SCHEMA = {
         "libraries": {"type": "array", "items": {"type": "string"}},
         "scope": {"enum": ["environment", "host"]},
         "targets": {"type": "array", "items": {"type": "string"}},
+        "expose": {"enum": ["at-once", "when-complete"]},
         "databases": {
             "type": "array",
             "items": {
@@ -86,6 +87,7 @@ class DatabaseSpec:
 class Stack:
     """One stack folder. `section` is its key under `platform:`, `packages` are folders of src/ that its processes import.
 
+    `expose` says when its routes are first served: before its containers start (requests are then held), or when its setup is over.
     `libraries` are installed pure-Python packages that an official image lacks, `scope` says whether there is one for each
     environment or one for the whole host, `targets` where it can run (() is everywhere).
     """
@@ -102,6 +104,7 @@ class Stack:
     scope: str = "environment"
     targets: tuple[str, ...] = ()
     databases: tuple[DatabaseSpec, ...] = ()
+    expose: str = "at-once"
 
     def on(self, target: str) -> Stack:
         """The stack as a target runs it: without the secrets and databases that belong to others."""
@@ -151,6 +154,7 @@ def read(root: Path, name: str) -> Stack:
             DatabaseSpec(item["name"], item["password"], tuple(item.get("extensions", ())))
             for item in data.get("databases", ())
         ),
+        data.get("expose", "at-once"),
     )
 
 

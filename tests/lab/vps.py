@@ -78,7 +78,9 @@ def containers(docker: Callable[..., str]) -> dict[str, Any]:
 def secrets(vps: Vps, docker: Callable[..., str]) -> list[str]:
     """Every value, as the services have them: read where a container of each stack has them."""
     found: list[str] = []
-    for stack in ("postgres", "redis", "gateway", "prefect"):
+    there = containers(docker)
+    stacks = ("postgres", "redis", "gateway", "prefect", "authentik")
+    for stack in (each for each in stacks if f"platform-{each}-vault-agent-lab" in there):
         shown = docker("exec", f"platform-{stack}-vault-agent-lab", "cat", "/vault/secrets/.env")
         found += [line.partition("=")[2].strip("'") for line in shown.splitlines() if "='" in line]
     for file in (vps.root / ".state" / "hosts").rglob("vault.json"):

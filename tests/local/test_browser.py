@@ -3,34 +3,13 @@
 from __future__ import annotations
 
 import re
-import shutil
-import tempfile
-from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import BrowserContext, Cookie, Page, expect, sync_playwright
+from playwright.sync_api import BrowserContext, Cookie, Page, expect
 
 from .conftest import Clone
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.browser]
-FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
-
-
-@pytest.fixture
-def browser() -> Iterator[BrowserContext]:
-    chromium = shutil.which("chromium")
-    assert chromium, "Debian's chromium is needed: .ci/install-debian"
-    folder = tempfile.mkdtemp(prefix="chromium-")
-    with sync_playwright() as playwright:
-        context = playwright.chromium.launch_persistent_context(
-            folder, executable_path=chromium, headless=True, args=FLAGS
-        )
-        yield context
-        context.close()
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _assert_asks_to_log_in(page: Page, url: str) -> None:

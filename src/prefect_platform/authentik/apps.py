@@ -390,6 +390,26 @@ def plan_removal(want: Wanted, seen: Observed) -> list[Change]:
     return [*changes, Change("removed", "application", want.slug, "DELETE", path)]
 
 
+def listed(api: Api) -> list[Json]:
+    """Every proxy provider with its application: slug, name, external_host, groups (none: everybody), served. Keys are stable."""
+    served = set(embedded_outpost(api)["providers"])
+    return [_listed(api, each, served) for each in api.pages("/providers/proxy/")]
+
+
+def _listed(api: Api, provider: Json, served: set[int]) -> Json:
+    slug = provider["assigned_application_slug"]
+    application = api.get(f"/core/applications/{part(slug)}/") if slug else None
+    bindings = api.pages("/policies/bindings/", target=application["pk"]) if application else ()
+    groups = sorted(each["group_obj"]["name"] for each in bindings if _grants(each) and each.get("group_obj"))
+    return {
+        "slug": slug,
+        "name": provider["name"],
+        "external_host": provider["external_host"],
+        "groups": groups,
+        "served": provider["pk"] in served,
+    }
+
+
 # -- doing
 def ensure(
     api: Api,

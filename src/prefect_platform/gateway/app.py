@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from prefect_platform.gateway import door, pages
+from prefect_platform.gateway import door, pages, sso
 from prefect_platform.gateway.database import parse
 from prefect_platform.gateway.errors import GatewayError, Refused, StoreUnavailable
 from prefect_platform.gateway.registry import Registry
@@ -68,6 +68,29 @@ class Gateway:
         if not door.may_use_cookie(request.headers, self.settings.public_url):
             return _forbidden("This request comes from another site.", readable)
         return _admission(request, identity, readable)
+
+    async def verify_sso(self, request: Request) -> Response:
+        """The door for people behind the single sign-on, which Traefik has asked already: is there an identity,
+        and may this person come in?
+        """
+        readable, policy = door.is_navigation(request.headers), self.settings.sso
+        try:
+            person = sso.person(request.headers)
+        except Refused:
+            log.error("the single sign-on let a request through without saying whose it is: refused")
+            return _no_identity(readable)
+        if not person.may_use(policy, request.path_params["scope"]):
+            return _not_a_member(person.name, readable)
+        if not door.may_use_cookie(request.headers, self.settings.public_url):
+            return _forbidden("This request comes from another site.", readable)
+        return Response(headers=person.headers(policy))
+
+    async def expired(self, request: Request) -> Response:
+        """What a script of a page gets instead of a redirect to the login, which it could not follow: browsers
+        do not let it read another site's answer. Traefik makes it a 401.
+        """
+        body = {"error": "unauthorized", "hint": "You are signed out. Reload the page to sign in again."}
+        return JSONResponse(body, 401, pages.PRIVATE)
 
     async def login(self, request: Request) -> Response:
         """One-time code -> session cookie. Only a GET that a person asked for may use the code up."""
@@ -154,6 +177,8 @@ def create_app(settings: Settings) -> Starlette:
     routes = [
         Route("/verify/{scope}", gateway.verify_token, methods=["GET"]),
         Route("/verify/{scope}/browser", gateway.verify_browser, methods=["GET"]),
+        Route("/verify/{scope}/sso", gateway.verify_sso, methods=["GET"]),
+        Route("/sso/expired", gateway.expired, methods=["GET"]),
         Route("/auth/login", gateway.login, methods=["GET"]),
         Route("/auth/logout", gateway.logout, methods=["GET", "POST"]),
         Route("/health", gateway.health, methods=["GET"]),
@@ -190,6 +215,25 @@ def _refusal(reason: Refused | StoreUnavailable, readable: bool) -> Response:
 def _forbidden(why: str, readable: bool) -> Response:
     return (
         pages.page(403, "Not allowed", (why,))
+        if readable
+        else JSONResponse({"error": "forbidden"}, 403, pages.PRIVATE)
+    )
+
+
+def _no_identity(readable: bool) -> Response:
+    if readable:
+        return pages.page(
+            401, "Please sign in again", ("The sign-on did not say who you are.", pages.SIGN_OUT)
+        )
+    return JSONResponse({"error": "unauthorized", "hint": "no identity"}, 401, pages.PRIVATE)
+
+
+def _not_a_member(name: str, readable: bool) -> Response:
+    # Header bytes are UTF-8 read as Latin-1.
+    shown = name.encode("latin-1").decode(errors="replace")
+    why = f"You are signed in as {shown}, who is in none of the groups that may use this."
+    return (
+        pages.page(403, "Not allowed", (why, pages.SIGN_OUT))
         if readable
         else JSONResponse({"error": "forbidden"}, 403, pages.PRIVATE)
     )

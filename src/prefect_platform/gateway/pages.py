@@ -29,11 +29,13 @@ HOW_TO_LOG_IN = (
     "./invoke gateway.login-url",
 )
 
+SIGN_OUT = "/outpost.goauthentik.io/sign_out"
+
 
 def page(
     status: int, title: str, lines: tuple[str, ...], headers: dict[str, str] | None = None
 ) -> HTMLResponse:
-    """A line that begins with `./` is shown as a command."""
+    """A line that begins with `./` is shown as a command, the way to sign out as a link."""
     body = "".join(_paragraph(line) for line in lines)
     html = (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
@@ -45,4 +47,6 @@ def page(
 
 def _paragraph(line: str) -> str:
     text = escape(line)
+    if line == SIGN_OUT:
+        return f'<p><a href="{text}">Sign out</a></p>'
     return f"<p><code>{text}</code></p>" if line.startswith("./") else f"<p>{text}</p>"

@@ -8,6 +8,8 @@ from urllib.parse import urlsplit
 
 from prefect_platform.gateway.errors import UsageError
 from prefect_platform.gateway.keys import Keyset, parse_keyset
+from prefect_platform.gateway.sso import Policy
+from prefect_platform.gateway.sso import parse as parse_sso
 
 SESSION_SECONDS = 12 * 3600
 LOGIN_CODE_SECONDS = 300
@@ -24,6 +26,7 @@ class Settings:
     port: int
     home_path: str
     max_stale_seconds: int
+    sso: Policy = field(default_factory=Policy)
 
     @property
     def secure(self) -> bool:
@@ -72,6 +75,7 @@ def load(environ: Mapping[str, str]) -> Settings:
         port=_integer(environ, "GATEWAY_PORT", 8300, 1, 65535),
         home_path=_home_path(environ.get("GATEWAY_HOME_PATH") or "/prefect/"),
         max_stale_seconds=_integer(environ, "GATEWAY_MAX_STALE_SECONDS", 300, 1, 3600),
+        sso=parse_sso(environ.get("GATEWAY_SSO", "").strip()),
     )
 
 

@@ -32,11 +32,14 @@ class Image:
     folder: str
     locks: tuple[str, ...] = ()
     """Locks of the repository that are installed into it."""
+    code: str = ""
+    """A folder of the repository that it holds, `standin` among its build contexts."""
 
     def source(self, below: str) -> str:
         digest = hashlib.sha256(f"{self.name} {below}".encode())
         files = sorted((CODE / "lab" / "images" / self.folder).rglob("*"))
-        for file in [*files, *(CODE / "requirements" / lock for lock in self.locks)]:
+        code = sorted((CODE / self.code).rglob("*.py")) if self.code else []
+        for file in [*files, *code, *(CODE / "requirements" / lock for lock in self.locks)]:
             if file.is_file():
                 digest.update(f"{file.name} {file.stat().st_mode & 0o111} ".encode() + file.read_bytes())
         return digest.hexdigest()[:16]
@@ -50,6 +53,8 @@ STANDINS = (
     Image("traefik:v3.7.13", "traefik", ("runtime.txt",)),
     Image("openbao/openbao:2.6.2", "openbao"),
     Image("prefecthq/prefect:3.8.8-python3.12", "prefect", ("runtime.txt",)),
+    # Begins with the one above.
+    Image("ghcr.io/goauthentik/server:2026.8.5", "authentik", (), "src/prefect_platform/authentik/standin"),
 )
 
 
@@ -118,6 +123,7 @@ def _build(layout: Layout, image: Image, source: str, say: Say) -> None:
     build = words(layout, "build", "--progress", "plain", "--tag", image.name)
     build += ["--label", f"{LABEL}={kind}", "--label", f"{SOURCE}={source}"]
     build += ["--build-context", f"requirements={CODE / 'requirements'}", *mirrors.build_words(layout)]
+    build += ["--build-context", f"standin={CODE / image.code}"] if image.code else []
     began, last = time.monotonic(), deque[str](maxlen=15)
     with log.open("w") as out:
         for line in _output([*build, str(CODE / "lab" / "images" / image.folder)]):

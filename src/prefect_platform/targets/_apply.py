@@ -37,7 +37,8 @@ def apply(site: Site, bundle: Bundle, plan: Plan) -> None:
     before, routes = site.current(stack), site.routes(stack)
     try:
         # Requests to what is not there yet are held; and Traefik's own health is one of its routes.
-        site.serve_routes(stack, bundle.routes)
+        if stack.expose == "at-once" or routes:
+            site.serve_routes(stack, bundle.routes)
         _up(site, bundle, release, before, plan)
     except PlatformError as error:
         site.record("setup", stack, release, "failed", error.reason.splitlines()[0])

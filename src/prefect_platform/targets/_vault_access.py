@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
-import contextlib
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +16,7 @@ from ..stack import Stack
 from . import _agent
 from ._agent import CONTAINER
 from ._host import Host
+from ._tunnels import Tunnels
 
 if TYPE_CHECKING:  # hvac is imported when Vault is asked: not every command does
     from .. import vault_setup
@@ -55,7 +54,7 @@ class Access:
         self.settings = settings
         self.tokens = tokens
         self.say = say
-        self._tunnels: dict[str, tuple[str, int]] = {}
+        self._tunnels = Tunnels(host)
 
     @property
     def section(self) -> Mapping[str, Any]:
@@ -73,20 +72,7 @@ class Access:
         return str(self.section["address"] or self._through_host())
 
     def _through_host(self) -> str:
-        form = f'{{{{with index .NetworkSettings.Networks "{NETWORK}"}}}}{{{{.IPAddress}}}}{{{{end}}}}'
-        found = self.host.docker("inspect", "--format", form, CONTAINER, check=False)
-        there = found.text.strip()
-        if found.code or not there:
-            raise PreflightError(
-                f"{self.host.runner.place}: {CONTAINER} does not run there",
-                f"./invoke vault.setup --env {self.settings.env}",
-            )
-        if there not in self._tunnels:
-            stack = contextlib.ExitStack()
-            atexit.register(stack.close)
-            self._tunnels[there] = stack.enter_context(self.host.runner.forward(there, 8200))
-        here, port = self._tunnels[there]
-        return f"http://{here}:{port}"
+        return self._tunnels.to(CONTAINER, NETWORK, 8200, f"./invoke vault.setup --env {self.settings.env}")
 
     def vault(self, token: Secret | None = None) -> Vault:
         from ..vault import Vault

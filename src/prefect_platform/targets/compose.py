@@ -31,6 +31,7 @@ from . import (
 )
 from ._host import Host
 from ._site import Site
+from ._tunnels import Tunnels
 
 _FREE_BYTES = 2 * 1024**3
 
@@ -55,6 +56,7 @@ class Target:
         self.settings = settings
         self.host = Host(_runner(settings), settings.values["root"])
         self.site = Site(settings, self.host, say)
+        self._tunnels = Tunnels(self.host)
 
     @property
     def store(self) -> SecretStore:
@@ -105,6 +107,17 @@ class Target:
         """What a stack needs beyond running containers; returns what was changed."""
         mine = any(bundle.stack.name == "vault" for bundle in bundles)
         return self.site.vault.set_up() if mine else ()
+
+    def expose(self, bundle: Bundle) -> None:
+        """Serve the routes of a stack whose setup is over."""
+        if self.site.routes(bundle.stack) != (bundle.routes or b""):
+            self.site.serve_routes(bundle.stack, bundle.routes)
+
+    def reach(self, stack: str, service: str, port: int) -> str:
+        """A URL of this machine that leads to a service's port. Raises PreflightError when it does not run."""
+        next_command = f"./invoke {stack}.setup --env {self.settings.env}"
+        network = _names.edge(self.settings)
+        return self._tunnels.to(self.site.where().container(stack, service), network, port, next_command)
 
     def established(self) -> list[str]:
         """Stacks that are set up for this environment: they have a current release. Traefik's names the edge networks it stands in."""

@@ -37,7 +37,7 @@ def create_app(store: Store, trusted: str = PRIVATE_RANGES) -> Starlette:
         Route(END, pages.end),
         Route("/-/health/ready/", pages.ready),
         Route("/-/health/live/", pages.ping),
-        Route("/-/standin/switch", pages.switch, methods=["POST"]),
+        Route("/-/standin", pages.control, methods=["POST"]),
     ]
     app = Starlette(routes=routes)
     app.state.api = api

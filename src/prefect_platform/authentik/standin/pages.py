@@ -147,11 +147,22 @@ class Pages:
         async with self.store.open():
             return Response()
 
-    async def switch(self, request: Request) -> Response:
-        """For tests: how a faulty Authentik behaves, and what the state is."""
+    async def control(self, request: Request) -> Response:
+        """For tests: more people, a fault to have, sessions that end; answers whether the bootstrap token is still there."""
+        wanted = await request.json()
         async with self.store.open() as now:
-            now["switches"] |= await request.json()
-            return JSONResponse(now["switches"])
+            now["switches"] |= wanted.get("switches", {})
+            for name, person in wanted.get("users", {}).items():
+                user = state.add_user(now, name, person["password"])
+                for group in now["groups"].values():
+                    group["users"] += [user["pk"]] if group["name"] in person["groups"] else []
+            if wanted.get("end_sessions"):
+                now["sessions"] = {
+                    key: each
+                    for key, each in now["sessions"].items()
+                    if not str(each.get("for", "")).startswith("proxy:")
+                }
+            return JSONResponse({"bootstrap": state.BOOTSTRAP_TOKEN in now["tokens"], "ready": now["ready"]})
 
     def _asked_for(self, request: Request) -> tuple[str, str]:
         """Host and scheme; of whom it does not trust, only what the connection itself says."""

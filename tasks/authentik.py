@@ -1,0 +1,171 @@
+"""Authentik: who signs in where. The older spelling, authentik.shared.…, works too."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from invoke.context import Context
+from invoke.tasks import task
+
+from ._stack import platform, say, show
+
+if TYPE_CHECKING:
+    from prefect_platform.authentik.apps import Change
+
+_ENV = "environment of invoke.yaml"
+
+
+@task(
+    name="create-proxy-app",
+    help={
+        "name": "what people see",
+        "slug": "its short name in URLs",
+        "external-host": "where people reach it, without a path",
+        "internal-host": "the host name of the service behind",
+        "port": "its port",
+        "allowed-groups": "groups of Authentik, comma-separated; one of them is enough",
+        "everyone": "everybody who can sign in, instead of groups",
+        "create-groups": "make groups that are not there",
+        "adopt": "take over an application that has another provider",
+        "dry-run": "show the changes, make none",
+        "json": "machine-readable",
+        "env": _ENV,
+    },
+)
+def create_proxy_app(
+    c: Context,
+    name: str,
+    slug: str,
+    external_host: str,
+    internal_host: str,
+    port: int,
+    allowed_groups: str = "",
+    everyone: bool = False,
+    create_groups: bool = False,
+    adopt: bool = False,
+    dry_run: bool = False,
+    json: bool = False,
+    env: str = "production",
+) -> None:
+    """Put an application behind the sign-on. Example: ./invoke authentik.create-proxy-app --name=Prefect --slug=prefect --external-host=https://prefect.example.com --internal-host=platform-prefect-server --port=4200 --allowed-groups=admins"""
+    from prefect_platform import sso
+    from prefect_platform.authentik import apps, deployed
+
+    p = platform(c, env)
+    groups = [each.strip() for each in allowed_groups.split(",") if each.strip()]
+    more = {"everyone": everyone, "create_groups": create_groups, "adopt": adopt}
+    own = not sso.external(p.settings)
+    want = apps.wanted(
+        name,
+        slug,
+        external_host,
+        internal_host,
+        int(port),
+        groups,
+        sso.public_url(p.settings),
+        own=own,
+        **more,
+    )
+    with deployed.api(p) as client:
+        if dry_run:
+            return _told(apps.plan(want, apps.observe(client, want)), json, "would be ")
+        with p.target.lock("authentik.create-proxy-app", 600):
+            _told(apps.ensure(client, want, lambda line: None), json)
+    return None
+
+
+@task(
+    name="remove-proxy-app",
+    help={"slug": "its short name in URLs", "yes": "do it", "json": "machine-readable", "env": _ENV},
+)
+def remove_proxy_app(
+    c: Context, slug: str, yes: bool = False, json: bool = False, env: str = "production"
+) -> None:
+    """Take an application and its provider away. Example: ./invoke authentik.remove-proxy-app --slug=prefect --yes"""
+    from prefect_platform.authentik import apps, deployed
+    from prefect_platform.errors import ConfigError
+
+    p = platform(c, env)
+    want = apps.Wanted("", slug, "", "", (), "")
+    with deployed.api(p) as client:
+        changes = apps.plan_removal(want, apps.observe(client, want))
+        if not yes and changes:
+            raise ConfigError("; ".join(f"would be {each}" for each in changes), "add --yes to do it")
+        with p.target.lock("authentik.remove-proxy-app", 600):
+            _told(apps.ensure(client, want, lambda line: None, apps.plan_removal), json)
+
+
+@task(name="list-apps", help={"json": "machine-readable", "env": _ENV})
+def list_apps(c: Context, json: bool = False, env: str = "production") -> None:
+    """The applications behind the sign-on, and who may use them. Example: ./invoke authentik.list-apps"""
+    from prefect_platform.authentik import apps, deployed
+
+    with deployed.api(platform(c, env)) as client:
+        found = apps.listed(client)
+    if json:
+        return show(found)
+    rows = [
+        [
+            each["slug"] or "(no application)",
+            each["name"],
+            each["external_host"],
+            ", ".join(each["groups"]) or "everybody",
+            "yes" if each["served"] else "no",
+        ]
+        for each in found
+    ]
+    _table([["SLUG", "NAME", "HOST", "GROUPS", "SERVED"], *rows])
+    return None
+
+
+@task(name="setup-admin-group", help={"group": "its name", "user": "a user to put into it", "env": _ENV})
+def setup_admin_group(c: Context, group: str = "", user: str = "akadmin", env: str = "production") -> None:
+    """The administrators' group, with a member; needs an administrator's token. Example: AUTHENTIK_TOKEN=… ./invoke authentik.setup-admin-group --user jo"""
+    from prefect_platform.authentik import bootstrap, deployed
+
+    p = platform(c, env)
+    name = group or p.settings.values["authentik"]["admin_group"]
+    with deployed.api(p) as client, p.target.lock("authentik.setup-admin-group", 600):
+        if made := bootstrap.ensure_group(client, name, user):
+            return say(made[0])
+        bootstrap.add_member(client, name, user)
+    return say(f"{user} is in group {name}")
+
+
+@task(name="create-api-token", help={"name": "what the token is called", "user": "whose it is", "env": _ENV})
+def create_api_token(c: Context, name: str, user: str = "akadmin", env: str = "production") -> None:
+    """A token for Authentik's API; printed once; needs an administrator's. Example: AUTHENTIK_TOKEN=… ./invoke authentik.create-api-token --name ci"""
+    from prefect_platform.authentik import bootstrap, deployed
+
+    with deployed.api(platform(c, env)) as client:
+        print(bootstrap.create_token(client, name, user))
+
+
+@task(name="first-password", help={"env": _ENV})
+def first_password(c: Context, env: str = "production") -> None:
+    """The password that akadmin was made with. Example: ./invoke authentik.first-password --env production"""
+    from prefect_platform.authentik import deployed
+    from prefect_platform.errors import PreflightError
+
+    held = platform(c, env).target.store.read(deployed.STACK).get("AUTHENTIK_BOOTSTRAP_PASSWORD")
+    if held is None:
+        raise PreflightError("there is no Authentik of ours here", f"./invoke authentik.setup --env {env}")
+    say("user akadmin; change it after the first login, this one stays as it is")
+    print(held.value)
+
+
+def _told(changes: Any, json: bool, prefix: str = "") -> None:
+    done: list[Change] = list(changes)
+    if json:
+        return show(
+            [{name: getattr(each, name) for name in ("action", "kind", "name", "cause")} for each in done]
+        )
+    for each in done:
+        print(f"{prefix}{each}")
+    return say("" if done else "nothing to change")
+
+
+def _table(rows: list[list[str]]) -> None:
+    widths = [max(len(row[number]) for row in rows) for number in range(len(rows[0]))]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
