@@ -13,11 +13,11 @@ from typing import Self
 class Connection:
     """One HTTP/1.1 connection that asks for the same path again and again."""
 
-    def __init__(self, port: int, path: str, headers: dict[str, str]) -> None:
-        lines = [f"GET {path} HTTP/1.1", f"Host: 127.0.0.1:{port}"]
+    def __init__(self, port: int, path: str, headers: dict[str, str], host: str = "127.0.0.1") -> None:
+        lines = [f"GET {path} HTTP/1.1", f"Host: {host}:{port}"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
         self._request = "\r\n".join([*lines, "", ""]).encode()
-        self._socket = socket.create_connection(("127.0.0.1", port), timeout=30)
+        self._socket = socket.create_connection((host, port), timeout=30)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def __enter__(self) -> Self:

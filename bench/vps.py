@@ -1,6 +1,7 @@
 """Benchmarks of the VPS target in the lab, as root: `./invoke bench --vps [-- --runs N] [-- --out FILE]`.
 
-A setup with nothing to do beside `docker compose up` over the same ssh, and what clients notice of updates, ours and Prefect's own Compose guide; in one lab, one run.
+A setup with nothing to do beside `docker compose up` over the same ssh; what clients notice of updates, ours and Prefect's own Compose guide;
+what each door adds to a request. In one lab, one run.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import httpx
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from bench.latency import Connection, compare
 from bench.report import Row, at_most, at_most_ratio, table, verdict
 from prefect_platform import lab
 from prefect_platform.lab import LabHost
@@ -67,6 +69,7 @@ def _measure(vps: Vps, host: LabHost, runs: int) -> list[Row]:
     ours, took = _ours(vps)
     _say("a restart of Traefik")
     door, _ = _under_load(vps.url, _headers(vps), lambda: vps.invoke("traefik.restart"))
+    doors = _doors(vps, host)
     vps.invoke("platform.remove", "--data", "--yes")
     with _guide(host) as (url, up):
         theirs, their_time = _theirs(url, up)
@@ -76,7 +79,39 @@ def _measure(vps: Vps, host: LabHost, runs: int) -> list[Row]:
         )
         rows.append(Row("… and until the command was done (s)", took[what], their_time[what]))
     rows.append(Row(f"requests failed during a restart of Traefik itself, of {RATE} a second", door))
+    return rows + doors
+
+
+def _doors(vps: Vps, host: LabHost) -> list[Row]:
+    """What each door adds to a request, beside the same request to the server's container."""
+    _say("the two doors")
+    sign_on = vps.url.replace("127.0.0.1", "localhost")
+    vps.settings |= {"prefect": {"auth": "sso-or-token"}, "authentik": {"public_url": sign_on}}
+    vps.write()
+    vps.invoke("prefect.setup", "--with-needs")
+    form = '{{(index .NetworkSettings.Networks "platform-edge-lab").IPAddress}}'
+    address = _docker(host, "inspect", "--format", form, "platform-prefect-server-lab").strip()
+    port, path, rows = int(vps.url.rpartition(":")[2]), "/api/health", []
+    for name, headers in (("a token", _headers(vps)), ("a session of the sign-on", _session(vps))):
+        with Connection(4200, path, {}, address) as direct, Connection(port, path, headers) as through:
+            plain, ours = compare(direct, through, 2000)
+        rows += [
+            Row(f"GET {path} with {name}, p50 (ms)", ours.p50, plain.p50),
+            Row(f"GET {path} with {name}, p99 (ms)", ours.p99, plain.p99),
+        ]
     return rows
+
+
+def _session(vps: Vps) -> dict[str, str]:
+    """The cookie of a person who has signed in."""
+    password = vps.invoke("authentik.first-password").stdout.strip()
+    page = {"Accept": "text/html"}
+    with httpx.Client(base_url=vps.url, follow_redirects=True, timeout=30) as client:
+        form = client.get("/", headers=page)
+        client.post(
+            form.url, data={"username": "akadmin", "password": password}, headers=page
+        ).raise_for_status()
+        return {"Cookie": f"authentik_proxy={client.cookies['authentik_proxy']}"}
 
 
 def _noop(vps: Vps, host: LabHost, runs: int) -> Row:
@@ -183,15 +218,17 @@ def _until_ready(url: str) -> None:
         time.sleep(1)
 
 
-def _docker(host: LabHost, *words: str) -> None:
-    subprocess.run(["docker", "--host", host.docker_host, *words], check=True, capture_output=True)
+def _docker(host: LabHost, *words: str) -> str:
+    command = ["docker", "--host", host.docker_host, *words]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
 def _report(rows: list[Row]) -> str:
     notes = [
         "*Plain* is `docker compose up -d --wait` over the same ssh connection settings for the setup with nothing to do, and Prefect's own Compose guide",
         f"(bench/official-compose.yml) for the updates: both in the same lab, one after the other, under the same {RATE} requests a second (a third of them POST, a",
-        "tenth WebSocket handshakes), which nobody repeats. The load goes on for half a minute after each update.",
+        "tenth WebSocket handshakes), which nobody repeats. The load goes on for half a minute after each update. For the doors it is the same request to the",
+        "server's container; the sign-on's answers come from the lab's stand-in for Authentik (its state in PostgreSQL), not from Authentik.",
     ]
     return table("VPS", "./invoke bench --vps", rows, notes)
 

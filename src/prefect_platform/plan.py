@@ -11,6 +11,8 @@ from typing import Any
 from .bundle import Bundle, Service
 
 _CONTENT_FOLDER = re.compile(r"files/[0-9a-f]{16}/")
+UNHEALTHY = "unhealthy"
+"""The cause of a restart that nothing declared asks for."""
 
 
 @dataclass(frozen=True)
@@ -140,6 +142,8 @@ def _service_step(service: Service, observed: Observed) -> Step | None:
     causes = _differences(running.facts, service.facts())
     if service.needs_secrets and running.secret_version != version:
         causes.append("a secret changed")
+    if not causes and running.state == "UNHEALTHY":
+        return Step("restart", service.full_name, UNHEALTHY)
     return Step("restart", service.full_name, "; ".join(causes)) if causes else None
 
 

@@ -207,6 +207,19 @@ def test_a_restart_underneath_is_survived(
     standing.invoke("prefect.status")
 
 
+def test_setup_restarts_what_is_not_well(standing: Vps, docker: Docker, ssh: Ssh) -> None:
+    """Compose leaves alone what runs as declared; a person who runs setup does not mean that."""
+    name = "platform-gateway-verifier-lab"
+    before = containers(docker)[name]
+    ssh("pkill -STOP -f '[p]refect_platform.gateway serve'")
+    wait_for(lambda: containers(docker)[name]["State"]["Health"]["Status"] == "unhealthy", "it is seen")
+    assert "unhealthy" in standing.invoke("gateway.plan").stdout
+    standing.invoke("gateway.setup")
+    after = containers(docker)[name]
+    assert after["Id"] == before["Id"]
+    assert after["State"]["Health"]["Status"] == "healthy"
+
+
 def test_frozen_services_and_a_dead_flow_leave_no_slot_taken(
     flows: Flows, docker: Docker, ssh: Ssh, standing: Vps
 ) -> None:

@@ -28,7 +28,15 @@ PEOPLE = {
     "jo": {"password": "jos-password", "groups": ["admins"]},
     "eve": {"password": "eves-password", "groups": []},
 }
+OTHER = {
+    "name": "other",
+    "host": "other.example.com",
+    "url": f"http://{SERVER}:9000",
+    "auth": "sso-or-token",
+    "allowed_groups": ["admins"],
+}
 VERSION = "/api/admin/version"
+ECHO = "/-/standin"
 PAGE = {"Accept": "text/html"}
 
 
@@ -59,6 +67,7 @@ def sso(vps: Vps) -> Iterator[Sso]:
     made, ended = Sso(vps), threading.Event()
     vps.settings["prefect"] = {"auth": "sso-or-token"}
     vps.settings["authentik"] = {"public_url": made.url}
+    vps.settings["gateway"] |= {"routes": [OTHER]}
     vps.write()
     needs = vps.invoke("prefect.setup", code=3)
     assert "./invoke authentik.setup --env lab" in needs.stderr
@@ -73,6 +82,7 @@ def sso(vps: Vps) -> Iterator[Sso]:
     made.control(users=PEOPLE)
     yield made
     vps.settings["prefect"] = {}
+    del vps.settings["gateway"]["routes"]
     vps.write()
     vps.invoke("prefect.setup")
     vps.invoke("authentik.remove", "--yes", "--data")
@@ -152,15 +162,27 @@ def test_a_person_outside_the_group_is_refused(sso: Sso, browser: BrowserContext
     assert answer.status == 403
 
 
+class _Mapped(httpx.HTTPTransport):
+    """Leads to the platform whatever host a URL names; the server is told that name."""
+
+    def __init__(self, platform: str) -> None:
+        super().__init__()
+        self.port = httpx.URL(platform).port
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        request.url = request.url.copy_with(host="127.0.0.1", port=self.port)
+        return super().handle_request(request)
+
+
 @contextlib.contextmanager
-def _session(sso: Sso, name: str = "jo") -> Iterator[httpx.Client]:
+def _session(sso: Sso, url: str = "", name: str = "jo") -> Iterator[httpx.Client]:
     """A client that has signed in, with a browser's cookies."""
-    with httpx.Client(base_url=sso.vps.url, follow_redirects=True, timeout=30) as client:
+    here, transport = url or sso.vps.url, _Mapped(sso.vps.url)
+    with httpx.Client(base_url=here, follow_redirects=True, timeout=30, transport=transport) as client:
         form = client.get("/", headers=PAGE)
         fields = {"username": name, "password": str(PEOPLE[name]["password"])}
         done = client.post(form.url, data=fields, headers=PAGE)
-        assert done.status_code == 200
-        assert str(done.url).startswith(sso.vps.url), done.url
+        assert str(done.url).startswith(here), done.url
         client.follow_redirects = False
         yield client
 
@@ -298,17 +320,66 @@ def test_setup_again_changes_nothing_and_status_sees_what_changes_there(sso: Sso
         assert client.get(VERSION).status_code == 200
 
 
-def test_an_application_of_one_s_own(sso: Sso) -> None:
+def test_another_service_behind_the_same_doors(sso: Sso) -> None:
+    def asked(path: str, **headers: str) -> httpx.Response:
+        return httpx.get(f"{sso.vps.url}{path}", headers={"Host": "other.example.com", **headers}, timeout=30)
+
+    # Before Authentik knows of it, nobody comes in.
+    assert asked(ECHO, **PAGE).status_code == 400
+    host = "http://other.example.com"
     words = [
         "--name=Other",
         "--slug=other",
-        "--external-host=http://other.example.com",
-        "--internal-host=x",
-        "--port=80",
+        f"--external-host={host}",
+        f"--internal-host={SERVER}",
+        "--port=9000",
     ]
     make = ["authentik.shared.create-proxy-app", *words, "--allowed-groups=admins"]
+    planned = json.loads(sso.vps.invoke(*make, "--dry-run", "--json").stdout)
+    assert [each["kind"] for each in planned] == [
+        "provider",
+        "application",
+        "binding",
+        "application",
+        "outpost",
+    ]
     assert "created application other" in sso.vps.invoke(*make).stdout
     assert sso.vps.invoke(*make).stdout == ""
     refused = sso.vps.invoke("authentik.create-proxy-app", *words, "--allowed-groups=admin", code=2)
     assert "no group 'admin'" in refused.stderr
+
+    assert asked(ECHO).status_code == 401
+    login = asked(ECHO, **PAGE)
+    assert login.status_code == 302
+    assert login.headers["location"].startswith(f"{sso.url}/application/o/authorize/")
+    forged = {
+        "X-Platform-Role": "admin",
+        "X-Platform-User": "akadmin",
+        "X-Authentik-Email": "a@b",
+        "X_Platform_Role": "x",
+    }
+    for scope, status in (("other", 200), ("prefect", 403)):
+        made = sso.vps.invoke(
+            "gateway.create-token", "--project=tests", "--service=other", f"--scope={scope}"
+        )
+        answer = asked(ECHO, Authorization=f"Bearer {made.stdout.strip()}", **forged)
+        assert answer.status_code == status
+        if status == 200:
+            assert _identity(answer) == {"subject": "tests/other"}
+    with _session(sso, host) as person:
+        answer = person.get(ECHO, headers={**forged, "Authorization": "Basic amY6am9z"})
+        assert _identity(answer) == {"subject": "user:jo", "user": "jo", "role": "admin"}
+    # The session of one application is none of another's.
+    with _session(sso) as person:
+        cookie = f"authentik_proxy={person.cookies['authentik_proxy']}"
+    assert asked(ECHO, Cookie=cookie).status_code == 401
     sso.vps.invoke("authentik.remove-proxy-app", "--slug=other", "--yes")
+    assert asked(ECHO, **PAGE).status_code == 400
+
+
+def _identity(answer: httpx.Response) -> dict[str, str]:
+    """What the service behind was told of who asks; nothing of it may be the caller's own word."""
+    told = answer.raise_for_status().json()
+    assert not {"authorization", "x-authentik-email", "x_platform_role"} & set(told)
+    names = {"subject", "user", "role"}
+    return {name: told[f"x-platform-{name}"] for name in names if f"x-platform-{name}" in told}

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from .. import certificates
 from ..bundle import Bundle
 from ..errors import ApplyError, PlatformError
-from ..plan import Plan
+from ..plan import UNHEALTHY, Plan
 from ..stack import Stack
 from . import _compose_file, _databases, _health, _names, _releases
 from ._site import Site
@@ -113,6 +113,11 @@ def _up(site: Site, bundle: Bundle, release: str, before: str, plan: Plan) -> No
                 _databases.dump(site.host, site.postgres, site.dumps, stack, before, site.say)
             _run_once(site, bundle, release, name)
     site.say(f"starting {stack.name}: {', '.join(sorted(changed)) or 'nothing new'}")
+    # Compose leaves alone what runs as declared, well or not.
+    ill = {step.subject for step in plan.steps if step.cause == UNHEALTHY}
+    for service in bundle.services:
+        if service.full_name in ill:
+            site.host.docker("restart", str(service.spec["container_name"]), seconds=600)
     try:
         site.up(stack, release, UP_SECONDS, wait=_compose_file.waits(bundle))
     except PlatformError as error:

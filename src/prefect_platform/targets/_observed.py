@@ -53,4 +53,6 @@ def _state(container: Mapping[str, Any]) -> str:
     state, once = container["State"], "prefect-platform.once" in container["Config"]["Labels"]
     if state["Status"] == "exited" and state["ExitCode"] == 0 and once:
         return "DONE"
+    if state["Status"] == "running" and state.get("Health", {}).get("Status") == "unhealthy":
+        return "UNHEALTHY"
     return _STATES.get(state["Status"], "EXITED")

@@ -38,6 +38,7 @@ def create_app(store: Store, trusted: str = PRIVATE_RANGES) -> Starlette:
         Route("/-/health/ready/", pages.ready),
         Route("/-/health/live/", pages.ping),
         Route("/-/standin", pages.control, methods=["POST"]),
+        Route("/-/standin", pages.echo),
     ]
     app = Starlette(routes=routes)
     app.state.api = api

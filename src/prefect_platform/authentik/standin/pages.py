@@ -164,6 +164,10 @@ class Pages:
                 }
             return JSONResponse({"bootstrap": state.BOOTSTRAP_TOKEN in now["tokens"], "ready": now["ready"]})
 
+    async def echo(self, request: Request) -> Response:
+        """For tests: what a service behind the doors is sent."""
+        return JSONResponse(dict(request.headers))
+
     def _asked_for(self, request: Request) -> tuple[str, str]:
         """Host and scheme; of whom it does not trust, only what the connection itself says."""
         peer = ipaddress.ip_address(request.client.host if request.client else "::")
