@@ -34,7 +34,9 @@ def _signing_key() -> dict[str, object]:
 
 
 def generate(kind: str) -> str:
-    """A fresh value: `fernet-key` (32 bytes, base64), `signing-keys` (JSON list of Ed25519 seeds, newest first), `password`."""
+    """A fresh value: `fernet-key` (32 bytes, base64), `signing-keys` (JSON list of Ed25519 seeds, newest first), `password`;
+    `key` is like a password, but nothing follows when it changes: it keeps its value.
+    """
     if kind == "fernet-key":
         return base64.urlsafe_b64encode(os.urandom(32)).decode()
     return json.dumps([_signing_key()]) if kind == "signing-keys" else secrets.token_urlsafe(32)

@@ -49,7 +49,7 @@ _SCHEMA = {
                 "required": ["name"],
                 "properties": {
                     "name": {"type": "string", "pattern": "^[A-Z][A-Z0-9_]+$"},
-                    "generate": {"enum": ["fernet-key", "signing-keys", "password"]},
+                    "generate": {"enum": ["fernet-key", "signing-keys", "password", "key"]},
                     "from": {"type": "string", "pattern": "^[a-z][a-z0-9-]*/[A-Z][A-Z0-9_]+$"},
                     "targets": {"type": "array", "items": {"type": "string"}},
                 },

@@ -88,6 +88,9 @@ def test_interrupted_anywhere_it_converges(
         assert bootstrap.works(ours)
     with authentik.client() as admin:
         assert not bootstrap.works(admin)
+    (group,) = (each for each in authentik.state["groups"].values() if each["name"] == "operators")
+    akadmin = next(each["pk"] for each in authentik.state["users"].values() if each["username"] == "akadmin")
+    assert group["users"] == [akadmin]
 
 
 def test_it_is_waited_for_and_said_what_is_missing(authentik: Authentik) -> None:

@@ -386,3 +386,16 @@ def _identity(answer: httpx.Response) -> dict[str, str]:
     assert not {"authorization", "x-authentik-email", "x_platform_role"} & set(told)
     names = {"subject", "user", "role"}
     return {name: told[f"x-platform-{name}"] for name in names if f"x-platform-{name}" in told}
+
+
+def test_another_image_comes_after_a_dump(sso: Sso, docker: Docker, ssh: Callable[..., str]) -> None:
+    image = "ghcr.io/goauthentik/server:2026.8.5"
+    docker("tag", image, f"{image}-second")
+    sso.vps.settings["authentik"]["image"] = f"{image}-second"
+    sso.vps.write()
+    before = ssh("readlink /opt/platform/lab/authentik/current").strip().removeprefix("releases/")
+    sso.vps.invoke("authentik.setup")
+    assert containers(docker)[SERVER]["Config"]["Image"] == f"{image}-second"
+    assert f"authentik-{before}.dump" in ssh("ls /opt/platform/lab/postgres/dumps")
+    with _session(sso) as client:
+        assert client.get(VERSION).status_code == 200

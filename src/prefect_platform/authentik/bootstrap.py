@@ -43,7 +43,7 @@ def wait_ready(api: Api, seconds: float, say: Callable[[str], None]) -> None:
         if time.monotonic() > deadline:
             raise PlatformError(
                 f"Authentik at {api.url}: after {seconds:g} s: {missing}",
-                "./invoke authentik.logs --service worker",
+                "./invoke authentik.logs --service worker; if our account was deleted there: AUTHENTIK_TOKEN=… (an administrator's) ./invoke authentik.setup",
             )
         if not told:
             told = True
@@ -98,13 +98,11 @@ def ensure_group(api: Api, name: str, user: str) -> tuple[str, ...]:
     """A group with this member. Made new it gets the member; later its members are the administrators' affair."""
     if group_key(api, name):
         return ()
-    made = api.write("POST", "/core/groups/", {"name": name})
     found = _user(api, user)
     if found is None:
-        raise PlatformError(
-            f"Authentik at {api.url}: it has no user {user!r}; the group {name} is empty", "--user NAME"
-        )
-    api.write("POST", f"/core/groups/{made['pk']}/add_user/", {"pk": found})
+        raise PlatformError(f"Authentik at {api.url}: it has no user {user!r}", "--user NAME")
+    # In one request: interrupted between two, the group would stay empty.
+    api.write("POST", "/core/groups/", {"name": name, "users": [found]})
     return (f"created group {name} with {user}",)
 
 

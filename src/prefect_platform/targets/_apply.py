@@ -106,7 +106,10 @@ def digests(site: Site, images: Sequence[str]) -> dict[str, str]:
 def _up(site: Site, bundle: Bundle, release: str, before: str, plan: Plan) -> None:
     stack, changed = bundle.stack, {*plan.of("start", "restart")}
     if not bundle.services:
-        return  # a Vault that runs elsewhere
+        return  # a Vault or an Authentik that runs elsewhere
+    if before and not _compose_file.once(bundle) and _another_image(stack, plan):
+        # It migrates its database itself, when it starts.
+        _databases.dump(site.host, site.postgres, site.dumps, stack, before, site.say)
     for name in _compose_file.once(bundle):
         if f"{stack.name}-{name}" in changed:
             if before:
@@ -126,6 +129,11 @@ def _up(site: Site, bundle: Bundle, release: str, before: str, plan: Plan) -> No
             f"{stack.name}: did not become healthy: {cause or error.reason[-600:]}",
             f"./invoke {stack.name}.logs",
         ) from None
+
+
+def _another_image(stack: Stack, plan: Plan) -> bool:
+    mine = (step for step in plan.steps if step.subject.startswith(f"{stack.name}-"))
+    return bool(stack.databases) and any("image changed" in step.cause for step in mine)
 
 
 def _run_once(site: Site, bundle: Bundle, release: str, name: str) -> None:

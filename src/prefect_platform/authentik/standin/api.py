@@ -326,7 +326,9 @@ def _new_binding(now: Json, body: Json) -> Json:
 def _new_group(now: Json, body: Json) -> Json:
     if not body.get("name"):
         raise Invalid("name", "This field is required.")
-    return state.add_group(now, body["name"], bool(body.get("is_superuser")))
+    made = state.add_group(now, body["name"], bool(body.get("is_superuser")))
+    made["users"] += body.get("users", [])
+    return made
 
 
 def _new_token(now: Json, body: Json) -> Json:
