@@ -15,6 +15,8 @@ import httpx
 import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
+from tests.browsing import Opened
+
 from .conftest import Docker
 from .test_vps import test_every_container_is_locked_down as locked_down
 from .test_vps import test_secrets_show_nowhere as secrets_show_nowhere
@@ -126,8 +128,9 @@ ASK = "(path) => fetch(path).then(async (answer) => [answer.status, await answer
 
 def test_a_person_signs_in_works_and_leaves(sso: Sso, browser: BrowserContext) -> None:
     page = browser.new_page()
+    opened = Opened(page)
     _sign_in(page, sso, "jo")
-    expect(page.locator("body")).to_contain_text("Flow Runs", timeout=60_000)
+    opened.shows("Flow Runs")
     assert page.url.startswith(sso.vps.url)
     assert page.evaluate(ASK, VERSION) == [200, '"3.8.8"']
     feed = sso.vps.url.replace("http", "ws") + "/api/events/out"
@@ -141,8 +144,9 @@ def test_a_person_signs_in_works_and_leaves(sso: Sso, browser: BrowserContext) -
     status, said = page.evaluate(ASK, VERSION)
     assert status == 401
     assert "Reload the page to sign in again" in said
+    opened = Opened(page)
     page.reload()
-    expect(page.locator("body")).to_contain_text("Flow Runs", timeout=60_000)
+    opened.shows("Flow Runs")
 
     page.goto(f"{sso.vps.url}/auth/logout")
     page.get_by_role("link", name="log out of authentik").click()

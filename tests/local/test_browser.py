@@ -7,6 +7,8 @@ import re
 import pytest
 from playwright.sync_api import BrowserContext, Cookie, Page, expect
 
+from tests.browsing import Opened
+
 from .conftest import Clone
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.browser]
@@ -40,9 +42,10 @@ def test_the_way_in_and_out(platform: Clone, browser: BrowserContext) -> None:
     _assert_asks_to_log_in(page, dashboard)
 
     link = platform.invoke("gateway.login-url").stdout.strip()
+    opened = Opened(page)
     page.goto(link)
     page.wait_for_url("**/prefect/**")
-    expect(page.locator("body")).to_contain_text("Flow Runs", timeout=60_000)
+    opened.shows("Flow Runs")
     cookie = _session(browser)
     assert cookie
     assert cookie["httpOnly"]
