@@ -12,11 +12,20 @@ from prefect_platform.lab import LabHost
 from prefect_platform.lab.images import LABEL, STANDINS
 
 from .conftest import Docker
-from .standins import OPENBAO, POSTGRES, PREFECT, REDIS, TRAEFIK, inside
+from .standins import AUTHENTIK, OPENBAO, POSTGRES, PREFECT, REDIS, TRAEFIK, inside
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.slow]
 
 CONFIG: dict[str, dict[str, Any]] = {
+    AUTHENTIK: {
+        "User": "1000",
+        "WorkingDir": "/",
+        "Entrypoint": ["dumb-init", "--", "ak"],
+        "Cmd": None,
+        "Volumes": None,
+        "ExposedPorts": None,
+        "StopSignal": None,
+    },
     PREFECT: {
         "User": "",
         "WorkingDir": "/opt/prefect",

@@ -18,6 +18,7 @@ from playwright.sync_api import BrowserContext, Page, expect
 from tests.browsing import Opened
 
 from .conftest import Docker
+from .standins import AUTHENTIK
 from .test_vps import test_every_container_is_locked_down as locked_down
 from .test_vps import test_secrets_show_nowhere as secrets_show_nowhere
 from .test_vps_chaos import wait_for
@@ -62,7 +63,7 @@ class Sso:
 
 
 @pytest.fixture(scope="module")
-def sso(vps: Vps) -> Iterator[Sso]:
+def sso(vps: Vps, docker: Docker) -> Iterator[Sso]:
     if vps.invoke("prefect.status", code=None).returncode:
         vps.invoke("platform.setup")
     made, ended = Sso(vps), threading.Event()
@@ -88,6 +89,9 @@ def sso(vps: Vps) -> Iterator[Sso]:
     vps.invoke("prefect.setup")
     vps.invoke("authentik.remove", "--yes", "--data")
     vps.invoke("gateway.setup")
+    del vps.settings["authentik"]
+    vps.write()
+    docker("rmi", f"{AUTHENTIK}-second", code=None)
 
 
 def test_it_is_never_shown_before_its_setup_is_over(sso: Sso) -> None:
@@ -389,13 +393,12 @@ def _identity(answer: httpx.Response) -> dict[str, str]:
 
 
 def test_another_image_comes_after_a_dump(sso: Sso, docker: Docker, ssh: Callable[..., str]) -> None:
-    image = "ghcr.io/goauthentik/server:2026.8.5"
-    docker("tag", image, f"{image}-second")
-    sso.vps.settings["authentik"]["image"] = f"{image}-second"
+    docker("tag", AUTHENTIK, f"{AUTHENTIK}-second")
+    sso.vps.settings["authentik"]["image"] = f"{AUTHENTIK}-second"
     sso.vps.write()
     before = ssh("readlink /opt/platform/lab/authentik/current").strip().removeprefix("releases/")
     sso.vps.invoke("authentik.setup")
-    assert containers(docker)[SERVER]["Config"]["Image"] == f"{image}-second"
+    assert containers(docker)[SERVER]["Config"]["Image"] == f"{AUTHENTIK}-second"
     assert f"authentik-{before}.dump" in ssh("ls /opt/platform/lab/postgres/dumps")
     with _session(sso) as client:
         assert client.get(VERSION).status_code == 200
