@@ -88,7 +88,7 @@ def test_the_interface_is_the_official_one(docker: Docker, image: str) -> None:
     assert {**found, "User": config.get("User", ""), "WorkingDir": config.get("WorkingDir") or "/"} == CONFIG[
         image
     ]
-    assert config.get("Healthcheck") is None
+    assert (config.get("Healthcheck") is not None) == (image == AUTHENTIK)
 
 
 @pytest.mark.parametrize("image", TOOLS)
