@@ -180,7 +180,7 @@ class _print:
 
     @staticmethod
     def setup(p: Platform, name: str, dry_run: bool, wait: int, json: bool) -> None:
-        from prefect_platform import deploy
+        from prefect_platform import deploy, sso
         from prefect_platform.errors import CheckFailed
 
         if dry_run:
@@ -208,7 +208,7 @@ class _print:
                 "./invoke prefect.status, ./invoke prefect.logs --service NAME",
             )
         home = p.url + p.target.where("prefect").base
-        signs_in = p.settings.values["prefect"]["auth"] != "login-link"
+        signs_in = sso.guards_prefect(p.settings)
         say(
             (
                 f"next: {home}/  people sign in there; akadmin's first password: ./invoke authentik.first-password\n"

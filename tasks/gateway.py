@@ -17,10 +17,11 @@ def _run(c: Context, env: str, *words: str) -> None:
 @task(name="login-url")
 def login_url(c: Context, env: str = "local") -> None:
     """A link that opens the Prefect UI once, within 5 minutes. Example: ./invoke gateway.login-url"""
-    p = platform(c, env)
-    if p.settings.values["prefect"]["auth"] != "login-link":
-        from prefect_platform.errors import ConfigError
+    from prefect_platform import sso
+    from prefect_platform.errors import ConfigError
 
+    p = platform(c, env)
+    if sso.guards_prefect(p.settings):
         raise ConfigError(
             f"people sign in at {p.url}/: there are no login links here", "platform.prefect.auth: login-link"
         )

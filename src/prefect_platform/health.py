@@ -76,7 +76,7 @@ def _spec(platform: Platform) -> CheckSpec:
         ui_path=base,
         api_path=f"{base}/api",
         trust=certificates.trust(platform.settings),
-        sso_url=sso.public_url(platform.settings) if deployed.guards_prefect(platform) else None,
+        sso_url=sso.public_url(platform.settings) if sso.guards_prefect(platform.settings) else None,
     )
 
 

@@ -33,12 +33,15 @@ class Sso:
         return urlsplit(self.url).hostname or ""
 
 
+def guards_prefect(settings: Settings) -> bool:
+    """Whether people sign in to open Prefect."""
+    return settings.values["prefect"]["auth"] in DOORS
+
+
 def wanted(settings: Settings) -> bool:
     """Whether any door is for people who sign in."""
-    values = settings.values
-    return values["prefect"]["auth"] in DOORS or any(
-        each["auth"] in DOORS for each in values["gateway"]["routes"]
-    )
+    routes = settings.values["gateway"]["routes"]
+    return guards_prefect(settings) or any(each["auth"] in DOORS for each in routes)
 
 
 def external(settings: Settings) -> bool:
@@ -70,7 +73,7 @@ def doors(settings: Settings, host: str, server: str) -> Sso | None:
     if not wanted(settings):
         return None
     section = settings.values["authentik"]
-    mine = [host] if settings.values["prefect"]["auth"] in DOORS else []
+    mine = [host] if guards_prefect(settings) else []
     routes = [each["host"] or host for each in settings.values["gateway"]["routes"] if each["auth"] in DOORS]
     outpost = section["outpost_url"] or section["url"] or f"http://{server}:9000"
     hosts = tuple(dict.fromkeys([*mine, *routes]))

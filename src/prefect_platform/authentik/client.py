@@ -40,7 +40,6 @@ class Api:
 
     def __init__(self, url: str, token: Secret | None, trust: Trust = None) -> None:
         self.url = url.rstrip("/")
-        self.writes = 0
         self._client = client_for(self.url, 15.0, bearer(token.value if token else None), trust)
 
     def __enter__(self) -> Api:
@@ -73,7 +72,6 @@ class Api:
             page = int(answer["pagination"]["next"]) if answer else 0
 
     def write(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
-        self.writes += 1
         return self._call(method, path, json=None if body is None else dict(body))
 
     def _call(self, method: str, path: str, **options: Any) -> Any:

@@ -17,11 +17,6 @@ STACK = "authentik"
 TOKEN = "PLATFORM_TOKEN"  # noqa: S105 - a name
 _BOOTSTRAP = "AUTHENTIK_BOOTSTRAP_TOKEN"
 _READY_SECONDS = 240
-_SERVED_SECONDS = 30
-
-
-def guards_prefect(platform: Platform) -> bool:
-    return platform.settings.values["prefect"]["auth"] in sso.DOORS
 
 
 def api(platform: Platform, token: Secret | None = None) -> Api:
@@ -97,7 +92,7 @@ def wanted(platform: Platform) -> apps.Wanted:
 
 def ensure_prefect(platform: Platform) -> tuple[str, ...]:
     """Prefect's application in Authentik as declared; returns what was changed."""
-    if not guards_prefect(platform):
+    if not sso.guards_prefect(platform.settings):
         return ()
     with api(platform) as client:
         done = apps.ensure(client, wanted(platform), platform.say)
@@ -106,7 +101,7 @@ def ensure_prefect(platform: Platform) -> tuple[str, ...]:
 
 def check(platform: Platform) -> Check | None:
     """Whether Authentik has Prefect's application as declared. None where people do not sign in."""
-    if not guards_prefect(platform):
+    if not sso.guards_prefect(platform.settings):
         return None
     began = time.monotonic()
     try:
