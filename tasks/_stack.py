@@ -13,6 +13,9 @@ from invoke.collection import Collection
 from invoke.context import Context
 from invoke.tasks import task
 
+from prefect_platform import next_command
+from prefect_platform.next_command import addressed
+
 if TYPE_CHECKING:  # imported when a task runs: `--list` must stay fast
     from prefect_platform.environment import Platform
 
@@ -21,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def say(line: str) -> None:
     """Talk goes to stderr; stdout is for data."""
-    print(line, file=sys.stderr, flush=True)
+    print(addressed(line), file=sys.stderr, flush=True)
 
 
 def show(data: Any) -> None:
@@ -32,6 +35,7 @@ def platform(c: Context, env: str) -> Platform:
     """The environment that a task works on."""
     from prefect_platform import environment
 
+    next_command.about(env)
     return environment.open_platform(ROOT, c.config.get("platform") or {}, env, os.environ, say)
 
 
@@ -180,7 +184,7 @@ class _print:
 
     @staticmethod
     def setup(p: Platform, name: str, dry_run: bool, wait: int, json: bool) -> None:
-        from prefect_platform import deploy, sso
+        from prefect_platform import deploy
         from prefect_platform.errors import CheckFailed
 
         if dry_run:
@@ -207,17 +211,7 @@ class _print:
                 "set up, but not healthy: see the checks above",
                 "./invoke prefect.status, ./invoke prefect.logs --service NAME",
             )
-        home = p.url + p.target.where("prefect").base
-        signs_in = sso.guards_prefect(p.settings)
-        say(
-            (
-                f"next: {home}/  people sign in there; akadmin's first password: ./invoke authentik.first-password\n"
-                if signs_in
-                else f"next: ./invoke gateway.login-url     a link that opens {home}/ in a browser\n"
-            )
-            + "      ./invoke gateway.create-token  a token for clients and workers elsewhere\n"
-            "      ./invoke prefect.status        these checks again"
-        )
+        say(_next(p, name))
         return None
 
     @staticmethod
@@ -332,11 +326,27 @@ class _print:
             p.target.stop(names)
 
 
+def _next(p: Platform, name: str) -> str:
+    """What a person does after a setup that went well."""
+    from prefect_platform import sso
+
+    again = f"./invoke {name}.status   these checks again"
+    if name != "prefect":
+        return f"next: {again}"
+    home = p.url + p.target.where("prefect").base
+    enter = f"./invoke gateway.login-url   a link that opens {home}/ in a browser"
+    if sso.guards_prefect(p.settings):
+        enter = f"{home}/   people sign in there"
+        if not sso.external(p.settings):
+            enter += "; akadmin's first password: ./invoke authentik.first-password"
+    machines = "./invoke gateway.create-token   a token for clients and workers elsewhere"
+    return f"next: {enter}\n      {machines}\n      {again}"
+
+
 def _checks(found: Any, json: bool, more: dict[str, Any]) -> None:
     if json:
-        return show(
-            {"healthy": all(check.ok for check in found), "checks": [vars(check) for check in found], **more}
-        )
+        lines = [{**vars(check), "hint": addressed(check.hint)} for check in found]
+        return show({"healthy": all(check.ok for check in found), "checks": lines, **more})
     width = max((len(check.name) for check in found), default=0)
     for check in found:
         first, *rest = check.detail.splitlines() or [""]
@@ -344,7 +354,7 @@ def _checks(found: Any, json: bool, more: dict[str, Any]) -> None:
         for line in rest[-8:]:  # the end of a traceback says what happened
             print(f"{'':{width + 8}}{line}")
         if not check.ok and check.hint:
-            print(f"{'':{width + 8}}next: {check.hint}")
+            print(f"{'':{width + 8}}next: {addressed(check.hint)}")
     return None
 
 

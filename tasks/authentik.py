@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from invoke.context import Context
 from invoke.tasks import task
 
 from ._stack import platform, say, show
-
-if TYPE_CHECKING:
-    from prefect_platform.authentik.apps import Change
 
 _ENV = "environment of invoke.yaml"
 
@@ -49,13 +44,13 @@ def create_proxy_app(
 ) -> None:
     """Put an application behind the sign-on. Example: ./invoke authentik.create-proxy-app --name=Prefect --slug=prefect --external-host=https://prefect.example.com --internal-host=platform-prefect-server --port=4200 --allowed-groups=admins"""
     from prefect_platform import sso
-    from prefect_platform.authentik import apps, deployed
+    from prefect_platform.authentik import application, apps, deployed, plan
 
     p = platform(c, env)
     groups = [each.strip() for each in allowed_groups.split(",") if each.strip()]
     more = {"everyone": everyone, "create_groups": create_groups, "adopt": adopt}
     own = not sso.external(p.settings)
-    want = apps.wanted(
+    want = application.wanted(
         name,
         slug,
         external_host,
@@ -68,10 +63,13 @@ def create_proxy_app(
     )
     with deployed.api(p) as client:
         if dry_run:
-            return _told(apps.plan(want, apps.observe(client, want)), json, "would be ")
-        with p.target.lock("authentik.create-proxy-app", 600):
-            _told(apps.ensure(client, want, lambda line: None), json)
-    return None
+            changes = plan.plan(want, apps.observe(client, want))
+        else:
+            with p.target.lock("authentik.create-proxy-app", 600):
+                changes = list(apps.ensure(client, want, lambda line: None))
+    _told(application.outcome(want, changes), json)
+    if dry_run:
+        say("a dry run: nothing was written")
 
 
 @task(
@@ -83,16 +81,22 @@ def remove_proxy_app(
 ) -> None:
     """Take an application and its provider away. Example: ./invoke authentik.remove-proxy-app --slug=prefect --yes"""
     from prefect_platform.authentik import apps, deployed
+    from prefect_platform.authentik.application import Wanted
+    from prefect_platform.authentik.plan import plan_removal
     from prefect_platform.errors import ConfigError
 
     p = platform(c, env)
-    want = apps.Wanted("", slug, "", "", (), "")
+    want = Wanted("", slug, "", "", (), "")
     with deployed.api(p) as client:
-        changes = apps.plan_removal(want, apps.observe(client, want))
+        changes = plan_removal(want, apps.observe(client, want))
         if not yes and changes:
             raise ConfigError("; ".join(f"would be {each}" for each in changes), "add --yes to do it")
         with p.target.lock("authentik.remove-proxy-app", 600):
-            _told(apps.ensure(client, want, lambda line: None, apps.plan_removal), json)
+            done = apps.ensure(client, want, lambda line: None, plan_removal)
+    names = ("action", "kind", "name", "cause")
+    _told([{name: getattr(each, name) for name in names} for each in done], json)
+    if not done:
+        say("there is no such application: nothing to remove")
 
 
 @task(name="list-apps", help={"json": "machine-readable", "env": _ENV})
@@ -154,18 +158,15 @@ def first_password(c: Context, env: str = "production") -> None:
     print(held.value)
 
 
-def _told(changes: Any, json: bool, prefix: str = "") -> None:
-    done: list[Change] = list(changes)
+def _told(lines: list[dict[str, str]], json: bool) -> None:
     if json:
-        return show(
-            [{name: getattr(each, name) for name in ("action", "kind", "name", "cause")} for each in done]
-        )
-    for each in done:
-        print(f"{prefix}{each}")
-    return say("" if done else "nothing to change")
+        return show(lines)
+    return _table([[each["action"], each["kind"], each["name"], each["cause"]] for each in lines])
 
 
 def _table(rows: list[list[str]]) -> None:
+    if not rows:
+        return
     widths = [max(len(row[number]) for row in rows) for number in range(len(rows[0]))]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -22,7 +22,7 @@ def smoke(c: Context, env: str = "local", json: bool = False) -> None:
     found = health.prove(platform(c, env))
     _checks(found, json, {})
     if not all(check.ok for check in found):
-        raise CheckFailed("the smoke test failed", "./invoke prefect.logs --service server")
+        raise CheckFailed("the smoke test failed", "each line with FAIL above has its next command")
 
 
 @task(help={"json": "machine-readable"})

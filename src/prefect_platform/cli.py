@@ -30,6 +30,7 @@ from invoke.util import helpline
 from prefect_platform import __version__
 from prefect_platform.cli_config import PlatformConfig
 from prefect_platform.errors import ConfigError
+from prefect_platform.next_command import addressed
 
 ROOT = Path(__file__).resolve().parents[2]
 FIRST_STEPS = ("prefect.setup", "gateway.login-url", "prefect.status", "test")
@@ -106,7 +107,7 @@ class PlatformProgram(Program):
             return int(error.result.exited)
         except Exit as error:
             if error.message:
-                print(error.message, file=sys.stderr)
+                print(addressed(error.message), file=sys.stderr)
             return error.code
         return 0
 

@@ -6,8 +6,9 @@
 
 All `PREFECT_*` settings come from the environment. What differs from `prefect server start`: faster imports,
 SQLite write transactions that wait instead of failing (`sqlite_writes`), a new database copied from a
-template and a damaged one refused (`server_database`), and a stop without failed requests (`server_http`). On
-a Prefect version that has not been tested the stock command is started instead, with a warning.
+template and a damaged one refused (`server_database`), a stop without failed requests (`server_http`), and pages
+that tell a person whose session has ended (`server_answers`). On a Prefect version that has not been tested the
+stock command is started instead, with a warning.
 """
 
 from __future__ import annotations
@@ -186,14 +187,15 @@ def _run(args: argparse.Namespace, listener: Any, began: float) -> int:
     import uvicorn
     from prefect.server.api.server import create_app
     from prefect.settings import get_current_settings
+    from server_answers import with_notice, without_passwords
     from server_http import ConnectionCloser, GracefulServer, StopLimits
 
     gc.freeze()  # create_app(final=True) collects; without this it walks every imported module
-    app: Any = create_app(final=True, webserver_only=args.no_services)
+    app: Any = with_notice(create_app(final=True, webserver_only=args.no_services))
     if args.no_services:
         import server_settings
 
-        app = server_settings.MaskedSettings(app, server_settings.secrets_of(os.environ))
+        app = without_passwords(app, server_settings.secrets_of(os.environ))
     closer = ConnectionCloser(app)
     settings = get_current_settings().server
     limits = StopLimits(total=args.stop_seconds)

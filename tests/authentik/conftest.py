@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import uvicorn
 
-from prefect_platform.authentik import apps
+from prefect_platform.authentik.application import Wanted, wanted
 from prefect_platform.authentik.client import Api
 from prefect_platform.authentik.standin import api as standin_api
 from prefect_platform.authentik.standin import state
@@ -30,13 +30,13 @@ TABLES = ("users", "groups", "providers", "applications", "bindings", "outposts"
 class Authentik:
     """The server, and its state to look at. `url` is where it listens."""
 
-    def __init__(self) -> None:
+    def __init__(self, address: str = "127.0.0.1") -> None:
         self.store = Memory()
         self.app = create_app(self.store)
         # Named so that asyncio knows it for TCP and sends without delay.
         listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-        listening.bind(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        listening.bind((address, 0))
+        self.url = f"http://{address}:{listening.getsockname()[1]}"
         config = uvicorn.Config(self.app, log_level="error", lifespan="off", proxy_headers=False)
         self.server = uvicorn.Server(config)
         self.thread = threading.Thread(target=lambda: asyncio.run(self.server.serve([listening])))
@@ -112,8 +112,8 @@ def seed(now: dict[str, Any]) -> None:
 
 
 @pytest.fixture
-def want() -> apps.Wanted:
-    return apps.wanted(
+def want() -> Wanted:
+    return wanted(
         "Prefect",
         "prefect",
         "https://Prefect.example.com/",

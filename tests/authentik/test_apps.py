@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.responses import Response
 
-from prefect_platform.authentik import apps
+from prefect_platform.authentik import apps, plan
+from prefect_platform.authentik.application import Change, Wanted, outcome, wanted
 from prefect_platform.authentik.standin import state
 from prefect_platform.errors import ApplyError, ConfigError, PlatformError
 
@@ -23,7 +24,7 @@ from .conftest import SSO, Authentik, embedded
 QUIET: list[str] = []
 
 
-def ensure(authentik: Authentik, want: apps.Wanted, **how: Any) -> tuple[apps.Change, ...]:
+def ensure(authentik: Authentik, want: Wanted, **how: Any) -> tuple[Change, ...]:
     with authentik.client() as api:
         return apps.ensure(api, want, QUIET.append, **how)
 
@@ -35,7 +36,7 @@ def ours(authentik: Authentik) -> tuple[dict[str, Any], dict[str, Any], list[dic
     return authentik.state["providers"][str(application["provider"])], application, bindings
 
 
-def test_the_first_run_creates_and_the_second_writes_nothing(authentik: Authentik, want: apps.Wanted) -> None:
+def test_the_first_run_creates_and_the_second_writes_nothing(authentik: Authentik, want: Wanted) -> None:
     before = authentik.foreign()
     told = [str(change) for change in ensure(authentik, want)]
     assert [line.split(":")[0] for line in told] == [
@@ -43,7 +44,7 @@ def test_the_first_run_creates_and_the_second_writes_nothing(authentik: Authenti
         "created application prefect",
         "created binding prefect ← admins",
         "updated application prefect",
-        "updated outpost authentik Embedded Outpost",
+        "updated outpost embedded",
     ]
     provider, application, bindings = ours(authentik)
     assert provider["mode"] == "forward_single"
@@ -64,7 +65,7 @@ def test_the_first_run_creates_and_the_second_writes_nothing(authentik: Authenti
     assert len(before["providers"]) == len(before["groups"]) == 25
 
 
-def test_what_an_outpost_has_besides_survives(authentik: Authentik, want: apps.Wanted) -> None:
+def test_what_an_outpost_has_besides_survives(authentik: Authentik, want: Wanted) -> None:
     before = copy.deepcopy(embedded(authentik.state))
     ensure(authentik, want)
     after = embedded(authentik.state)
@@ -84,7 +85,7 @@ def test_what_an_outpost_has_besides_survives(authentik: Authentik, want: apps.W
     ],
 )
 def test_where_browsers_are_sent_to(
-    authentik: Authentik, want: apps.Wanted, known: str, own: bool, after: str
+    authentik: Authentik, want: Wanted, known: str, own: bool, after: str
 ) -> None:
     embedded(authentik.state)["config"]["authentik_host"] = known
     ensure(authentik, replace(want, own=own))
@@ -93,7 +94,7 @@ def test_where_browsers_are_sent_to(
     assert config["kubernetes_namespace"] == "kept"
 
 
-def test_every_body_is_what_the_official_client_would_send(authentik: Authentik, want: apps.Wanted) -> None:
+def test_every_body_is_what_the_official_client_would_send(authentik: Authentik, want: Wanted) -> None:
     embedded(authentik.state)["config"]["authentik_host"] = ""
     ensure(authentik, replace(want, groups=("admins", "new"), create_groups=True))
     ensure(
@@ -119,7 +120,7 @@ def test_every_body_is_what_the_official_client_would_send(authentik: Authentik,
     assert seen == set(requests)
 
 
-def test_groups_follow_the_declaration(authentik: Authentik, want: apps.Wanted) -> None:
+def test_groups_follow_the_declaration(authentik: Authentik, want: Wanted) -> None:
     ensure(authentik, want)
     _, application, _ = ours(authentik)
     akadmin = next(each["pk"] for each in authentik.state["users"].values() if each["username"] == "akadmin")
@@ -137,7 +138,7 @@ def test_groups_follow_the_declaration(authentik: Authentik, want: apps.Wanted) 
     assert any({name: each[name] for name in foreign} == foreign for each in bindings)
 
 
-def test_a_binding_that_grants_nothing_is_replaced(authentik: Authentik, want: apps.Wanted) -> None:
+def test_a_binding_that_grants_nothing_is_replaced(authentik: Authentik, want: Wanted) -> None:
     ensure(authentik, want)
     _, _, bindings = ours(authentik)
     bindings[0]["enabled"] = False
@@ -147,7 +148,7 @@ def test_a_binding_that_grants_nothing_is_replaced(authentik: Authentik, want: a
     assert [each["enabled"] for each in ours(authentik)[2]] == [True]
 
 
-def test_more_bindings_than_a_page_has(authentik: Authentik, want: apps.Wanted) -> None:
+def test_more_bindings_than_a_page_has(authentik: Authentik, want: Wanted) -> None:
     ensure(authentik, want)
     _, _, bindings = ours(authentik)
     wanted = bindings[0]
@@ -161,7 +162,7 @@ def test_more_bindings_than_a_page_has(authentik: Authentik, want: apps.Wanted) 
     assert ensure(authentik, want) == ()
 
 
-def test_drift_is_mended(authentik: Authentik, want: apps.Wanted) -> None:
+def test_drift_is_mended(authentik: Authentik, want: Wanted) -> None:
     ensure(authentik, want)
     provider, application, _ = ours(authentik)
     provider["external_host"] = "https://wrong.example.com"
@@ -175,7 +176,7 @@ def test_drift_is_mended(authentik: Authentik, want: apps.Wanted) -> None:
 
 @pytest.mark.parametrize("spelled", ["https://prefect.example.com/", "HTTPS://PREFECT.example.com:443"])
 def test_the_same_host_spelled_otherwise_is_no_change(
-    authentik: Authentik, want: apps.Wanted, spelled: str
+    authentik: Authentik, want: Wanted, spelled: str
 ) -> None:
     ensure(authentik, want)
     ours(authentik)[0]["external_host"] = spelled
@@ -184,7 +185,7 @@ def test_the_same_host_spelled_otherwise_is_no_change(
 
 # -- what only a person can decide
 def test_a_group_that_is_not_there_is_an_error_and_nothing_is_written(
-    authentik: Authentik, want: apps.Wanted
+    authentik: Authentik, want: Wanted
 ) -> None:
     with pytest.raises(ConfigError, match="no group 'admin'") as error:
         ensure(authentik, replace(want, groups=("admin",)))
@@ -196,9 +197,9 @@ def test_a_group_that_is_not_there_is_an_error_and_nothing_is_written(
 
 def test_nobody_named_is_an_error_and_everyone_must_be_said() -> None:
     with pytest.raises(ConfigError, match="open to every user") as error:
-        apps.wanted("Prefect", "prefect", "https://a.example.com", "server", 4200, [], SSO)
+        wanted("Prefect", "prefect", "https://a.example.com", "server", 4200, [], SSO)
     assert "--everyone" in error.value.hint
-    assert apps.wanted("P", "p", "https://a.example.com", "server", 4200, [], SSO, everyone=True).groups == ()
+    assert wanted("P", "p", "https://a.example.com", "server", 4200, [], SSO, everyone=True).groups == ()
 
 
 @pytest.mark.parametrize(
@@ -206,10 +207,10 @@ def test_nobody_named_is_an_error_and_everyone_must_be_said() -> None:
 )
 def test_an_external_host_that_cannot_work(url: str) -> None:
     with pytest.raises(ConfigError, match="--external-host"):
-        apps.wanted("P", "p", url, "server", 4200, ["admins"], SSO)
+        wanted("P", "p", url, "server", 4200, ["admins"], SSO)
 
 
-def test_an_application_of_somebody_else_is_left_alone(authentik: Authentik, want: apps.Wanted) -> None:
+def test_an_application_of_somebody_else_is_left_alone(authentik: Authentik, want: Wanted) -> None:
     before = copy.deepcopy(authentik.state)
     with pytest.raises(ConfigError, match="has another provider"):
         ensure(authentik, replace(want, slug="foreign-1"))
@@ -223,18 +224,44 @@ def test_an_application_of_somebody_else_is_left_alone(authentik: Authentik, wan
     assert authentik.state["providers"][str(joined)]["name"] == "Prefect"
 
 
-def test_a_name_that_a_provider_of_another_kind_has(authentik: Authentik, want: apps.Wanted) -> None:
+def test_a_name_that_a_provider_of_another_kind_has(authentik: Authentik, want: Wanted) -> None:
     authentik.state["other_providers"]["900"] = {"pk": 900, "name": "Prefect"}
     with pytest.raises(PlatformError, match="name: provider with this name already exists") as error:
         ensure(authentik, want)
     assert "another --name" in error.value.hint
 
 
-def test_a_dry_run_writes_nothing_and_tells_all(authentik: Authentik, want: apps.Wanted) -> None:
+def test_a_dry_run_writes_nothing_and_tells_all(authentik: Authentik, want: Wanted) -> None:
     with authentik.client() as api:
-        changes = apps.plan(want, apps.observe(api, want))
+        changes = plan.plan(want, apps.observe(api, want))
     assert [each.kind for each in changes] == ["provider", "application", "binding", "application", "outpost"]
     assert authentik.api.writes == []
+
+
+def test_each_object_is_told(authentik: Authentik, want: Wanted) -> None:
+    """Created, updated or unchanged; what a run made and then completed was created."""
+
+    def told(want: Wanted) -> list[tuple[str, str, str, str]]:
+        lines = outcome(want, ensure(authentik, want))
+        return [(each["action"], each["kind"], each["name"], each["cause"]) for each in lines]
+
+    assert told(want) == [
+        ("unchanged", "group", "admins", ""),
+        ("created", "provider", "Prefect", ""),
+        ("created", "application", "prefect", ""),
+        ("created", "binding", "prefect ← admins", ""),
+        ("updated", "outpost", "embedded", "providers"),
+    ]
+    assert {action for action, *_ in told(want)} == {"unchanged"}
+    authentik.state["applications"]["prefect"]["name"] = "changed by hand"
+    assert told(replace(want, groups=("operators",), create_groups=True)) == [
+        ("created", "group", "operators", ""),
+        ("unchanged", "provider", "Prefect", ""),
+        ("updated", "application", "prefect", "name"),
+        ("created", "binding", "prefect ← operators", ""),
+        ("unchanged", "outpost", "embedded", ""),
+        ("removed", "binding", "prefect ← admins", "no longer wanted"),
+    ]
 
 
 # -- interruptions
@@ -254,7 +281,7 @@ def invariant(now: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("point", range(5))
 def test_interrupted_at_every_write_it_converges(
-    authentik: Authentik, want: apps.Wanted, point: int, monkeypatch: pytest.MonkeyPatch
+    authentik: Authentik, want: Wanted, point: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with authentik.client() as api:
         allowed = iter(range(point))
@@ -281,9 +308,7 @@ TROUBLE = st.lists(st.sampled_from(["good", "lost", "refused"]), min_size=1, max
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(troubles=TROUBLE)
-def test_lost_replies_and_failures_anywhere(
-    server: Authentik, want: apps.Wanted, troubles: list[str]
-) -> None:
+def test_lost_replies_and_failures_anywhere(server: Authentik, want: Wanted, troubles: list[str]) -> None:
     """`lost`: it was done and the answer is a 500; `refused`: a 500 and nothing was done."""
     server.reset()
     state.add_group(server.state, "admins")
@@ -319,7 +344,7 @@ def test_lost_replies_and_failures_anywhere(
 
 
 def test_a_provider_already_served_gets_its_application_only_with_bindings(
-    authentik: Authentik, want: apps.Wanted, monkeypatch: pytest.MonkeyPatch
+    authentik: Authentik, want: Wanted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Somebody has deleted the application: the outpost still has the provider."""
     ensure(authentik, want)
@@ -338,20 +363,20 @@ def test_a_provider_already_served_gets_its_application_only_with_bindings(
 
 
 # -- the way back
-def test_removal_and_again(authentik: Authentik, want: apps.Wanted) -> None:
+def test_removal_and_again(authentik: Authentik, want: Wanted) -> None:
     before = copy.deepcopy(
         {name: authentik.state[name] for name in ("providers", "applications", "bindings", "outposts")}
     )
     ensure(authentik, want)
-    told = [str(each) for each in ensure(authentik, want, decide=apps.plan_removal)]
-    assert told[0] == "updated outpost authentik Embedded Outpost: providers"
+    told = [str(each) for each in ensure(authentik, want, decide=plan.plan_removal)]
+    assert told[0] == "updated outpost embedded: providers"
     assert told[-1] == "removed application prefect"
     assert {name: authentik.state[name] for name in before} == before
-    assert ensure(authentik, want, decide=apps.plan_removal) == ()
+    assert ensure(authentik, want, decide=plan.plan_removal) == ()
 
 
 # -- what is said when it cannot be
-def test_wrong_token_missing_right_and_no_server(authentik: Authentik, want: apps.Wanted) -> None:
+def test_wrong_token_missing_right_and_no_server(authentik: Authentik, want: Wanted) -> None:
     with (
         authentik.client("wrong") as api,
         pytest.raises(ConfigError, match="missing, wrong or has ended") as error,
@@ -364,14 +389,14 @@ def test_wrong_token_missing_right_and_no_server(authentik: Authentik, want: app
         apps.observe(api, want)
 
 
-def test_a_server_that_fails_once_is_asked_again(authentik: Authentik, want: apps.Wanted) -> None:
+def test_a_server_that_fails_once_is_asked_again(authentik: Authentik, want: Wanted) -> None:
     failures = iter([Response(status_code=500), Response(status_code=502)])
     authentik.api.fail = lambda method, path: next(failures, None)
     ensure(authentik, want)
     assert ensure(authentik, want) == ()
 
 
-def test_the_fake_answers_as_the_official_client_reads(authentik: Authentik, want: apps.Wanted) -> None:
+def test_the_fake_answers_as_the_official_client_reads(authentik: Authentik, want: Wanted) -> None:
     """Every list and every object of it, by the models of the official client."""
     ensure(authentik, want)
     lists: Sequence[tuple[str, Any, str]] = (

@@ -8,7 +8,8 @@ import httpx
 import pytest
 from authentik_client import models
 
-from prefect_platform.authentik import apps, bootstrap
+from prefect_platform.authentik import apps, bootstrap, plan
+from prefect_platform.authentik.application import Wanted
 from prefect_platform.authentik.standin import state
 from prefect_platform.errors import ConfigError, PlatformError
 
@@ -22,7 +23,7 @@ def admit(authentik: Authentik) -> tuple[str, ...]:
         return bootstrap.admit(admin, ours, KEY, "operators")
 
 
-def test_from_new_to_an_account_of_our_own(authentik: Authentik, want: apps.Wanted) -> None:
+def test_from_new_to_an_account_of_our_own(authentik: Authentik, want: Wanted) -> None:
     assert admit(authentik) == (
         "created group operators with akadmin",
         "created account prefect-platform",
@@ -34,7 +35,7 @@ def test_from_new_to_an_account_of_our_own(authentik: Authentik, want: apps.Want
         assert bootstrap.works(ours)
         assert apps.ensure(ours, want, lambda line: None)
         assert apps.ensure(ours, want, lambda line: None) == ()
-        assert apps.ensure(ours, want, lambda line: None, apps.plan_removal)
+        assert apps.ensure(ours, want, lambda line: None, plan.plan_removal)
     # The password that came with the account is gone.
     assert [each["identifier"] for each in authentik.state["tokens"].values()] == ["prefect-platform"]
 

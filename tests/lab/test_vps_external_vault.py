@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from prefect_platform.vault_setup import setup
 from tests.vault.bao import Server, free_port, work
 
 from .conftest import Docker, call
-from .vps import Vps, containers
+from .vps import Vps, containers, own_address
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -25,18 +24,11 @@ def ssh_home(host: LabHost) -> str:
     return call("ssh", "-F", host.ssh_config, "platform-lab-deployer", "pwd").strip()
 
 
-def _own_address() -> str:
-    """This machine's, as containers reach it: a Vault on its loopback would be theirs."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect(("203.0.113.1", 53))  # sends nothing
-        return str(probe.getsockname()[0])
-
-
 @pytest.fixture(scope="module")
 def external(vps: Vps, host: LabHost, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("external")
     (folder / "server").mkdir()
-    each = Server(folder / "server", free_port(), _own_address())
+    each = Server(folder / "server", free_port(), own_address())
     each.start()
     try:
         operator = work(folder / "operator", keep_recovery_keys=True)

@@ -143,14 +143,16 @@ def test_a_person_signs_in_works_and_leaves(sso: Sso, browser: BrowserContext) -
     with sso.vps.client() as machine:
         assert machine.get("/admin/version").status_code == 200
 
-    # The session ends while the page is open: its requests are told so, and to reload leads back in.
+    # The session ends while the page is open: its requests are told so, the person too, and one click leads back in.
     sso.control(end_sessions=True)
     status, said = page.evaluate(ASK, VERSION)
     assert status == 401
     assert "Reload the page to sign in again" in said
+    expect(page.get_by_role("alert")).to_contain_text("You are signed out.")
     opened = Opened(page)
-    page.reload()
+    page.get_by_role("button", name="Sign in again").click()
     opened.shows("Flow Runs")
+    assert page.get_by_role("alert").count() == 0
 
     page.goto(f"{sso.vps.url}/auth/logout")
     page.get_by_role("link", name="log out of authentik").click()
@@ -342,16 +344,16 @@ def test_another_service_behind_the_same_doors(sso: Sso) -> None:
         "--port=9000",
     ]
     make = ["authentik.shared.create-proxy-app", *words, "--allowed-groups=admins"]
-    planned = json.loads(sso.vps.invoke(*make, "--dry-run", "--json").stdout)
-    assert [each["kind"] for each in planned] == [
-        "provider",
-        "application",
-        "binding",
-        "application",
-        "outpost",
-    ]
-    assert "created application other" in sso.vps.invoke(*make).stdout
-    assert sso.vps.invoke(*make).stdout == ""
+    planned = _told(sso, *make, "--dry-run")
+    assert planned == {
+        "group admins": "unchanged",
+        "provider Other": "created",
+        "application other": "created",
+        "binding other ← admins": "created",
+        "outpost embedded": "updated",
+    }
+    assert _told(sso, *make) == planned
+    assert set(_told(sso, *make).values()) == {"unchanged"}
     refused = sso.vps.invoke("authentik.create-proxy-app", *words, "--allowed-groups=admin", code=2)
     assert "no group 'admin'" in refused.stderr
 
@@ -382,6 +384,12 @@ def test_another_service_behind_the_same_doors(sso: Sso) -> None:
     assert asked(ECHO, Cookie=cookie).status_code == 401
     sso.vps.invoke("authentik.remove-proxy-app", "--slug=other", "--yes")
     assert asked(ECHO, **PAGE).status_code == 400
+
+
+def _told(sso: Sso, *words: str) -> dict[str, str]:
+    """What a task says of each object: kind and name → action."""
+    told = json.loads(sso.vps.invoke(*words, "--json").stdout)
+    return {f"{each['kind']} {each['name']}": each["action"] for each in told}
 
 
 def _identity(answer: httpx.Response) -> dict[str, str]:

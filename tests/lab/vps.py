@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -73,6 +74,13 @@ class Vps:
 def containers(docker: Callable[..., str]) -> dict[str, Any]:
     names = docker("ps", "-a", "--filter", "label=prefect-platform.env", "--format", "{{.Names}}").split()
     return {each["Name"].lstrip("/"): each for each in json.loads(docker("inspect", *names))}
+
+
+def own_address() -> str:
+    """This machine's, as containers reach it: what listens on its loopback cannot be reached from there."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect(("203.0.113.1", 53))  # sends nothing
+        return str(probe.getsockname()[0])
 
 
 def secrets(vps: Vps, docker: Callable[..., str]) -> list[str]:

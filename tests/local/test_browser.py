@@ -58,8 +58,15 @@ def test_the_way_in_and_out(platform: Clone, browser: BrowserContext) -> None:
     page.get_by_role("link", name=canary).click(timeout=60_000)
     expect(page.locator("body")).to_contain_text("platform canary: alive", timeout=60_000)
 
-    page.goto(f"{platform.url}/auth/logout")
-    expect(page.locator("h1")).to_have_text("You are logged out")
+    # In another tab; the open dashboard is told so with its next look at the API, and the person how to go on.
+    page.goto(dashboard)
+    expect(page.locator("body")).to_contain_text("Flow Runs", timeout=60_000)
+    other = browser.new_page()
+    other.goto(f"{platform.url}/auth/logout")
+    expect(other.locator("h1")).to_have_text("You are logged out")
+    expect(page.get_by_role("alert")).to_contain_text("You are signed out.", timeout=60_000)
+    page.get_by_role("button", name="Sign in again").click()
+    expect(page.locator("h1")).to_have_text("Please log in")
     assert _session(browser) is None
     _assert_asks_to_log_in(page, dashboard)
     # Not only forgotten by this browser: the session itself has ended.

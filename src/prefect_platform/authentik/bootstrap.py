@@ -9,7 +9,8 @@ import time
 from collections.abc import Callable
 
 from ..errors import PlatformError
-from .apps import AUTHORIZATION, INVALIDATION, embedded_outpost, group_key
+from .application import AUTHORIZATION, INVALIDATION
+from .apps import embedded_outpost, group_key
 from .client import Api, AuthentikError, Forbidden, part
 
 ACCOUNT = "prefect-platform"

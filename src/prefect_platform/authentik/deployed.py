@@ -10,7 +10,7 @@ from ..checks import Check
 from ..environment import Platform
 from ..errors import PlatformError, PreflightError
 from ..secretstore import Secret
-from . import apps, bootstrap
+from . import application, apps, bootstrap, plan
 from .client import Api
 
 STACK = "authentik"
@@ -71,13 +71,13 @@ def _bootstrap(platform: Platform) -> tuple[str, ...]:
     return changes
 
 
-def wanted(platform: Platform) -> apps.Wanted:
+def wanted(platform: Platform) -> application.Wanted:
     """Prefect's application."""
     settings = platform.settings
     groups = settings.values["prefect"]["allowed_groups"]
     everyone = groups == [sso.EVERYONE]
     server = platform.target.where("prefect").address("prefect", "server")
-    return apps.wanted(
+    return application.wanted(
         f"Prefect{settings.env_suffix}",
         f"prefect{settings.env_suffix}",
         platform.url,
@@ -107,7 +107,7 @@ def check(platform: Platform) -> Check | None:
     try:
         with api(platform) as client:
             want = wanted(platform)
-            changes = apps.plan(want, apps.observe(client, want))
+            changes = plan.plan(want, apps.observe(client, want))
     except PlatformError as error:
         hint = error.hint or "./invoke authentik.status"
         return Check("authentik", False, error.reason, time.monotonic() - began, hint)

@@ -1,0 +1,48 @@
+"""What we tell a person to type works when it is pasted: it names the environment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from prefect_platform import next_command
+from prefect_platform.next_command import addressed
+
+
+@pytest.fixture(autouse=True)
+def _local() -> Iterator[None]:
+    yield
+    next_command.about(next_command.LOCAL)
+
+
+@pytest.mark.parametrize(
+    ("written", "shown"),
+    [
+        ("./invoke prefect.setup", "./invoke prefect.setup --env staging"),
+        (
+            "./invoke prefect.logs --service NAME; then",
+            "./invoke prefect.logs --env staging --service NAME; then",
+        ),
+        ("./invoke vault.setup --env staging", "./invoke vault.setup --env staging"),
+        ("./invoke prefect.rollback --to 3 --env staging", "./invoke prefect.rollback --to 3 --env staging"),
+        (
+            "./invoke authentik.setup, then ./invoke prefect.setup --env staging",
+            "./invoke authentik.setup --env staging, then ./invoke prefect.setup --env staging",
+        ),
+        (
+            "TOKEN=… ./invoke authentik.shared.create-proxy-app.",
+            "TOKEN=… ./invoke authentik.shared.create-proxy-app --env staging.",
+        ),
+        (
+            "./invoke lab.up; ./invoke --list; ./invoke lint",
+            "./invoke lab.up; ./invoke --list; ./invoke lint",
+        ),
+        ("VAULT_TOKEN=… ./invoke …", "VAULT_TOKEN=… ./invoke …"),
+    ],
+)
+def test_the_environment_is_named(written: str, shown: str) -> None:
+    assert addressed(written) == written
+    next_command.about("staging")
+    assert addressed(written) == shown
+    assert addressed(shown) == shown
