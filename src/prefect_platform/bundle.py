@@ -29,7 +29,9 @@ class Where:
     """What a stack's processes find at run time: absolute paths and names; `topology` is combined or split.
 
     `base` is the path under which Prefect is served, `entry` Traefik's entry point, `listen` the address to bind. The others
-    belong to the split topology: `prefix` and `suffix` of container names, `tag` before the names of Traefik's objects (several
+    `outside` is the address that the gateway listens on where that is not the settings' affair, `proxy` the header in which a trusted
+    proxy in front of it names the client, `ui` a prepared folder of the UI's files, `official` whether the processes run in an official
+    image, which lacks what the runtime's lock adds. The others belong to the split topology: `prefix` and `suffix` of container names, `tag` before the names of Traefik's objects (several
     environments share one Traefik), the public `host`, the `shared` folder of routes on the host, Traefik's
     `private` one, the host's `memory` in bytes.
     """
@@ -44,6 +46,10 @@ class Where:
     routes: str
     secrets: str
     base: str = "/prefect"
+    outside: str = ""
+    proxy: str = ""
+    ui: str = ""
+    official: bool = False
     listen: str = "127.0.0.1"
     prefix: str = ""
     suffix: str = ""
@@ -143,8 +149,8 @@ def build(stack: Stack, settings: Settings, where: Where) -> Bundle:
             files[path.name] = path.read_bytes()
     for package in stack.packages:
         files |= _package(settings.root / "src", package)
-    for library in stack.libraries if where.topology == "split" else ():
-        files |= _library(library)
+    for name in stack.libraries if where.topology == "split" or where.official else ():
+        files |= library(name)
     parsed = yaml.safe_load(compose)
     services = _services(stack, parsed, files, where) if where.topology == "combined" else ()
     return Bundle(stack, files, services, routes, parsed)
@@ -156,6 +162,8 @@ def public_url(settings: Settings) -> str:
     given = gateway["public_url"]
     if not given and settings.values["domain"]:
         return f"https://prefect{settings.env_suffix}.{settings.values['domain']}"
+    if not given and settings.target == "fly":
+        return f"https://{settings.values['fly']['app']}.fly.dev"
     host = gateway["host"]
     shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host
     return str(given or f"http://{_listen(shown, gateway['port'])}")
@@ -194,7 +202,7 @@ def _package(src: Path, package: str) -> dict[str, bytes]:
     }
 
 
-def _library(name: str) -> dict[str, bytes]:
+def library(name: str) -> dict[str, bytes]:
     """An installed pure-Python package, as the lock pins it: an official image does not have it."""
     spec = importlib.util.find_spec(name)
     if spec is None or not spec.submodule_search_locations:

@@ -54,7 +54,7 @@ def bundles(platform: Platform, name: str) -> list[bundle.Bundle]:
             chosen = [platform.stacks["gateway"], *chosen]
     for wanted in [*target.established(), name] if target.combined else ():
         chosen += [each for each in stack.with_needs(platform.stacks, wanted) if each not in chosen]
-    return [_build(platform, each) for each in chosen]
+    return target.gather([_build(platform, each) for each in chosen])
 
 
 def _build(platform: Platform, chosen: stack.Stack) -> bundle.Bundle:

@@ -35,6 +35,8 @@ class Observed:
     running: Mapping[str, Running]
     missing: Mapping[str, tuple[str, ...]]
     secret_versions: Mapping[str, str]
+    more: tuple[Step, ...] = ()
+    """What the target itself has to do before anything else, whatever the bundles say."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class Plan:
 
 def make(bundles: Sequence[Bundle], observed: Observed, runtime: str, stacks: Sequence[str]) -> Plan:
     """Steps in the order they are done. `stacks` are the ones whose leftover processes may be stopped."""
-    steps: list[Step] = []
+    steps: list[Step] = [*observed.more]
     if observed.runtime != runtime:
         steps.append(
             Step("install", "runtime", "not there yet" if observed.runtime is None else "its lock changed")

@@ -184,7 +184,7 @@ def for_target(stacks: Mapping[str, Stack], target: str) -> dict[str, Stack]:
     Where a host is shared, what belongs to the whole host needs nothing of a single environment.
     """
     there = {name: each.on(target) for name, each in stacks.items() if each.runs_on(target)}
-    shared = target != "local"
+    shared = target not in ("local", "fly")
 
     def keeps(each: Stack, need: str) -> bool:
         if need in stacks and need not in there:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
 import yaml
 
 from prefect_platform import bundle, stack
-from prefect_platform.targets import _compose_file, _names
+from prefect_platform.targets import _compose_file, _fly_render, _names
 from prefect_platform.targets._supervisor import configuration
 
 from .conftest import ROOT, Load, where
@@ -52,6 +53,31 @@ def _composed(load: Load, name: str) -> dict[str, str]:
         Path(path).name: body.decode() for path, body in finished.files.items() if Path(path).name in own
     }
     return files | ({"routes.yml": finished.routes.decode()} if finished.routes else {})
+
+
+def _machined(load: Load) -> dict[str, bundle.Bundle]:
+    """The example's Fly environment: every stack's bundle by name, and the machine's own."""
+    example = yaml.safe_load((ROOT / "invoke.example.yaml").read_text())["platform"]
+    chosen = load(example, env="fly", root=ROOT)
+    there = stack.with_needs(stack.for_target(stack.read_all(ROOT), "fly"), "prefect")
+    built = [bundle.build(each, chosen, _fly_render.where(each.name)) for each in there]
+    made = [*built, _fly_render.machine(chosen, built)]
+    return {each.stack.name: each for each in made}
+
+
+def test_the_fly_machine_is_rendered_as_reviewed(load: Load) -> None:
+    folder = ROOT / "tests" / "fly" / "golden"
+    made = _machined(load)
+    names = ("Dockerfile", "fly.toml", "supervisord.conf", "services.json")
+    rendered = {name: made["machine"].files[name].decode() for name in names}
+    rendered |= {"traefik.yml": made["traefik"].files["traefik.yml"].decode()}
+    rendered |= {f"routes-{name}.yml": each.routes.decode() for name, each in made.items() if each.routes}
+    rendered["services.json"] = re.sub(r': "[0-9a-f]{16}"', ': "digest"', rendered["services.json"])
+    if os.environ.get("PLATFORM_GOLDEN") == "write":
+        folder.mkdir(parents=True, exist_ok=True)
+        for path, text in rendered.items():
+            (folder / path).write_text(text)
+    assert rendered == {path.name: path.read_text() for path in folder.glob("*")}
 
 
 CASES = [

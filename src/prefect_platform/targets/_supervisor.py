@@ -35,12 +35,12 @@ def clean_environment(environ: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def configuration(
-    state: str, env: str, services: Sequence[Service], secret_versions: Mapping[str, str]
-) -> str:
-    """supervisord.conf: one program per service. A changed digest is a changed program in supervisord's eyes as well."""
+def programs(
+    services: Sequence[Service], state: str, secret_versions: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    """What a template needs of each service: one program. With a `state` folder its processes are marked by it."""
     order = {service.name: index for index, service in enumerate(services)}
-    programs = [
+    return [
         {
             "name": service.full_name,
             "command": _escaped(shlex.join(service.argv)),
@@ -52,10 +52,17 @@ def configuration(
         }
         for service in services
     ]
+
+
+def configuration(
+    state: str, env: str, services: Sequence[Service], secret_versions: Mapping[str, str]
+) -> str:
+    """supervisord.conf: one program per service. A changed digest is a changed program in supervisord's eyes as well."""
+    each = programs(services, state, secret_versions)
     template = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True).from_string(
         _TEMPLATE.read_text()
     )
-    return template.render(state=_escaped(state), identifier=f"prefect-platform-{env}", programs=programs)
+    return template.render(state=_escaped(state), identifier=f"prefect-platform-{env}", programs=each)
 
 
 def _escaped(text: str) -> str:
@@ -64,7 +71,9 @@ def _escaped(text: str) -> str:
 
 def _environment(service: Service, state: str, secret_version: str) -> str:
     version = secret_version if service.needs_secrets else ""
-    values = {**service.environment, MARK: state, "PREFECT_PLATFORM_DIGEST": f"{service.digest()}{version}"}
+    values = dict(service.environment)
+    if state:
+        values |= {MARK: state, "PREFECT_PLATFORM_DIGEST": f"{service.digest()}{version}"}
     # supervisord reads this line with shlex, double quotes around, so only these two need a backslash.
     quoted = (value.replace("\\", "\\\\").replace('"', '\\"') for value in values.values())
     return _escaped(",".join(f'{name}="{value}"' for name, value in zip(values, quoted, strict=True)))

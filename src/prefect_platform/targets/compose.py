@@ -77,6 +77,9 @@ class Target:
         frame = _names.frame(self.settings, stack, self.host.facts().memory, edges)
         return _compose_file.finish(bundle, frame)
 
+    def gather(self, bundles: list[Bundle]) -> list[Bundle]:
+        return bundles
+
     def _edges(self) -> list[str]:
         """The edge networks that are there: Traefik stands in that of every environment of the host."""
         words = ("--filter", "label=prefect-platform.edge", "--format", "{{.Name}}")

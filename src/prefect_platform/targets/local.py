@@ -54,6 +54,9 @@ class Target(WithoutReleases):
     def finish(self, bundle: Bundle) -> Bundle:
         return bundle
 
+    def gather(self, bundles: list[Bundle]) -> list[Bundle]:
+        return bundles
+
     def lock(self, command: str, wait: float) -> AbstractContextManager[None]:
         """One writer per environment. Raises LockedError."""
         return _lock.hold(self.state, command, wait, self.say)

@@ -1,0 +1,147 @@
+"""What becomes the machine: the stacks' files, and beside them Dockerfile, fly.toml, supervisord.conf and the machine's own program. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from .. import images
+from ..bundle import Bundle, Service, Where, library
+from ..errors import ConfigError
+from ..plan import wanted_files
+from ..settings import Settings
+from ..stack import Stack
+from ._supervisor import programs
+
+MACHINE = "machine"
+TEMPLATES = Path(__file__).parent / "templates" / "fly"
+_KILL_LIMIT = 300
+"""Fly waits no longer for a machine that stops."""
+_SPARE_SECONDS = 10
+
+
+def check(settings: Settings) -> None:
+    """What a schema cannot say. Raises ConfigError."""
+    fly, prefect = settings.values["fly"], settings.values["prefect"]
+    if not fly["app"]:
+        raise ConfigError(
+            "platform.fly.app: target fly needs the app's name, unique on all of Fly.io",
+            f"set platform.environments.{settings.env}.fly.app",
+        )
+    if megabytes(fly["memory"]) > 2048 * fly["cpus"]:
+        raise ConfigError(
+            f"platform.fly.memory: {fly['memory']} is more than {fly['cpus']} shared CPUs may have",
+            "take at most 2gb for each of platform.fly.cpus",
+        )
+    if fly["auto_stop"] == "suspend" and megabytes(fly["memory"]) > 2048:
+        raise ConfigError("platform.fly.auto_stop: Fly suspends machines of at most 2gb", 'take "stop"')
+    if prefect["workers"] and megabytes(fly["memory"]) < 1024:
+        raise ConfigError(
+            f"platform.fly.memory: {fly['memory']} is too little for gateway, server and a worker (about 180 MB with one run)",
+            "set it to 1gb, or platform.prefect.workers: [] and run workers elsewhere",
+        )
+
+
+def megabytes(size: str) -> int:
+    return int(size[:-2]) * (1024 if size.endswith("gb") else 1)
+
+
+def where(stack: str) -> Where:
+    """Places in the image, and on the volume, which is at /data."""
+    return Where(
+        topology="combined",
+        python="/usr/local/bin/python",
+        traefik="/usr/local/bin/traefik",
+        entrypoint="/platform/machine/entrypoint.sh",
+        template="/platform/prefect-template.db",
+        bundle=f"/platform/{stack}",
+        data=f"/data/{stack}",
+        routes="/platform/routes",
+        secrets=f"/dev/shm/platform/secrets/{stack}.env",
+        # Not [::]: from the private network, past the edge, anybody could forge its headers.
+        outside="0.0.0.0",
+        proxy="Fly-Client-IP",
+        ui="/platform/ui",
+        official=True,
+    )
+
+
+def machine(settings: Settings, bundles: Sequence[Bundle]) -> Bundle:
+    """The bundle that is the machine's own. Raises ConfigError if its processes may take longer to stop than Fly waits."""
+    services = [service for bundle in bundles for service in bundle.services]
+    patience = sum(service.stop_seconds for service in services) + _SPARE_SECONDS
+    if patience > _KILL_LIMIT:
+        raise ConfigError(
+            f"platform.prefect.workers: all processes together may take {patience} s to stop; Fly kills after {_KILL_LIMIT} s",
+            "set drain_seconds of the workers lower, or run workers elsewhere",
+        )
+    values = {
+        **settings.values,
+        "kill_timeout": patience,
+        "port": settings.values["gateway"]["port"],
+        "programs": programs(services, "", {}),
+        "identifier": f"prefect-platform-{settings.env}",
+        "folders": [*(bundle.stack.name for bundle in bundles), "routes"],
+    }
+    pins = images.read(settings.root)
+    base = {name: images.pinned(settings.values[name]["image"], pins) for name in ("prefect", "traefik")}
+    files = {
+        "Dockerfile": _render("Dockerfile.j2", values | base),
+        "fly.toml": _render("fly.toml.j2", values),
+        "supervisord.conf": _render("supervisord.conf.j2", values),
+        "machine.py": (TEMPLATES / "machine.py").read_bytes(),
+        "prepare.py": (TEMPLATES / "prepare.py").read_bytes(),
+        "entrypoint.sh": (settings.root / "vault" / "entrypoint.sh").read_bytes(),
+        "services.json": _services(bundles, services),
+    }
+    stack = Stack(MACHINE, TEMPLATES, "", MACHINE, (), (), (), {})
+    return Bundle(stack, files | _supervisor(), (), None)
+
+
+def _services(bundles: Sequence[Bundle], services: Sequence[Service]) -> bytes:
+    facts = {
+        "stacks": [bundle.stack.name for bundle in bundles],
+        "secrets": {
+            bundle.stack.name: [spec.name for spec in bundle.stack.secrets]
+            for bundle in bundles
+            if bundle.stack.secrets
+        },
+        "services": {service.full_name: service.facts() for service in services},
+    }
+    return json.dumps(facts, indent=1, sort_keys=True).encode()
+
+
+def _supervisor() -> dict[str, bytes]:
+    """supervisor as the lock pins it: the official image lacks it, and a build that downloads nothing cannot get another."""
+    spec = importlib.util.find_spec("supervisor")
+    version = Path(str(spec and spec.origin)).parent / "version.txt"
+    found = {name: body for name, body in library("supervisor").items() if "/tests/" not in name}
+    return found | {"supervisor/version.txt": version.read_bytes()}
+
+
+def context(bundles: Sequence[Bundle]) -> dict[str, bytes]:
+    """The build's folder: path → bytes. Dockerfile and fly.toml stand at its top."""
+    found = {}
+    for path, body in wanted_files(bundles).items():
+        top = path.removeprefix(f"{MACHINE}/")
+        found[top if top in ("Dockerfile", "fly.toml") else path] = body
+    return found
+
+
+def tag(files: Mapping[str, bytes]) -> str:
+    """The image's label: another for every other content."""
+    digest = hashlib.sha256()
+    for path, body in sorted(files.items()):
+        digest.update(path.encode() + b"\0" + hashlib.sha256(body).digest())
+    return f"platform-{digest.hexdigest()[:16]}"
+
+
+def _render(name: str, values: Mapping[str, Any]) -> bytes:
+    env = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False)
+    return env.from_string((TEMPLATES / name).read_text()).render(values).encode()

@@ -1,0 +1,284 @@
+"""Target `fly`: one Fly.io machine. The stacks of a single machine in one image, their databases on a volume; flyctl does what is done."""
+
+from __future__ import annotations
+
+import base64
+import json
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from ..bundle import Bundle, Where
+from ..errors import ApplyError, ConfigError, PlatformError, PreflightError
+from ..plan import Observed, Plan, Running, Step
+from ..secretstore import FileStore
+from ..settings import Settings
+from ..stack import Stack
+from . import LOW_BYTES, Entry, Process, Say, _fly_render, _lock
+from ._fly_apply import Applying, Releases, reference
+from ._fly_ctl import Flyctl, Json
+
+_MACHINE = "python -I /platform/machine/machine.py"
+_RESULTS = {"complete": "good", "succeeded": "good", "failed": "failed", "interrupted": "failed"}
+
+
+class Target:
+    """See targets.Target."""
+
+    name = "fly"
+    runtime = "image"
+    combined = True
+
+    def __init__(self, settings: Settings, say: Say) -> None:
+        _fly_render.check(settings)
+        self.settings = settings
+        self.say = say
+        self.app = settings.values["fly"]["app"]
+        self.store = FileStore(settings.state / "secrets")
+        self.made = Releases(settings.state)
+        self.fly = Flyctl(self.app, say)
+        self.applying = Applying(settings, self.fly, self.store, self.made)
+
+    def lock(self, command: str, wait: float) -> AbstractContextManager[None]:
+        """One writer on this machine; between machines Fly's own lease of the machine decides. Raises LockedError."""
+        return _lock.hold(self.settings.state, command, wait, self.say)
+
+    def where(self, stack: str, scope: str = "environment") -> Where:
+        return _fly_render.where(stack)
+
+    def finish(self, bundle: Bundle) -> Bundle:
+        return bundle
+
+    def gather(self, bundles: list[Bundle]) -> list[Bundle]:
+        return [*bundles, _fly_render.machine(self.settings, bundles)]
+
+    def established(self) -> list[str]:
+        """All of them, always: the image is one."""
+        return ["prefect"]
+
+    # -- observing
+    def observe(self, stacks: Sequence[Stack]) -> Observed:
+        missing = {stack.name: tuple(spec.name for spec in self.store.missing(stack)) for stack in stacks}
+        versions = {stack.name: self.store.version(stack) for stack in stacks}
+        there = self.fly.exists()
+        machines = self.fly.machines() if there else []
+        tag = str(machines[0].get("image_ref", {}).get("tag", "")) if machines else ""
+        known = self.made.facts(tag) if tag else {}
+        running = {
+            name: Running("RUNNING", 1, facts, known["versions"].get(facts["stack"], ""))
+            for name, facts in known.get("services", {}).items()
+        }
+        more = (
+            self._more(stacks, machines, missing)
+            if there
+            else (Step("create", "app", f"{self.app}: not there yet"),)
+        )
+        return Observed("image", True, self.made.files(tag), running, missing, versions, more)
+
+    def _more(
+        self, stacks: Sequence[Stack], machines: Sequence[Json], missing: Mapping[str, tuple[str, ...]]
+    ) -> tuple[Step, ...]:
+        """App-wide steps. Raises PreflightError for a volume elsewhere, and for secrets that only Fly has."""
+        steps, secrets = [], self.fly.secrets()
+        lost = sorted({name for names in missing.values() for name in names} & set(secrets))
+        if lost and machines:
+            raise PreflightError(
+                f"app {self.app} has {', '.join(lost)} already, but this clone does not: new ones would end every token and make stored blocks unreadable",
+                f"copy {self.store.folder} from where the app was set up, then run the command again",
+            )
+        volumes = self.fly.volumes()
+        self._check_region(volumes)
+        if not volumes:
+            size, region = (self.settings.values["fly"][key] for key in ("volume_gb", "region"))
+            steps.append(Step("create", "volume", f"{size} GB in {region}"))
+        for name, why in self.applying.imported.changed(self.store, stacks, secrets).items():
+            steps.append(Step("import", f"secret {name}", why))
+        if not machines:
+            steps.append(Step("deploy", "machine", "there is none yet"))
+        elif any(each.get("status") == "Staged" for each in secrets.values()):
+            steps.append(Step("deploy", "machine", "secrets wait for it"))
+        elif not self.made.facts(str(machines[0].get("image_ref", {}).get("tag", ""))):
+            steps.append(Step("deploy", "machine", f"{reference(machines[0])} was not made from here"))
+        return tuple(steps)
+
+    def _check_region(self, volumes: Sequence[Json]) -> None:
+        region = self.settings.values["fly"]["region"]
+        elsewhere = [each for each in volumes if each["region"] != region]
+        if elsewhere:
+            raise PreflightError(
+                f"platform.fly.region: {region}, but volume {elsewhere[0]['id']} with the databases is in {elsewhere[0]['region']}, and a volume cannot move",
+                f"set platform.fly.region to {elsewhere[0]['region']}; or fork it: fly volumes fork {elsewhere[0]['id']} -r {region} -a {self.app}, and destroy the old one",
+            )
+
+    def preflight(self, plan: Plan, bundles: Sequence[Bundle]) -> None:
+        """Raises PreflightError: no flyctl, no login (observing found those), no such region."""
+        region = self.settings.values["fly"]["region"]
+        if "volume" in plan.of("create") or "app" in plan.of("create"):
+            regions = self.fly.regions()
+            if region not in regions:
+                raise PreflightError(
+                    f"platform.fly.region: Fly has no region {region!r}; there are: {', '.join(regions)}",
+                    "set platform.fly.region to one of them",
+                )
+
+    def apply(self, plan: Plan, bundles: Sequence[Bundle]) -> None:
+        """Do the steps. Interrupted anywhere, the next observe sees what is left to do."""
+        if plan.steps:
+            self.applying.apply(plan, bundles)
+
+    def complete(self, bundles: Sequence[Bundle]) -> tuple[str, ...]:
+        return ()
+
+    # -- using
+    def _inside(self, *words: str) -> str:
+        """machine.py's answer; the machine is woken for it. Raises PlatformError with what it said."""
+        machine = self.applying.wake()
+        code, out, error = self.fly.run(machine["id"], _MACHINE, *words)
+        if code:
+            raise PlatformError((error or out).strip() or f"{words[0]} ended with {code}")
+        return out
+
+    def _status(self) -> Json:
+        return dict(json.loads(self._inside("status")))
+
+    def processes(self) -> list[Process]:
+        """None where there is no machine."""
+        if not (self.fly.exists() and self.fly.machines()):
+            return []
+        found = []
+        for info in self._status()["processes"]:
+            age = int(info["now"] - info["start"]) if info["pid"] else 0
+            running = info["statename"] == "RUNNING"
+            detail = "" if running else info["spawnerr"] or info["description"]
+            state = info["statename"]
+            found.append(Process(info["name"], state, info["pid"], age, info["memory"], detail))
+        return found
+
+    def room(self) -> int:
+        """Free bytes on the volume; enough while there is no machine to ask."""
+        return int(self._status()["free"]) if self.fly.exists() and self.fly.machines() else LOW_BYTES
+
+    def run_in(self, stack: str, argv: Sequence[str]) -> str:
+        words = base64.urlsafe_b64encode(json.dumps(list(argv)).encode()).decode()
+        return self._inside("run", stack, words)
+
+    def tail(self, service: str, lines: int) -> list[str]:
+        return [line for _, line in self._lines([service], follow=False)][-lines:]
+
+    def follow(self, services: Sequence[str]) -> Iterator[tuple[str, str]]:
+        return self._lines(services, follow=True)
+
+    def _lines(self, services: Sequence[str], follow: bool) -> Iterator[tuple[str, str]]:
+        for message in self.fly.logs(follow):
+            name, separator, line = message.partition(" | ")
+            if separator and name in services:
+                yield name, line
+
+    def stop(self, services: Sequence[str]) -> None:
+        """These processes; with none named, the machine."""
+        if services:
+            self._inside("stop", *services)
+        else:
+            for machine in self.fly.machines():
+                self.fly.call("machine", "stop", machine["id"], "-a", self.app)
+
+    def restart(self, services: Sequence[str]) -> None:
+        self._inside("restart", *services)
+
+    def known(self) -> list[str]:
+        machines = self.fly.machines() if self.fly.exists() else []
+        tag = str(machines[0].get("image_ref", {}).get("tag", "")) if machines else ""
+        return sorted(self.made.facts(tag).get("services", {})) if tag else []
+
+    def execute(self, service: str, words: Sequence[str]) -> int:
+        """With the operator's terminal, as root of the machine."""
+        import shlex
+
+        self.applying.wake()
+        command = [self.fly._program(), "ssh", "console", "-a", self.app, "-q", "-C", shlex.join(words)]
+        return subprocess.call(command)
+
+    # -- releases
+    def history(self) -> list[Entry]:
+        return [_entry(each) for each in reversed(self.fly.releases())]
+
+    def releases(self, stack: Stack) -> list[tuple[str, bool, Entry | None]]:
+        found = self.fly.releases()
+        good = [each for each in found if _RESULTS.get(str(each["Status"])) == "good"]
+        current = good[0]["Version"] if good else None
+        return [(f"v{each['Version']}", each["Version"] == current, _entry(each)) for each in found]
+
+    def roll_back(self, stack: Stack, wanted: str, restore: bool) -> str:
+        """Run an earlier image. Secrets and data stay as they are. Raises ConfigError."""
+        if restore:
+            raise ConfigError("--restore: data of a volume comes back from a snapshot: docs/fly.md")
+        machines = self.fly.machines()
+        now = reference(machines[0]) if machines else ""
+        good = [each for each in self.fly.releases() if _RESULTS.get(str(each["Status"])) == "good"]
+        fits = [
+            each
+            for each in good
+            if (f"v{each['Version']}" == wanted if wanted else str(each["ImageRef"]).partition("@")[0] != now)
+        ]
+        if not fits:
+            there = ", ".join(f"v{each['Version']}" for each in good) or "none"
+            raise ConfigError(
+                f"{f'--to {wanted}: no such good release' if wanted else 'there is no other good release'}; there are: {there}",
+                "./invoke prefect.releases",
+            )
+        self.applying.roll_back(str(fits[0]["ImageRef"]).partition("@")[0])
+        return f"v{fits[0]['Version']}"
+
+    def digests(self, images: Sequence[str]) -> dict[str, str]:
+        return {}
+
+    def set_database_aside(self) -> list[Path]:
+        raise ConfigError(
+            "the database is on the machine's volume", "docs/fly.md says how to bring a snapshot back"
+        )
+
+    def removal(self, stack: str, data: bool) -> str:
+        return f"app {self.app}: " + (
+            "with its machine, volume, secrets and address, and what is kept of it here"
+            if data
+            else "its machine; volume and secrets stay"
+        )
+
+    def remove(self, stacks: Mapping[str, Stack], stack: str, data: bool) -> None:
+        """The machine; with `data` the app and all that is its own."""
+        if not self.fly.exists():
+            raise ConfigError(f"app {self.app} is not there: nothing to remove")
+        if data:
+            self.fly.call("apps", "destroy", self.app, "-y")
+            import shutil
+
+            for folder in ("releases", "secrets"):
+                shutil.rmtree(self.settings.state / folder, ignore_errors=True)
+            return
+        for machine in self.fly.machines():
+            self.fly.call("machine", "destroy", machine["id"], "--force", "-a", self.app)
+
+
+def _entry(release: Json) -> Entry:
+    user = (release.get("User") or {}).get("Email", "")
+    state = str(release["Status"])
+    detail = f"{release.get('Description') or ''} {release.get('ImageRef') or ''}".strip()
+    return Entry(
+        str(release["CreatedAt"]),
+        user,
+        "deploy",
+        f"v{release['Version']}",
+        _RESULTS.get(state, state),
+        detail,
+    )
+
+
+def require(target: object) -> Target:
+    """Raises ConfigError for an environment with another target."""
+    if not isinstance(target, Target):
+        raise ConfigError("this environment's target is not fly", "--env NAME of one with target: fly")
+    return target
+
+
+__all__ = ["ApplyError", "Target", "require"]
