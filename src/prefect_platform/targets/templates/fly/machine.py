@@ -74,7 +74,7 @@ def start() -> int:
         with os.fdopen(handle, "w") as out:
             out.write(text)
         os.chown(file, USER, USER)
-    _become([sys.executable, "-I", str(HERE / "machine.py"), "supervise"], _environment())
+    return _become([sys.executable, "-I", str(HERE / "machine.py"), "supervise"], _environment())
 
 
 def _own(folder: Path) -> None:
@@ -143,7 +143,9 @@ def run(stack: str, words: list[str]) -> int:
     if service is None:
         return _fail(f"{stack}: no process of it has secrets here")
     os.chdir(service["working_dir"])
-    _become([*service["argv"][:2], sys.executable, *words], {**_environment(), **service["environment"]})
+    return _become(
+        [*service["argv"][:2], sys.executable, *words], {**_environment(), **service["environment"]}
+    )
 
 
 def status() -> int:

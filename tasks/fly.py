@@ -1,0 +1,42 @@
+"""Fly.io: what only it has."""
+
+from __future__ import annotations
+
+from invoke.context import Context
+from invoke.tasks import task
+
+from ._stack import platform, say, show
+
+
+@task(
+    help={
+        "env": "environment of invoke.yaml",
+        "hours": "hours a day that the machine is awake",
+        "json": "machine-readable",
+    }
+)
+def cost(c: Context, env: str = "fly", hours: float = 24.0, json: bool = False) -> None:
+    """What it costs a month, from the settings and a dated price table. Example: ./invoke fly.cost --env fly --hours 8"""
+    from prefect_platform import fly_cost
+    from prefect_platform.errors import ConfigError
+
+    p = platform(c, env)
+    if p.settings.target != "fly":
+        raise ConfigError(f"environment {env!r} has target {p.settings.target}, not fly")
+    if not 0 <= float(hours) <= 24:
+        raise ConfigError(f"--hours {hours}: between 0 and 24")
+    items = fly_cost.estimate(p.settings.values["fly"], float(hours))
+    total = round(sum(each.usd for each in items), 2)
+    if json:
+        return show(
+            {
+                "as_of": fly_cost.AS_OF,
+                "source": fly_cost.SOURCE,
+                "items": [vars(each) for each in items],
+                "total": total,
+            }
+        )
+    for each in items:
+        print(f"{each.what:32} {each.amount:36} {each.usd:6.2f}")
+    print(f"{'a month, USD':69} {total:6.2f}")
+    return say(f"{fly_cost.SOURCE}; traffic comes on top: 0.02 a GB out in Europe and North America")
