@@ -87,6 +87,13 @@ def machine(settings: Settings, bundles: Sequence[Bundle]) -> Bundle:
         "port": settings.values["gateway"]["port"],
         "programs": programs(services, "", {}),
         "identifier": f"prefect-platform-{settings.env}",
+        "server": [
+            path
+            for bundle in bundles
+            if bundle.stack.name == "prefect"
+            for path in sorted(bundle.files)
+            if path.startswith(("server", "sqlite_writes")) and path.endswith(".py")
+        ],
         "folders": [*(bundle.stack.name for bundle in bundles), "routes"],
     }
     pins = images.read(settings.root)
