@@ -75,3 +75,28 @@ def set_database_aside(c: Context, env: str = "local", yes: bool = False) -> Non
     for file in aside:
         print(file)
     say("next: ./invoke prefect.setup starts with an empty database" if aside else "there is no database")
+
+
+@task(help={"to": "a folder; without it backups/ in the environment's state folder"})
+def backup(c: Context, env: str = "local", to: str = "") -> None:
+    """Copy Prefect's database while all runs; prints the file. Example: ./invoke prefect.backup --env production --to /mnt/backups"""
+    from prefect_platform import backups
+
+    print(backups.make(platform(c, env), to))
+
+
+@task(help={"file": "what prefect.backup wrote", "yes": "do it"})
+def restore(c: Context, file: str, env: str = "local", yes: bool = False) -> None:
+    """Put a backup in the place of Prefect's database, which is kept under another name. Example: ./invoke prefect.restore --file prefect-20261125T120000Z.db --yes"""
+    from prefect_platform import backups, health
+    from prefect_platform.errors import CheckFailed
+
+    from ._stack import _checks
+
+    p = platform(c, env)
+    kept = backups.bring_back(p, file, yes)
+    say(f"restored; what was there: {kept or 'nothing'}")
+    found = health.prove(p)
+    _checks(found, False, {})
+    if not all(check.ok for check in found):
+        raise CheckFailed("restored, but not healthy", "each line with FAIL above has its next command")

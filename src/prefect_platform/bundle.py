@@ -143,7 +143,7 @@ def build(stack: Stack, settings: Settings, where: Where) -> Bundle:
     rendered = {path: _render(stack, path, values) for path in sorted(stack.folder.glob("*.j2"))}
     files = {path.name.removesuffix(".j2"): text.encode() for path, text in rendered.items()}
     compose = files.pop("compose.yml")
-    routes = files.pop(ROUTES, None)
+    routes = files.pop(ROUTES, b"")
     for path in sorted(stack.folder.iterdir()):
         if path.is_file() and path.suffix != ".j2" and path.name not in _NOT_RENDERED:
             files[path.name] = path.read_bytes()
@@ -153,7 +153,8 @@ def build(stack: Stack, settings: Settings, where: Where) -> Bundle:
         files |= library(name)
     parsed = yaml.safe_load(compose)
     services = _services(stack, parsed, files, where) if where.topology == "combined" else ()
-    return Bundle(stack, files, services, routes, parsed)
+    # A file of nothing is refused by Traefik, which then goes on with all the routes that it had.
+    return Bundle(stack, files, services, routes if routes.strip() else None, parsed)
 
 
 def public_url(settings: Settings) -> str:

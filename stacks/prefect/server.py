@@ -3,6 +3,8 @@
     server.py [--host H] [--port N] [--template FILE]   serve, like `prefect server start`; --no-services: API and UI only
     server.py check-database [FILE] [--full]            exit 0, or 3 with one line saying what is wrong
     server.py make-template FILE                        write a migrated, empty SQLite database
+    server.py backup FILE                               write a consistent copy of the SQLite database, in use or not
+    server.py restore FILE                              make a copy of FILE the database; the server must be stopped
 
 All `PREFECT_*` settings come from the environment. What differs from `prefect server start`: faster imports,
 SQLite write transactions that wait instead of failing (`sqlite_writes`), a new database copied from a
@@ -42,6 +44,10 @@ def main(argv: list[str]) -> int:
         return check_database(argv[1:])
     if command == "make-template":
         return make_template(argv[1:])
+    if command in ("backup", "restore"):
+        import server_backup
+
+        return server_backup.run(command, argv[1:])
     return serve(argv)
 
 
@@ -126,13 +132,9 @@ def _serve_parser() -> argparse.ArgumentParser:
 
 def _new_database(path: Path, template: Path | None) -> str:
     """Returns why there can be none, or an empty string."""
-    from prefect.settings import get_current_settings
-    from server_database import install_template
+    from server_database import forget_block_types, install_template
 
-    # The note that block types are registered belongs to a database that is gone.
-    memo = get_current_settings().server.memo_store_path
-    if memo is not None:
-        memo.unlink(missing_ok=True)
+    forget_block_types()
     if template is None:
         return ""
     try:

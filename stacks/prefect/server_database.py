@@ -50,6 +50,15 @@ def configured_path() -> Path | None:
     return None if "mode=memory" in str(url) else Path(url.database.removeprefix("file:")).absolute()
 
 
+def forget_block_types() -> None:
+    """The note that they are registered belongs to a database that is gone."""
+    from prefect.settings import get_current_settings
+
+    memo = get_current_settings().server.memo_store_path
+    if memo is not None:
+        memo.unlink(missing_ok=True)
+
+
 def check(path: Path, *, full: bool = False) -> DatabaseState:
     """Look at a SQLite file without changing it.
 
@@ -180,6 +189,16 @@ async def fill_template(path: Path) -> None:
     _export(source, path)
 
 
+def write_copy(connection: sqlite3.Connection, partial: Path, path: Path) -> None:
+    """What the connection sees, as one file (mode 0600), which takes its name when it is complete."""
+    partial.unlink(missing_ok=True)
+    connection.execute("VACUUM INTO ?", (str(partial),))
+    partial.chmod(0o600)
+    with partial.open("rb") as written:
+        os.fsync(written.fileno())
+    os.replace(partial, path)
+
+
 def _export(source: Path, path: Path) -> None:
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     connection = sqlite3.connect(source)
@@ -189,10 +208,7 @@ def _export(source: Path, path: Path) -> None:
             if connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]:
                 raise RuntimeError(f"table {table} is not empty")
         connection.execute(f"PRAGMA user_version = {block_fingerprint()}")
-        partial.unlink(missing_ok=True)
-        connection.execute("VACUUM INTO ?", (str(partial),))
-        partial.chmod(0o600)
-        os.replace(partial, path)
+        write_copy(connection, partial, path)
     finally:
         connection.close()
         partial.unlink(missing_ok=True)

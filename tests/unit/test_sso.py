@@ -9,9 +9,10 @@ from typing import Any
 import httpx
 import pytest
 
-from prefect_platform import sso, sso_probe
+from prefect_platform import bundle, sso, sso_probe, stack
 from prefect_platform.errors import CheckFailed, ConfigError
 from prefect_platform.probes import CheckSpec
+from prefect_platform.targets import _names
 
 from .conftest import ROOT, Load
 
@@ -55,6 +56,16 @@ def _route(**more: Any) -> dict[str, Any]:
 def test_settings_that_cannot_work(load: Load, values: Mapping[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         sso.validate(load({**COMPOSE, **values}), HOST)
+
+
+def test_an_authentik_elsewhere_has_no_file_of_routes(load: Load) -> None:
+    """An empty one made Traefik keep all the routes it had, those of the login link."""
+    elsewhere = load({**COMPOSE, "prefect": {"auth": "sso-or-token"}, "authentik": {"url": SIGN_ON}})
+    ours = load({**COMPOSE, "prefect": {"auth": "sso-or-token"}})
+    authentik = stack.for_target(stack.read_all(ROOT), "compose")["authentik"]
+    for settings, served in ((elsewhere, False), (ours, True)):
+        where = _names.where(settings, "environment", 2**32)
+        assert bool(bundle.build(authentik, settings, where).routes) is served
 
 
 def test_the_doors(load: Load) -> None:

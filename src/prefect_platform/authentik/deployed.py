@@ -55,7 +55,9 @@ def _keep_given(platform: Platform) -> tuple[str, ...]:
     if not given or (held and held.value == given):
         return ()
     platform.target.store.write(STACK, {TOKEN: given})
-    return ("kept the token of Authentik in Vault",)
+    change = "kept the token of Authentik in Vault"
+    platform.say(change)
+    return (change,)
 
 
 def _bootstrap(platform: Platform) -> tuple[str, ...]:

@@ -44,6 +44,7 @@ class Flyctl:
                 text=True,
                 timeout=seconds,
                 env=_environment(),
+                umask=0o077,
             )
         except subprocess.TimeoutExpired:
             raise Unreachable(
@@ -156,6 +157,17 @@ class Flyctl:
         call = ("machine", "exec", machine, " ".join(words), "--timeout", str(seconds), "-a", self.app)
         done = self.json(*call)
         return int(done.get("exit_code", 0)), str(done.get("stdout", "")), str(done.get("stderr", ""))
+
+    def get(self, path: str, file: Path) -> None:
+        """A file of the machine, into one here (mode 0600)."""
+        partial = file.with_name(f".{file.name}.part")
+        partial.unlink(missing_ok=True)  # flyctl does not write over a file
+        self.call("ssh", "sftp", "get", path, str(partial), "-a", self.app, seconds=3600)
+        partial.rename(file)
+
+    def put(self, file: Path, path: str) -> None:
+        """A file of this machine, into one there that must not exist yet; everybody there may read it."""
+        self.call("ssh", "sftp", "put", str(file), path, "-a", self.app, seconds=3600)
 
     def start(self, machine: str) -> None:
         self.call("machine", "start", machine, "-a", self.app)

@@ -396,6 +396,25 @@ def machine_exec(state: State, words: list[str]) -> None:
     show({name: value for name, value in answer.items() if value})
 
 
+def ssh_sftp(state: State, words: list[str]) -> None:
+    """get REMOTE LOCAL, put LOCAL REMOTE, as root; neither writes over a file."""
+    machine = state.app(option(words, "-a"))["machines"][0]
+    if machine["state"] != "started":
+        fail(f"app {option(words, '-a')} has no started VMs")
+    _, _, verb, source, sink = words[:5]
+    if verb == "get":
+        if Path(sink).exists():
+            fail(f"file {sink} is already there. `fly ssh` doesn't override existing files for safety.")
+        docker("cp", f"{machine['container']}:{source}", sink)
+        print(f"{Path(sink).stat().st_size} bytes written to {sink}")
+        return
+    if docker("exec", machine["container"], "test", "-e", sink, check=False).returncode == 0:
+        fail(f"remote file {sink} already exists. flyctl sftp doesn't overwrite existing files for safety")
+    docker("cp", source, f"{machine['container']}:{sink}")
+    docker("exec", "-u", "0", machine["container"], "chown", "0:0", sink)
+    docker("exec", "-u", "0", machine["container"], "chmod", "0644", sink)
+
+
 def logs(state: State, words: list[str]) -> None:
     """Objects, not one to a line."""
     machine = state.app(option(words, "-a"))["machines"][0]
@@ -441,6 +460,7 @@ _COMMANDS: dict[str, Any] = {
     "machine destroy": machine_destroy,
     "machine exec": machine_exec,
     "logs": logs,
+    "ssh sftp": ssh_sftp,
 }
 
 

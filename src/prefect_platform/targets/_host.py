@@ -13,16 +13,18 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
+import shutil
 import subprocess
 import tarfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ..errors import LockedError, PlatformError, PreflightError
+from ..errors import ApplyError, LockedError, PlatformError, PreflightError
 from ..runner import Result, Runner
 
 _OLDEST_COMPOSE = (2, 24)
@@ -95,6 +97,35 @@ class Host:
     def docker_words(self, *words: str) -> list[str]:
         """For a stream with the operator's terminal."""
         return [*self._rise(), "docker", *words]
+
+    def receive(self, file: Path, *words: str) -> None:
+        """What a docker command writes, into a file here (mode 0600) that is whole or not there. Raises ApplyError."""
+        partial = file.with_name(f".{file.name}.part")
+        with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as sink:
+            with self.runner.start(self.docker_words(*words)) as process:
+                assert process.stdout
+                shutil.copyfileobj(process.stdout, sink, 1 << 20)
+            os.fsync(sink.fileno())
+        if process.returncode:
+            partial.unlink()
+            raise ApplyError(
+                f"{self.runner.place}: docker {words[0]} ended with {process.returncode}",
+                "see above what it says",
+            )
+        partial.rename(file)
+
+    def send(self, file: Path, path: str) -> None:
+        """A file of this machine to the host (mode 0600), which has it whole or not at all. Raises ApplyError."""
+        script = 'umask 077; mkdir -p "$(dirname "$1")" && cat >"$1.part" && mv "$1.part" "$1"'
+        with (
+            file.open("rb") as source,
+            self.runner.start([*self._rise(), "sh", "-c", script, "sh", path]) as process,
+        ):
+            assert process.stdin
+            shutil.copyfileobj(source, process.stdin, 1 << 20)
+            process.stdin.close()
+        if process.returncode:
+            raise ApplyError(f"{self.runner.place}: {path} could not be written", "is its disk full?")
 
     def _rise(self) -> list[str]:
         return ["sudo", "-n"] if self.facts().sudo else []

@@ -20,6 +20,7 @@ from . import (
     Process,
     Say,
     _apply,
+    _backups,
     _compose_file,
     _containers,
     _names,
@@ -132,6 +133,12 @@ class Target:
 
     def digests(self, images: Sequence[str]) -> dict[str, str]:
         return _apply.digests(self.site, images)
+
+    def backup(self, stack: Stack, folder: Path, label: str) -> Path:
+        return _backups.backup(self.site, stack, folder, label)
+
+    def restore(self, stack: Stack, file: Path) -> str:
+        return _backups.restore(self.site, stack, file)
 
     # -- containers
     def processes(self) -> list[Process]:

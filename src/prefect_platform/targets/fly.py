@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,11 +16,12 @@ from ..plan import Observed, Plan, Running, Step
 from ..secretstore import FileStore
 from ..settings import Settings
 from ..stack import Stack
-from . import LOW_BYTES, Entry, Process, Say, _fly_render, _lock
+from . import LOW_BYTES, Entry, Process, Say, _fly_render, _lock, _sqlite
 from ._fly_apply import Applying, Releases, reference
 from ._fly_ctl import Flyctl, Json
 
 _MACHINE = "python -I /platform/machine/machine.py"
+_SERVER = "/platform/prefect/server.py"
 _RESULTS = {"complete": "good", "succeeded": "good", "failed": "failed", "interrupted": "failed"}
 
 
@@ -237,6 +239,36 @@ class Target:
         raise ConfigError(
             "the database is on the machine's volume", "docs/fly.md says how to bring a snapshot back"
         )
+
+    def backup(self, stack: Stack, folder: Path, label: str) -> Path:
+        """A consistent copy while all runs, brought here; returns the file."""
+        file = folder / f"prefect-{label}.db"
+        with self._passing() as there:
+            self.run_in("prefect", [_SERVER, "backup", there])
+            self.fly.get(there, file)
+        return file
+
+    def restore(self, stack: Stack, file: Path) -> str:
+        """A backup's copy in the place of the database, which is kept on the volume: returned. Raises PreflightError before anything stops."""
+        with self._passing() as there:
+            self.fly.put(file, there)
+            _sqlite.check_file(self, _SERVER, there)
+            self.stop(["prefect-server"])
+            try:
+                return self.run_in("prefect", [_SERVER, "restore", there]).strip()
+            finally:
+                self.restart(["prefect-server"])
+
+    @contextlib.contextmanager
+    def _passing(self) -> Iterator[str]:
+        """A place on the volume for a file that is on its way; nothing is there before and after."""
+        there = "/data/prefect/passing.db"
+        gone = f"import pathlib; pathlib.Path('{there}').unlink(missing_ok=True)"
+        self.run_in("prefect", ["-c", gone])
+        try:
+            yield there
+        finally:
+            self.run_in("prefect", ["-c", gone])
 
     def removal(self, stack: str, data: bool) -> str:
         return f"app {self.app}: " + (

@@ -29,6 +29,7 @@ from . import (
     _lock,
     _logs,
     _preflight,
+    _sqlite,
 )
 from ._installation import Installation
 from ._supervisor import MARK
@@ -247,6 +248,26 @@ class Target(WithoutReleases):
             if file.name in (database.name, f"{database.name}-wal", f"{database.name}-shm"):
                 aside.append(file.rename(database.with_name(f"set-aside-{when}-{file.name}")))
         return aside
+
+    def backup(self, stack: Stack, folder: Path, label: str) -> Path:
+        """A consistent copy while all runs; returns the file."""
+        file = folder / f"prefect-{label}.db"
+        self.run_in("prefect", [self._server, "backup", str(file)])
+        return file
+
+    def restore(self, stack: Stack, file: Path) -> str:
+        """A backup's copy in the place of the database, which is kept: returned. Raises PreflightError before anything is stopped."""
+        _sqlite.check_file(self, self._server, str(file))
+        running = any(each.name == "prefect-server" for each in self.processes())
+        self.stop(["prefect-server"])
+        try:
+            return self.run_in("prefect", [self._server, "restore", str(file)]).strip()
+        finally:
+            self.restart(["prefect-server"] if running else ())
+
+    @property
+    def _server(self) -> str:
+        return f"{self.where('prefect').bundle}/server.py"
 
     def removal(self, stack: str, data: bool) -> str:
         kept = "databases, logs and secrets" if data else "data stays"
