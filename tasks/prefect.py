@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json as jsonlib
+import os
 import shlex
 
 from invoke.context import Context
@@ -47,17 +47,10 @@ def pools(c: Context, env: str = "local", json: bool = False) -> None:
 @task(name="client-env", help={"token": "a token of gateway.create-token"})
 def client_env(c: Context, token: str, env: str = "local") -> None:
     """Shell lines that point a Prefect client here. Example: eval "$(./invoke prefect.client-env --token "$TOKEN")\""""
-    p = platform(c, env)
-    # Not PREFECT_API_KEY: Prefect's event sockets of a self-hosted API never carry it, and task runs would be lost.
-    values = {
-        "PREFECT_API_URL": f"{p.url}{p.target.where('prefect').base}/api",
-        "PREFECT_CLIENT_CUSTOM_HEADERS": jsonlib.dumps({"Authorization": f"Bearer {token}"}),
-        "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
-    }
-    if ca_cert := p.settings.values["gateway"]["ca_cert"]:
-        values["PREFECT_API_SSL_CERT_FILE"] = str((p.settings.root / ca_cert).resolve())
+    from prefect_platform import connection
+
     print("unset PREFECT_API_KEY PREFECT_API_AUTH_STRING")
-    for name, value in values.items():
+    for name, value in connection.variables(platform(c, env), token).items():
         print(f"export {name}={shlex.quote(value)}")
     say("these lines contain the token: do not log them")
 
@@ -100,3 +93,27 @@ def restore(c: Context, file: str, env: str = "local", yes: bool = False) -> Non
     _checks(found, False, {})
     if not all(check.ok for check in found):
         raise CheckFailed("restored, but not healthy", "each line with FAIL above has its next command")
+
+
+@task(help={"github": "owner/repo, whose secrets are set instead of this user's profile"})
+def connect(c: Context, env: str = "local", github: str = "") -> None:
+    """Make this environment the one that your Prefect commands and flows use, with a token of its own. Example: ./invoke prefect.connect --env production"""
+    from prefect_platform import connection
+
+    p = platform(c, env)
+    if github:
+        return say(connection.connect_github(p, github))
+    say(connection.connect(p))
+    overriding = sorted(name for name in os.environ if name in connection.variables(p, ""))
+    if overriding:
+        say(f"note: {', '.join(overriding)} of this shell's environment counts more than a profile: unset it")
+    return None
+
+
+@task(help={"github": "owner/repo, whose secrets are deleted instead of this user's profile"})
+def disconnect(c: Context, env: str = "local", github: str = "") -> None:
+    """Undo prefect.connect and revoke its token; flows then run without a server. Example: ./invoke prefect.disconnect --env production"""
+    from prefect_platform import connection
+
+    p = platform(c, env)
+    say(connection.disconnect_github(p, github) if github else connection.disconnect(p))

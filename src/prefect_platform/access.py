@@ -25,7 +25,7 @@ def token(platform: Platform) -> str:
     if (
         held
         and _signed_here(platform, held.value)
-        and _part(held.value, 1).get("exp", 0) - time.time() > _RENEW_SECONDS
+        and part(held.value, 1).get("exp", 0) - time.time() > _RENEW_SECONDS
     ):
         return held.value
     words = ["create-token", "--project", "platform", "--service", "checks", "--scope", "prefect metrics"]
@@ -42,7 +42,7 @@ def _signed_here(platform: Platform, token: str) -> bool:
         keys = platform.target.store.read("gateway").get("GATEWAY_SIGNING_KEYS")
     except PlatformError:
         return True
-    return keys is not None and _part(token, 0).get("kid") in _key_ids(keys.value)
+    return keys is not None and part(token, 0).get("kid") in _key_ids(keys.value)
 
 
 def _key_ids(keys: str) -> set[str]:
@@ -95,7 +95,7 @@ def secret_values(platform: Platform) -> list[str]:
     return sorted({secret.value for each in held for secret in each.values()}, key=len, reverse=True)
 
 
-def _part(token: str, number: int) -> dict[str, Any]:
+def part(token: str, number: int) -> dict[str, Any]:
     """Header (0) or claims (1) of a token, unverified: they decide about renewal only."""
     try:
         part = token.split(".")[number]

@@ -115,5 +115,6 @@ def test_paths_that_are_not_there(platform: Clone) -> None:
         in platform.invoke("prefect.backup", "--to", "/nowhere", code=2).stderr
     )
     assert (
-        "No such file or directory" in platform.invoke("prefect.restore", "--file", "/nowhere.db", "--yes", code=2).stderr
+        "No such file or directory"
+        in platform.invoke("prefect.restore", "--file", "/nowhere.db", "--yes", code=2).stderr
     )
