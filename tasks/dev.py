@@ -24,7 +24,7 @@ LOCKS = ("runtime", "operator", "dev")
 @task
 def test(c: Context) -> None:
     """Run the tests; words after -- go to pytest: ./invoke test -- -k wrapper -x"""
-    pytest = [_python(), "-m", "pytest"]
+    pytest = [_python(), "-m", "pytest", "--durations=20", "--durations-min=5"]
     words = _words_after_dashes()
     # Without words it is all of them: the lab's beside the others, because both mostly wait.
     _finish(

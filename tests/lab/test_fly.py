@@ -226,6 +226,23 @@ def test_what_a_killed_machine_had_acknowledged_is_there(fly: Fly, docker: Docke
     assert docker("exec", "-u", "1001", CONTAINER, "python", "-c", check).strip() == "ok"
 
 
+def test_a_backup_leaves_the_machine_and_comes_back(fly: Fly, tmp_path: Path) -> None:
+    token = fly.invoke("gateway.create-token", "--project=tests", "--service=backup").stdout.strip()
+    api, headers = f"{fly.url}/prefect/api", {"Authorization": f"Bearer {token}"}
+    with httpx.Client(headers=headers, timeout=90) as client:
+        client.post(f"{api}/flows/", json={"name": "before-the-backup"}).raise_for_status()
+        file = fly.invoke("prefect.backup", "--to", str(tmp_path)).stdout.strip()
+        assert Path(file).stat().st_mode & 0o777 == 0o600
+        client.post(f"{api}/flows/", json={"name": "after-the-backup"}).raise_for_status()
+        (tmp_path / "wrong.db").write_bytes(b"no database at all")
+        said = fly.invoke("prefect.restore", "--file", str(tmp_path / "wrong.db"), "--yes", code=3).stderr
+        assert "is not a SQLite database" in said
+        assert "its task run is recorded" in fly.invoke("prefect.restore", "--file", file, "--yes").stdout
+        found = {each["name"] for each in client.post(f"{api}/flows/filter", json={}).json()}
+        assert "before-the-backup" in found
+        assert "after-the-backup" not in found
+
+
 def _until_ready(fly: Fly) -> None:
     """A client that comes too early is held, or has no connection; it is never told something else."""
     for _ in range(600):

@@ -93,6 +93,33 @@ def test_back_across_a_schema_change_only_with_the_databases_of_then(
     assert "Completed" in newer.invoke("prefect.smoke").stdout
 
 
+def test_a_backup_leaves_the_host_and_comes_back(
+    standing: Vps, ssh: Callable[..., str], tmp_path: Path
+) -> None:
+    with standing.client() as client:
+        _flow(client, "before-the-backup")
+        file = Path(standing.invoke("prefect.backup", "--to", str(tmp_path)).stdout.strip())
+        assert [path.name for path in tmp_path.iterdir()] == [file.name]
+        assert file.stat().st_mode & 0o777 == 0o600
+        _flow(client, "after-the-backup")
+        wrong = tmp_path / "wrong.dump"
+        wrong.write_bytes(b"no dump at all")
+        refused = standing.invoke("prefect.restore", "--file", str(wrong), "--yes", code=3)
+        assert "not a dump of PostgreSQL" in refused.stderr
+        # A dump's beginning, and then nothing: Postgres itself finds that out.
+        wrong.write_bytes(file.read_bytes()[:2000])
+        broken = standing.invoke("prefect.restore", "--file", str(wrong), "--yes", code=6)
+        assert "the database is as it was" in broken.stderr
+        assert _flows(client) >= {"before-the-backup", "after-the-backup"}
+        done = standing.invoke("prefect.restore", "--file", str(file), "--yes")
+        assert "its task run is recorded" in done.stdout
+        assert "before-the-backup" in _flows(client)
+        assert "after-the-backup" not in _flows(client)
+    kept = done.stderr.partition("what was there: ")[2].splitlines()[0].partition(":")[2]
+    assert ssh(f"stat -c %a {kept}").strip() == "600"
+    assert "prefect.restore" in standing.invoke("platform.history").stdout
+
+
 def test_more_connections_than_postgres_takes_are_refused_beforehand(standing: Vps) -> None:
     standing.settings["prefect"] = {"replicas": 8}
     standing.write()

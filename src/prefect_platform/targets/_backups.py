@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..errors import ApplyError, PlatformError, PreflightError
 from ..stack import Stack
-from . import _databases
+from . import _compose_file, _databases
 from ._apply import UP_SECONDS
 from ._site import Site
 
@@ -53,6 +53,8 @@ def restore(site: Site, stack: Stack, file: Path) -> str:
 def _migrate(site: Site, stack: Stack, release: str, before: str) -> None:
     """An older schema is brought up to date; one that this Prefect does not know is given back."""
     try:
+        # Its secrets were in memory, and went when the agent was stopped with the rest.
+        site.compose(stack, release, "up", "-d", "--wait", "--wait-timeout", "120", _compose_file.AGENT)
         site.compose(stack, release, *_MIGRATE)
     except PlatformError as error:
         site.say("this Prefect cannot use it: going back to what was there")
