@@ -17,6 +17,8 @@ from prefect_platform import venvs
 
 ROOT = Path(__file__).resolve().parents[1]
 CHECKED = ("src", "tasks", "stacks", "vault", "tests", "bench")
+DOCKERFILES = ("lab/images/*/Dockerfile", "tests/fly/golden/Dockerfile")
+"""The second is what target fly renders."""
 LOCKS = ("runtime", "operator", "dev")
 """In this order: a later lock takes the versions of the earlier ones."""
 
@@ -34,13 +36,15 @@ def test(c: Context) -> None:
 
 @task(help={"fix": "repair what can be repaired: format, imports"})
 def lint(c: Context, fix: bool = False) -> None:
-    """Check format, style and types (ruff, mypy --strict)."""
+    """Check format, style and types (ruff, mypy --strict), and Dockerfiles (hadolint)."""
     python = _python()
     folders = [folder for folder in CHECKED if any((ROOT / folder).rglob("*.py"))]
+    dockerfiles = [str(file) for pattern in DOCKERFILES for file in sorted(ROOT.glob(pattern))]
     codes = [
         _run([python, "-m", "ruff", "check", *(["--fix"] if fix else []), *folders]),
         _run([python, "-m", "ruff", "format", *([] if fix else ["--check"]), *folders]),
         _run([python, "-m", "mypy", "--strict", *folders]),
+        _run([str(Path(python).with_name("hadolint")), *dockerfiles]),
     ]
     _finish(max(codes))
 

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import jinja2
 import yaml
 
-from . import certificates, sso
+from . import certificates, database_url, sso
 from .errors import ConfigError
 from .settings import Settings
 from .stack import Stack
@@ -137,6 +137,7 @@ def build(stack: Stack, settings: Settings, where: Where) -> Bundle:
         "public_url": public_url(settings),
         "sso": sso.doors(settings, where.host, where.address("authentik", "server")) if where.host else None,
         "sso_url": sso.known_url(settings),
+        "database": database_url.parse(url) if (url := settings.values["prefect"]["database_url"]) else None,
         # Names of the files that only Traefik may read; what is in them is not an argument of rendering.
         "private": sorted(certificates.private_files(settings)) if where.private else [],
     }

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from . import bundle, images, objects, plan, sso, stack
+from . import bundle, database_url, images, objects, plan, sso, stack
 from .access import api
 from .authentik import deployed
 from .checks import Check
@@ -14,7 +15,7 @@ from .environment import Platform, desired
 from .errors import CheckFailed, ConfigError, PlatformError, PreflightError
 from .health import check, failing, machine_checks, prove
 from .prefect_api import PrefectApi
-from .secretstore import generate
+from .secretstore import generate, keep_given
 
 _READY_SECONDS = 120
 _RESTART_SECONDS = 12
@@ -151,6 +152,8 @@ def setup(platform: Platform, name: str, wait: float) -> Report:
     """Make it so and prove it. Raises the error of the step that failed; running it again goes on from there."""
     built = bundles(platform, name)
     with platform.target.lock(f"{name}.setup", wait):
+        for each in built:
+            keep_given(platform.target.store, each.stack, os.environ)
         todo = make_plan(platform, built)
         platform.target.preflight(todo, built)
         if todo.steps:
@@ -164,6 +167,7 @@ def setup(platform: Platform, name: str, wait: float) -> Report:
                 platform.target.expose(each)
         if any(each.stack.name == "prefect" for each in built):
             made, notices = _ensure_objects(platform)
+            notices += _database_notes(platform)
             changes += made + deployed.ensure_prefect(platform)
         if not platform.target.combined and name != "prefect":
             # Set up one after another, in order of need: what comes later may not be there yet.
@@ -173,6 +177,11 @@ def setup(platform: Platform, name: str, wait: float) -> Report:
         # Red and nothing to change: it may be on its way back (a disk that has room again), so it gets the time a change gets.
         healthy = bool(found) and all(each.ok for each in found)
         return Report(todo, changes, notices, found if healthy else prove(platform))
+
+
+def _database_notes(platform: Platform) -> tuple[str, ...]:
+    url = platform.settings.values["prefect"]["database_url"]
+    return tuple(f"{database_url.KEY}: {note}" for note in database_url.parse(url).notes) if url else ()
 
 
 def _ensure_objects(platform: Platform) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from . import bundle, certificates, settings, sso, stack
+from . import bundle, certificates, database_url, settings, sso, stack
 from .errors import ConfigError
 from .objects_desired import Canary, Desired, Zombies, desired_objects
 from .targets import Say, Target, open_target
@@ -40,6 +40,7 @@ def open_platform(
     chosen = settings.load(root, raw, schema, env, environ)
     _cross_check(chosen)
     there = _with_sso(chosen, stack.for_target(stacks, chosen.target))
+    there = {name: each.as_set(chosen.values[each.section]) for name, each in there.items()}
     return Platform(chosen, there, open_target(chosen, say), say)
 
 
@@ -80,9 +81,20 @@ def _cross_check(chosen: settings.Settings) -> None:
             raise ConfigError(
                 f"platform.gateway.routes: {route['name']}: paths under /{first} belong to the platform"
             )
+    if url := prefect["database_url"]:
+        _check_database(chosen, url)
     certificates.validate(chosen)
     sso.validate(chosen, urlsplit(bundle.public_url(chosen)).hostname or "")
     _desired(chosen, None)
+
+
+def _check_database(chosen: settings.Settings, url: str) -> None:
+    if chosen.target == "compose":
+        raise ConfigError(
+            f"{database_url.KEY}: target compose has a PostgreSQL of its own; this is for local and fly",
+            "leave it out",
+        )
+    database_url.parse(url)
 
 
 def desired(platform: Platform) -> Desired:

@@ -71,8 +71,11 @@ def make(bundles: Sequence[Bundle], observed: Observed, runtime: str, stacks: Se
             Step("install", "runtime", "not there yet" if observed.runtime is None else "its lock changed")
         )
     for bundle in bundles:
+        given = {spec.name for spec in bundle.stack.secrets if spec.given}
         steps += [
-            Step("generate", f"secret {name}", "missing")
+            Step("keep", f"secret {name}", "to be given")
+            if name in given
+            else Step("generate", f"secret {name}", "missing")
             for name in observed.missing.get(bundle.stack.name, ())
         ]
     wanted = wanted_files(bundles)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from .errors import PlatformError
+from .errors import PlatformError, PreflightError
 from .files import read_mapping, write_atomic
 from .stack import SecretSpec, Stack
 
@@ -89,6 +89,23 @@ def require_sources(stack: Stack, missing: tuple[SecretSpec, ...]) -> None:
         )
 
 
+def keep_given(store: SecretStore, stack: Stack, environ: Mapping[str, str]) -> None:
+    """Keep what a person gives with this call of the secrets that nobody can generate. Raises PreflightError for one never given."""
+    wanted = [spec.name for spec in stack.secrets if spec.given]
+    if not wanted:
+        return
+    held = {name: secret.value for name, secret in store.read(stack.name).items()}
+    now = held | {name: environ[name] for name in wanted if environ.get(name)}
+    for name in wanted:
+        if name not in now:
+            raise PreflightError(
+                f"secret {name} of stack {stack.name}: not given yet, and nobody can make it up",
+                f"give it once, it is kept with the secrets: read -rs {name}; export {name}; ./invoke {stack.name}.setup",
+            )
+    if now != held:
+        store.write(stack.name, now)
+
+
 class FileStore:
     """`<state>/secrets/<stack>.json` (0600) holds values; `<stack>.env` beside it is what an entrypoint loads."""
 
@@ -121,7 +138,7 @@ class FileStore:
         missing = self.missing(stack)
         require_sources(stack, missing)
         values = {name: secret.value for name, secret in self.values(stack).items()}
-        values |= {spec.name: generate(spec.generate) for spec in missing}
+        values |= {spec.name: generate(spec.generate) for spec in missing if not spec.given}
         if stack.secrets:
             self.write(stack.name, values)
 

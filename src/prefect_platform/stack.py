@@ -51,9 +51,10 @@ _SCHEMA = {
                     "name": {"type": "string", "pattern": "^[A-Z][A-Z0-9_]+$"},
                     "generate": {"enum": ["fernet-key", "signing-keys", "password", "key"]},
                     "from": {"type": "string", "pattern": "^[a-z][a-z0-9-]*/[A-Z][A-Z0-9_]+$"},
+                    "given": {"type": "string"},
                     "targets": {"type": "array", "items": {"type": "string"}},
                 },
-                "oneOf": [{"required": ["generate"]}, {"required": ["from"]}],
+                "oneOf": [{"required": ["generate"]}, {"required": ["from"]}, {"required": ["given"]}],
             },
         },
         "settings": {"type": "object"},
@@ -65,13 +66,15 @@ _SCHEMA = {
 class SecretSpec:
     """A secret by name; its value lives in the secret store only.
 
-    `source` is another stack's secret, `<stack>/<NAME>`, instead of one that is generated. `targets`: () is all.
+    `source` is another stack's secret, `<stack>/<NAME>`, instead of one that is generated. `given` names a setting of the stack: where
+    that is set, a person gives the value once, in an environment variable of the secret's name. `targets`: () is all.
     """
 
     name: str
     generate: str
     source: str = ""
     targets: tuple[str, ...] = ()
+    given: str = ""
 
 
 @dataclass(frozen=True)
@@ -109,10 +112,15 @@ class Stack:
     def on(self, target: str) -> Stack:
         """The stack as a target runs it: without the secrets and databases that belong to others."""
         secrets = tuple(spec for spec in self.secrets if not spec.targets or target in spec.targets)
-        names = {spec.name for spec in secrets}
+        names = {spec.name for spec in secrets if not spec.given}
         return replace(
             self, secrets=secrets, databases=tuple(d for d in self.databases if d.password in names)
         )
+
+    def as_set(self, values: Mapping[str, Any]) -> Stack:
+        """The stack with its section's values: without the secrets that a person would give for what is not set."""
+        secrets = tuple(spec for spec in self.secrets if not spec.given or values[spec.given])
+        return replace(self, secrets=secrets)
 
     def runs_on(self, target: str) -> bool:
         return not self.targets or target in self.targets
@@ -160,7 +168,11 @@ def read(root: Path, name: str) -> Stack:
 
 def _secret(item: Mapping[str, Any]) -> SecretSpec:
     return SecretSpec(
-        item["name"], item.get("generate", ""), item.get("from", ""), tuple(item.get("targets", ()))
+        item["name"],
+        item.get("generate", ""),
+        item.get("from", ""),
+        tuple(item.get("targets", ())),
+        item.get("given", ""),
     )
 
 

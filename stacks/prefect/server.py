@@ -104,6 +104,11 @@ def serve(argv: list[str]) -> int:
     from server_database import check, configured_path
 
     path = configured_path()
+    if path is None and not args.no_services:
+        import server_postgres
+
+        if wrong := server_postgres.problem():
+            return _fail(f"database {wrong}", EXIT_DATABASE)
     if path is not None:
         state = check(path)
         if state.problem:

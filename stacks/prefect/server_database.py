@@ -126,12 +126,12 @@ def _schema_problem(connection: sqlite3.Connection, read_all: bool) -> str | Non
     return None
 
 
-def known_revisions() -> frozenset[str]:
-    """Return the schema revisions of the installed Prefect, read from its migration files."""
+def known_revisions(dialect: str = "sqlite") -> frozenset[str]:
+    """Return the schema revisions of the installed Prefect, read from its migration files; `dialect`: sqlite or postgresql."""
     spec = importlib.util.find_spec("prefect")
     if spec is None or not spec.submodule_search_locations:
         raise ModuleNotFoundError("Prefect is not installed in this Python")
-    folder = Path(spec.submodule_search_locations[0]) / "server/database/_migrations/versions/sqlite"
+    folder = Path(spec.submodule_search_locations[0]) / f"server/database/_migrations/versions/{dialect}"
     found = (_REVISION.search(file.read_text(encoding="utf-8")) for file in folder.glob("*.py"))
     return frozenset(match.group(1) for match in found if match)
 

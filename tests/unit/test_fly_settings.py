@@ -1,0 +1,58 @@
+"""One machine on Fly is the local platform in another package: the same templates, and no difference that docs/fly.md does not tell."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+
+from prefect_platform import bundle, stack
+from prefect_platform.targets import _fly_render
+
+from .conftest import ROOT, Load, where
+
+PLACES = ("python", "traefik", "entrypoint", "template", "bundle", "data", "routes", "secrets")
+TOLD = {
+    "sourceCriterion: {requestHeaderName: Fly-Client-IP}": "`Fly-Client-IP` counts for rate limits",
+    "Fly-Client-IP: keep": "`Fly-Client-IP` counts for rate limits and the log",
+    "forwardedHeaders: {trustedIPs:": "behind Fly's edge",
+    'address: "0.0.0.0:8080"': "| the gateway listens on | 127.0.0.1 | 0.0.0.0",
+    "prefect-ready:": "| open path besides `/ping` | – | `/ready`",
+    "ready-path:": "`/ready`, for the health check",
+    "PREFECT_SERVER_UI_STATIC_DIRECTORY=/platform/ui": "| Prefect's UI files | data folder | in the image |",
+}
+"""A part of each line that is the machine's own, and what docs/fly.md says of it."""
+
+
+def _differences(load: Load) -> Iterator[str]:
+    shared = {"gateway": {"public_url": "https://my-app.fly.dev"}}
+    local = load(shared, root=ROOT)
+    fly = load({**shared, "target": "fly", "fly": {"app": "my-app"}}, root=ROOT)
+    there = stack.read_all(ROOT)
+    for name, each in stack.for_target(there, "local").items():
+        ours = bundle.build(each, local, where(name))
+        theirs = bundle.build(stack.for_target(there, "fly")[name], fly, _fly_render.where(name))
+        for file in sorted({*ours.files, *theirs.files, "routes.yml"}):
+            here = _moved(name, (ours.routes if file == "routes.yml" else ours.files.get(file)) or b"")
+            gone = (theirs.routes if file == "routes.yml" else theirs.files.get(file)) or b""
+            # Code that the official image lacks is no setting.
+            if not file.endswith((".py", ".conf")):
+                yield from difflib.unified_diff(here, gone.decode().splitlines(), lineterm="", n=0)
+
+
+def _moved(name: str, body: bytes) -> list[str]:
+    """A local file with the machine's places."""
+    text = body.decode()
+    for place in PLACES:
+        text = text.replace(getattr(where(name), place), getattr(_fly_render.where(name), place))
+    return text.splitlines()
+
+
+def test_the_machine_differs_from_local_only_where_the_docs_say(load: Load) -> None:
+    docs = " ".join((ROOT / "docs" / "fly.md").read_text().split())
+    lines = [line[1:].strip() for line in _differences(load) if line.startswith("+") and line[:3] != "+++"]
+    settings = [line for line in lines if not line.startswith("#")]
+    assert settings
+    untold = [line for line in settings if not any(part in line for part in TOLD)]
+    assert untold == []
+    assert [part for part in TOLD if not any(part in line for line in settings)] == []
+    assert [said for said in TOLD.values() if said not in docs] == []
