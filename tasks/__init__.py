@@ -6,7 +6,7 @@ from pathlib import Path
 
 from invoke.collection import Collection
 
-from . import _stack, authentik, dev, fly, gateway, host, lab, platform, prefect, vault
+from . import _stack, authentik, dev, fly, gateway, host, lab, monitor, platform, prefect, vault
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -27,6 +27,7 @@ def build_root(root: Path) -> Collection:
     made.add_collection(Collection.from_module(platform, name="platform"))
     made.add_collection(Collection.from_module(host, name="host"))
     made.add_collection(Collection.from_module(lab, name="lab"))
+    made.add_collection(Collection.from_module(monitor, name="monitor"))
     made.add_collection(Collection.from_module(fly, name="fly"))
     for each in Collection.from_module(dev).tasks.values():
         made.add_task(each)

@@ -49,10 +49,13 @@ def lint(c: Context, fix: bool = False) -> None:
     _finish(max(codes))
 
 
-@task(help={"vps": "those of the VPS target, in the lab (as root)"})
-def bench(c: Context, vps: bool = False) -> None:
-    """Run the benchmarks; words after -- go to bench/run.py, or bench/vps.py."""
-    _finish(_run([_python(), f"bench/{'vps' if vps else 'run'}.py", *_words_after_dashes()]))
+@task(
+    help={"vps": "those of the VPS target, in the lab (as root)", "fly": "those of the Fly machine, likewise"}
+)
+def bench(c: Context, vps: bool = False, fly: bool = False) -> None:
+    """Run the benchmarks; words after -- go to bench/run.py, bench/vps.py or bench/fly.py."""
+    name = "vps" if vps else "fly" if fly else "run"
+    _finish(_run([_python(), f"bench/{name}.py", *_words_after_dashes()]))
 
 
 @task(help={"upgrade": "take the newest versions that requirements/*.in allow"})

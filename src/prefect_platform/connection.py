@@ -49,7 +49,7 @@ def connect(platform: Platform) -> str:
     if _is_there(platform, text, name, subject):
         return f"profile {name} of {file} is there and active: nothing changed"
     _revoke(platform, subject)
-    write_atomic(file, with_profile(text, name, variables(platform, _token(platform, subject))).encode())
+    write_atomic(file, with_profile(text, name, variables(platform, new_token(platform, subject))).encode())
     return f"profile {name} of {file} is active"
 
 
@@ -103,7 +103,7 @@ def _is_there(platform: Platform, text: str, name: str, subject: str) -> bool:
     if document.get("active") != name or found is None:
         return False
     jti = access.part(found[1], 1).get("jti")
-    return dict(held) == variables(platform, found[1]) and jti in _tokens(platform, subject)
+    return dict(held) == variables(platform, found[1]) and jti in valid_tokens(platform, subject)
 
 
 def _name(platform: Platform) -> str:
@@ -120,10 +120,10 @@ def connect_github(platform: Platform, repository: str) -> str:
     subject = f"github/{_word(repository)}"
     known = _gh("secret", "list", "--repo", repository, "--json", "name")
     there = {each["name"] for each in json.loads(known or "[]")}
-    old = _tokens(platform, subject)
+    old = valid_tokens(platform, subject)
     if old and {_URL, _HEADERS} <= there:
         return f"{repository} has its secrets, and their token is valid: nothing changed"
-    values = variables(platform, _token(platform, subject))
+    values = variables(platform, new_token(platform, subject))
     for name in (_URL, _HEADERS):
         _gh("secret", "set", name, "--repo", repository, stdin=values[name])
     for jti in old:
@@ -157,20 +157,21 @@ def _gh(*words: str, stdin: str = "") -> str:
 
 
 # -- tokens
-def _token(platform: Platform, subject: str) -> str:
+def new_token(platform: Platform, subject: str) -> str:
+    """Of the gateway, for a year; `subject` is project/service."""
     project, _, service = subject.partition("/")
     words = ["create-token", "--project", project, "--service", service, "--expires", "365d"]
     return access.gateway(platform, words).strip()
 
 
-def _tokens(platform: Platform, subject: str) -> list[str]:
+def valid_tokens(platform: Platform, subject: str) -> list[str]:
     """The ids of the valid ones."""
     listed: Sequence[Any] = json.loads(access.gateway(platform, ["list-tokens", "--json"]) or "[]")
     return [each["jti"] for each in listed if each["subject"] == subject]
 
 
 def _revoke(platform: Platform, subject: str) -> None:
-    for jti in _tokens(platform, subject):
+    for jti in valid_tokens(platform, subject):
         access.gateway(platform, ["revoke-token", jti])
 
 
