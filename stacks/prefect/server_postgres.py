@@ -36,14 +36,15 @@ async def _ask(wanted: Any) -> str | None:
         connection = await asyncpg.connect(
             **place, password=password, timeout=_SECONDS, statement_cache_size=0
         )
-    except asyncpg.InvalidPasswordError:
-        return f"refuses the password of {wanted.user}; give the right one to setup: PREFECT_SERVER_DATABASE_PASSWORD"
     except asyncpg.InvalidCatalogNameError:
         return "there is no such database; create it, or correct platform.prefect.database_url"
-    except (ssl.SSLError, ConnectionError) as error:
-        return f"TLS, or the way there: {error}; platform.prefect.database_url says with ?sslmode= what is wanted"
+    except ssl.SSLError as error:
+        return f"TLS: {error}; platform.prefect.database_url says with ?sslmode= what is wanted"
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        return f"cannot be used: {error}; see platform.prefect.database_url"
+        # Poolers have error codes of their own for it, the words are the same.
+        if "authentication failed" in str(error):
+            return f"refuses the password of {wanted.user}; give the right one to setup: PREFECT_SERVER_DATABASE_PASSWORD"
+        return f"cannot be reached: {error}; see platform.prefect.database_url"
     try:
         return await _schema_problem(connection)
     finally:

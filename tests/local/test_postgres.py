@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import socket
 import subprocess
 import tempfile
 import time
@@ -38,7 +39,7 @@ client_tls_cert_file = {folder}/server.crt
 server_tls_sslmode = require
 ignore_startup_parameters = extra_float_digits
 default_pool_size = 8
-max_prepared_statements = 0
+{more}
 unix_socket_dir =
 """
 
@@ -63,7 +64,9 @@ def pooler(cluster: Cluster) -> Iterator[Path]:
         shutil.copy(cluster.folder / "data" / name, folder / name)
     doubled = PASSWORD.replace('"', '""')
     (folder / "users.txt").write_text(f'"{USER}" "{doubled}"\n')
-    (folder / "pgbouncer.ini").write_text(POOLER.format(port=cluster.port, pooler=POOLER_PORT, folder=folder))
+    (folder / "pgbouncer.ini").write_text(
+        POOLER.format(port=cluster.port, pooler=POOLER_PORT, folder=folder, more=_knows_none(program))
+    )
     for path in (folder, *folder.iterdir()):
         if cluster.user:
             shutil.chown(path, cluster.user)
@@ -71,10 +74,31 @@ def pooler(cluster: Cluster) -> Iterator[Path]:
         process = subprocess.Popen(
             [program, str(folder / "pgbouncer.ini")], user=cluster.user, stdout=log, stderr=log
         )
-        yield folder
-        process.terminate()
-        process.wait(20)
+        try:
+            _wait_for(POOLER_PORT)
+            yield folder
+        finally:
+            process.terminate()
+            process.wait(20)
     shutil.rmtree(folder)
+
+
+def _knows_none(program: str) -> str:
+    """The setting with which newer ones remember no prepared statement; older ones cannot do it anyway."""
+    said = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
+    major, minor = (int(part) for part in said.split()[1].split(".")[:2])
+    return "max_prepared_statements = 0" if (major, minor) >= (1, 21) else ""
+
+
+def _wait_for(port: int) -> None:
+    end = time.monotonic() + 20
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+        except OSError:
+            assert time.monotonic() < end, "pgbouncer does not listen"
+            time.sleep(0.1)
 
 
 class Elsewhere:
