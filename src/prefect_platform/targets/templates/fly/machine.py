@@ -110,6 +110,9 @@ def supervise() -> int:
     class Machine(supervisord.Supervisor):  # type: ignore[misc]
         def runforever(self) -> None:
             events.subscribe(events.ProcessStateFatalEvent, self.end)
+            # Its own loop first waits a second for something to happen.
+            for group in sorted(self.process_groups.values()):
+                group.transition()
             super().runforever()
 
         def end(self, event: Any) -> None:
