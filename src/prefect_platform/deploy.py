@@ -153,7 +153,9 @@ def setup(platform: Platform, name: str, wait: float) -> Report:
     built = bundles(platform, name)
     with platform.target.lock(f"{name}.setup", wait):
         for each in built:
-            keep_given(platform.target.store, each.stack, os.environ)
+            # Not before it is needed: a Vault that is yet to be set up has no store.
+            if any(spec.given for spec in each.stack.secrets):
+                keep_given(platform.target.store, each.stack, os.environ)
         todo = make_plan(platform, built)
         platform.target.preflight(todo, built)
         if todo.steps:

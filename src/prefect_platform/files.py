@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import tempfile
@@ -62,6 +63,6 @@ def write_atomic(file: Path, content: bytes, mode: int = 0o600) -> None:
 
 
 def _told(file: Path, error: OSError) -> ApplyError:
-    return ApplyError(
-        f"{file}: {error.strerror}", "free space or fix permissions there, then run the command again"
-    )
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    what = "free disk space" if full else "fix the permissions"
+    return ApplyError(f"{file}: {error.strerror}", f"{what} there, then run the command again")
