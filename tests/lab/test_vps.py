@@ -40,10 +40,13 @@ def test_an_empty_host_becomes_a_platform(vps: Vps, docker: Docker) -> None:
 
 
 def test_the_feed_has_the_canarys_events(vps: Vps) -> None:
+    wanted = {"filter": {"event": {"name": ["prefect.flow-run.Completed"]}}}
+    end = time.monotonic() + 30
     with vps.client() as client:
-        wanted = {"event": {"name": ["prefect.flow-run.Completed"]}}
-        found = client.post("/events/filter", json={"filter": wanted}).raise_for_status().json()
-    assert found["events"]
+        # The services write events in batches, some seconds after they came.
+        while not client.post("/events/filter", json=wanted).raise_for_status().json()["events"]:
+            assert time.monotonic() < end, "the canary's event is not there after half a minute"
+            time.sleep(0.5)
 
 
 def test_a_second_setup_changes_nothing(vps: Vps, docker: Docker) -> None:
