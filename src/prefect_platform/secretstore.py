@@ -92,8 +92,6 @@ def require_sources(stack: Stack, missing: tuple[SecretSpec, ...]) -> None:
 def keep_given(store: SecretStore, stack: Stack, environ: Mapping[str, str]) -> None:
     """Keep what a person gives with this call of the secrets that nobody can generate. Raises PreflightError for one never given."""
     wanted = [spec.name for spec in stack.secrets if spec.given]
-    if not wanted:
-        return
     held = {name: secret.value for name, secret in store.read(stack.name).items()}
     now = held | {name: environ[name] for name in wanted if environ.get(name)}
     for name in wanted:
