@@ -31,12 +31,12 @@ def show(data: Any) -> None:
     print(jsonlib.dumps(data, indent=2, default=str))
 
 
-def platform(c: Context, env: str) -> Platform:
-    """The environment that a task works on."""
+def platform(c: Context, env: str, instead: dict[str, Any] | None = None) -> Platform:
+    """The environment that a task works on; `instead` are settings that count more than the declared ones."""
     from prefect_platform import environment
 
     next_command.about(env)
-    return environment.open_platform(ROOT, c.config.get("platform") or {}, env, os.environ, say)
+    return environment.open_platform(ROOT, c.config.get("platform") or {}, env, os.environ, say, instead)
 
 
 def set_up(p: Platform, name: str, dry_run: bool, wait: int, json: bool) -> None:

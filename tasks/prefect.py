@@ -19,7 +19,7 @@ def smoke(c: Context, env: str = "local", json: bool = False) -> None:
 
     from ._stack import _checks
 
-    found = health.prove(platform(c, env))
+    found = health.prove(platform(c, env), canary_must_run=True)
     _checks(found, json, {})
     if not all(check.ok for check in found):
         raise CheckFailed("the smoke test failed", "each line with FAIL above has its next command")
@@ -93,6 +93,41 @@ def restore(c: Context, file: str, env: str = "local", yes: bool = False) -> Non
     _checks(found, False, {})
     if not all(check.ok for check in found):
         raise CheckFailed("restored, but not healthy", "each line with FAIL above has its next command")
+
+
+@task(
+    name="migrate-to-postgres",
+    help={"yes": "do it", "wait": "seconds to wait for another setup", "json": "machine-readable"},
+)
+def migrate_to_postgres(
+    c: Context, env: str = "local", yes: bool = False, wait: int = 600, json: bool = False
+) -> None:
+    """Move all that the SQLite database has to the PostgreSQL of prefect.database_url. Example: ./invoke prefect.migrate-to-postgres --env fly --yes"""
+    from prefect_platform import moving
+    from prefect_platform.errors import CheckFailed, ConfigError
+
+    from ._stack import _checks
+
+    p = platform(c, env)
+    if not yes:
+        raise ConfigError(
+            "this would stop the server while it copies, and from then on Prefect runs on PostgreSQL",
+            "add --yes to do it; the SQLite file stays as it is",
+        )
+    moved = moving.to_postgres(p, lambda: platform(c, env, {"prefect": {"database_url": None}}), wait)
+    total = sum(moved.rows.values())
+    if json:
+        show({"place": moved.place, "seconds": moved.seconds, "rows": moved.rows, "total": total})
+    else:
+        for name, rows in sorted(moved.rows.items()):
+            print(f"{name:32} {rows:>12}")
+        print(f"{'rows moved, counted at both ends':32} {total:>12}")
+    _checks(moved.report.checks, False, {}) if not json else None
+    say(
+        f"moved to {moved.place} in {moved.seconds} s; the SQLite file stays as it is, and is not used any more"
+    )
+    if not moved.report.healthy:
+        raise CheckFailed("moved, but not healthy", "./invoke prefect.status")
 
 
 @task(help={"github": "owner/repo, whose secrets are set instead of this user's profile"})

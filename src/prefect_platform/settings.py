@@ -45,9 +45,14 @@ class Settings:
 
 
 def load(
-    root: Path, raw: Mapping[str, Any], schema: Values, env: str, environ: Mapping[str, str]
+    root: Path,
+    raw: Mapping[str, Any],
+    schema: Values,
+    env: str,
+    environ: Mapping[str, str],
+    instead: Mapping[str, Any] | None = None,
 ) -> Settings:
-    """Merge and validate. `raw` is Invoke's merged `platform:` mapping; errors are ConfigError with the place."""
+    """Merge and validate. `raw` is Invoke's merged `platform:` mapping, `instead` counts more than all that is declared; errors are ConfigError with the place."""
     if not ENV_NAME.match(env):
         raise ConfigError(f"--env {env!r}: not a name (lower-case letters, digits, dashes)")
     base = _plain(raw)
@@ -63,6 +68,7 @@ def load(
         )
     values = _merge(base, overlays.get(env) or {})
     _override(values, schema, environ)
+    values = _merge(values, dict(instead or {}))
     prefix = ["environments", env] if env in overlays else []
     _validate(root, values, schema, prefix)
     return Settings(root, env, _filled(values, schema))

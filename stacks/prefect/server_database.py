@@ -136,6 +136,16 @@ def known_revisions(dialect: str = "sqlite") -> frozenset[str]:
     return frozenset(match.group(1) for match in found if match)
 
 
+def head_revision(dialect: str = "sqlite") -> str:
+    """Return the schema revision that the installed Prefect migrates to: the one that no other comes after."""
+    from alembic.script import ScriptDirectory
+
+    spec = importlib.util.find_spec("prefect")
+    folder = Path(str(spec and spec.origin)).parent / "server/database/_migrations"
+    script = ScriptDirectory(str(folder), version_locations=[str(folder / "versions" / dialect)])
+    return str(script.get_current_head())
+
+
 def block_fingerprint() -> int:
     """Return 31 bits naming the distributions whose block types a template holds."""
     points = importlib.metadata.entry_points(group="prefect.collections")

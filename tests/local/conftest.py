@@ -51,6 +51,10 @@ class Clone:
                 shutil.chown(path, USER)
 
     @property
+    def state(self) -> Path:
+        return self.root / ".state" / "local"
+
+    @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.ports['port']}"
 

@@ -24,7 +24,7 @@ VERSION = "/prefect/api/admin/version"
 @pytest.fixture(scope="module")
 def forge(clone: Clone, token: str) -> Forge:
     """It signs with the platform's own key, so that each forgery differs from a good token in one respect only."""
-    secrets = json.loads((clone.root / ".state" / "local" / "secrets" / "gateway.json").read_text())
+    secrets = json.loads((clone.state / "secrets" / "gateway.json").read_text())
     kid = json.loads(decode(token.split(".")[0]))["kid"]
     keys = json.loads(secrets["GATEWAY_SIGNING_KEYS"])
     return Forge(next(key for key in keys if key["kid"] == kid), token)
