@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from . import certificates, sso
-from .access import tail, token
+from .access import api, tail, token
 from .authentik import deployed
 from .checks import Check, CheckSpec, canary_check, run_checks, wait_for_checks
 from .environment import Platform, desired
 from .errors import PlatformError
+from .heartbeat import is_online
 from .targets import LOW_BYTES, Process
 
 _CANARY_SECONDS = 120
@@ -30,18 +32,32 @@ def check(platform: Platform) -> tuple[Check, ...]:
     return (*found, *run_checks(_spec(platform)))
 
 
-def prove(platform: Platform) -> tuple[Check, ...]:
-    """After a change: give what was restarted time to settle, then run the canary."""
+def prove(platform: Platform, canary_must_run: bool = False) -> tuple[Check, ...]:
+    """After a change: give what was restarted time to settle, then run the canary.
+
+    Where no worker is declared, one elsewhere runs it; if none is there, that is said, and is red if it `canary_must_run`.
+    """
     if not _has_prefect(platform) or any(each.name == "disk" for each in failing(platform)):
         return tuple(machine_checks(platform))
     spec = _spec(platform)
     platform.say("checking, as a client would")
     settled = wait_for_checks(spec, seconds=_CALM_SECONDS, only=_CALM)
-    if spec.canary is None or not all(each.ok for each in settled):
+    canary = desired(platform).canary
+    if canary is None or not all(each.ok for each in settled):
         return (*machine_checks(platform), *settled)
+    if not spec.workers and not _somebody_works(platform, canary.pool):
+        nobody = f"not run: no worker is declared, and none elsewhere is online in pool {canary.pool}"
+        hint = f'eval "$(./invoke prefect.client-env --token …)"; prefect worker start --pool {canary.pool}; then ./invoke prefect.smoke'
+        return (*machine_checks(platform), *settled, Check("canary", not canary_must_run, nobody, 0.0, hint))
+    spec = replace(spec, canary=(canary.flow, canary.name))
     platform.say("running the canary flow")
     ran = canary_check(spec, _CANARY_SECONDS, platform.say)
     return (*machine_checks(platform), *settled, ran)
+
+
+def _somebody_works(platform: Platform, pool: str) -> bool:
+    with api(platform) as client:
+        return any(is_online(worker) for worker in client.workers(pool))
 
 
 _CALM = (
@@ -65,7 +81,8 @@ def _has_prefect(platform: Platform) -> bool:
 
 def _spec(platform: Platform) -> CheckSpec:
     workers = platform.settings.values["prefect"]["workers"]
-    canary = desired(platform).canary
+    # Runs of a worker elsewhere say nothing about this machine.
+    canary = desired(platform).canary if workers else None
     base = platform.target.where("prefect").base
     return CheckSpec(
         public_url=platform.url,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -72,11 +73,16 @@ class Zombies:
 
 @dataclass(frozen=True)
 class Canary:
-    """The deployment that proves a worker. `path`: a folder on its machine; `entrypoint`: `file.py:flow`."""
+    """The deployment that proves a worker. `path`: a folder on its machine; `entrypoint`: `file.py:flow`.
+
+    Without a path `source`, the file's content, goes along: no worker of ours has the folder, and whatever worker takes a run writes
+    the file first.
+    """
 
     pool: str
-    path: str
+    path: str | None
     entrypoint: str
+    source: str = ""
     flow: str = "platform-canary"
     name: str = "canary"
 
@@ -88,10 +94,20 @@ class Canary:
             "path": self.path,
             "entrypoint": self.entrypoint,
             # Without steps the worker would copy the whole folder for every run.
-            "pull_steps": [{"prefect.deployments.steps.set_working_directory": {"directory": self.path}}],
+            "pull_steps": [self._step()],
             "paused": False,
             "tags": ["platform"],
         }
+
+    def _step(self) -> dict[str, Any]:
+        steps = "prefect.deployments.steps"
+        if self.path is not None:
+            return {f"{steps}.set_working_directory": {"directory": self.path}}
+        # The shell's words are split at blanks, and no shell is there to write a file.
+        held = base64.b64encode(self.source.encode()).decode()
+        name = self.entrypoint.partition(":")[0]
+        write = f"import base64,pathlib;pathlib.Path('{name}').write_bytes(base64.b64decode('{held}'))"
+        return {f"{steps}.run_shell_script": {"script": f'python -c "{write}"'}}
 
 
 @dataclass(frozen=True)
