@@ -13,7 +13,7 @@ import contextlib
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,10 +39,10 @@ class LabHost:
     """The state folder."""
 
 
-def up(root: Path, say: Say, standins: bool = True) -> LabHost:
+def up(root: Path, say: Say, standins: Collection[str] | bool = True) -> LabHost:
     """Install what is missing, start the machine, provide the images. Raises PlatformError.
 
-    Without `standins` the engine keeps the images that it has.
+    `standins`: folders of lab/images, for those alone; with False the engine keeps the images that it has.
     """
     place = layout.of(root)
     needs.provide(say)
@@ -52,7 +52,7 @@ def up(root: Path, say: Say, standins: bool = True) -> LabHost:
             machine.stop(place)
             machine.start(place, say)
         if standins:
-            images.provide(place, say)
+            images.provide(place, say, () if standins is True else standins)
     return _host(place)
 
 

@@ -11,7 +11,7 @@ import re
 import subprocess
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from ..errors import ApplyError
@@ -52,15 +52,17 @@ STANDINS = (
     Image("redis:8.10.2", "redis"),
     Image("traefik:v3.7.13", "traefik", ("runtime.txt",)),
     Image("openbao/openbao:2.6.2", "openbao"),
+    Image("litestream/litestream:0.5.17", "litestream"),
     Image("prefecthq/prefect:3.8.8-python3.12", "prefect", ("runtime.txt",)),
     # Begins with the one above.
     Image("ghcr.io/goauthentik/server:2026.8.5", "authentik", (), "src/prefect_platform/authentik/standin"),
 )
 
 
-def provide(layout: Layout, say: Say) -> None:
-    """Make every image there, in the version that belongs to this clone. Raises ApplyError with the end of the build's log."""
-    if not (wanting := _wanting(layout)):
+def provide(layout: Layout, say: Say, only: Collection[str] = ()) -> None:
+    """Make every image there (or those of `only`, by folder), in the version that belongs to this clone. Raises ApplyError with the end of the build's log."""
+    wanting = [image for image in _wanting(layout) if not only or image.folder in only]
+    if not wanting:
         return
     registry = True
     missing: list[Image] = []
