@@ -25,8 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench.report import Row, at_most, at_most_ratio, table, verdict
 from prefect_platform import lab
-from tests.lab.test_fly import APP, CONTAINER, Fly
-from tests.lab.vps import Vps
+from tests.fly.app import Fly
 from tests.local.conftest import free_ports
 
 MEMORY, CPUS = "512m", "1"
@@ -38,7 +37,7 @@ class Machine:
     """Containers of the image, started by hand; `volume` is empty at first."""
 
     def __init__(self, fly: Fly) -> None:
-        found = fly.state()["apps"][APP]
+        found = fly.known()["apps"][fly.app]
         reference = found["machines"][0]["image_ref"]
         self.image = f"{reference['registry']}/{reference['repository']}:{reference['tag']}"
         self.environ = fly.environ
@@ -111,10 +110,9 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="bench-fly-"))
     for name in ("lab", "fly"):
         (folder / name).mkdir()
-    host = lab.up(folder / "lab", _say)
+    host = lab.up(folder / "lab", _say, standins=("prefect", "traefik"))
     try:
-        fly = Fly(Vps(folder, host), host, folder / "fly")
-        fly.settings |= {"fly": {"app": APP, "region": "iad", "memory": "512mb"}}
+        fly = Fly(folder / "fly", host, "bench-gateway", memory="512mb")
         fly.settings["prefect"] = {"workers": []}
         fly.write()
         _say("prefect.setup: building the image")
@@ -160,7 +158,7 @@ def _memory(fly: Fly) -> Row:
 
     def look() -> None:
         script = "cat /proc/[0-9]*/smaps_rollup 2>/dev/null | awk '/^Pss:/ {sum += $2} END {print sum}'"
-        words = ["docker", "exec", "--privileged", CONTAINER, "sh", "-c", script]
+        words = ["docker", "exec", "--privileged", fly.container, "sh", "-c", script]
         while not ended.wait(0.3):
             done = subprocess.run(words, capture_output=True, text=True, env={**os.environ, **fly.environ})
             seen.append(float(done.stdout or 0) / 1024)

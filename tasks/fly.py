@@ -40,3 +40,36 @@ def cost(c: Context, env: str = "fly", hours: float = 24.0, json: bool = False) 
         print(f"{each.what:32} {each.amount:36} {each.usd:6.2f}")
     print(f"{'a month, USD':69} {total:6.2f}")
     return say(f"{fly_cost.SOURCE}; traffic comes on top: 0.02 a GB out in Europe and North America")
+
+
+@task(
+    help={
+        "env": "environment of invoke.yaml",
+        "port": "where it listens on 127.0.0.1",
+        "stop": "end it, with its volume, its image and its keys",
+        "json": "machine-readable",
+    }
+)
+def preview(c: Context, env: str = "fly", port: int = 8480, stop: bool = False, json: bool = False) -> None:
+    """Run the machine in a Docker engine of this computer, with its limits. Example: ./invoke fly.preview --env fly"""
+    from prefect_platform import deploy, fly_preview
+    from prefect_platform.access import gateway
+    from prefect_platform.errors import CheckFailed
+
+    from ._stack import _checks
+
+    p = platform(c, env)
+    p = fly_preview.here(p, port, lambda instead: platform(c, env, instead))
+    if stop:
+        fly_preview.end(p)
+        return say("the preview is gone, with its volume, its image and its keys")
+    for note in fly_preview.NOTES:
+        say(f"note: {note}")
+    report = deploy.setup(p, "prefect", 600)
+    used, limit = fly_preview.memory(p)
+    _checks(report.checks, json, {"url": p.url, "memory": used, "limit": limit})
+    if not report.healthy:
+        raise CheckFailed("the preview is not healthy", f"./invoke fly.preview --env {env} --stop ends it")
+    shown = f"{used >> 20} of {limit >> 20} MB in use" if used else f"limit {limit >> 20} MB"
+    say(f"{shown}; open in a browser: {gateway(p, ['login-url']).strip()}")
+    return say(f"next: ./invoke fly.preview --env {env} --stop")

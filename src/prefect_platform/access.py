@@ -36,6 +36,11 @@ def token(platform: Platform) -> str:
     return text
 
 
+def forget_token(platform: Platform) -> None:
+    """The gateway does not know it any more: its database is another one than when it was made (a lost volume)."""
+    FileStore(platform.settings.state / "secrets").write("operator", {})
+
+
 def _signed_here(platform: Platform, token: str) -> bool:
     """Whether the gateway knows the key that signed it. While the secrets cannot be read, the gateway itself will say."""
     try:

@@ -142,7 +142,8 @@ def build(stack: Stack, settings: Settings, where: Where) -> Bundle:
         "private": sorted(certificates.private_files(settings)) if where.private else [],
     }
     rendered = {path: _render(stack, path, values) for path in sorted(stack.folder.glob("*.j2"))}
-    files = {path.name.removesuffix(".j2"): text.encode() for path, text in rendered.items()}
+    # What renders to nothing is not wanted with these settings.
+    files = {path.name.removesuffix(".j2"): text.encode() for path, text in rendered.items() if text.strip()}
     compose = files.pop("compose.yml")
     routes = files.pop(ROUTES, b"")
     for path in sorted(stack.folder.iterdir()):

@@ -7,14 +7,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from . import bundle, database_url, images, objects, plan, sso, stack
-from .access import api
+from . import bundle, database_url, images, objects, plan, sleeping, sso, stack
+from .access import api, forget_token
 from .authentik import deployed
 from .checks import Check
 from .environment import Platform, desired
 from .errors import CheckFailed, ConfigError, PlatformError, PreflightError
 from .health import check, failing, machine_checks, prove
-from .prefect_api import PrefectApi
+from .prefect_api import ApiError, PrefectApi
 from .secretstore import generate, keep_given
 
 _READY_SECONDS = 120
@@ -148,8 +148,8 @@ def make_plan(platform: Platform, built: Sequence[bundle.Bundle]) -> plan.Plan:
     return plan.make(built, observed, platform.target.runtime, [each.name for each in stacks])
 
 
-def setup(platform: Platform, name: str, wait: float) -> Report:
-    """Make it so and prove it. Raises the error of the step that failed; running it again goes on from there."""
+def setup(platform: Platform, name: str, wait: float, ready_seconds: float = _READY_SECONDS) -> Report:
+    """Make it so and prove it; `ready_seconds` is what Prefect may take to answer. Raises the error of the step that failed; running it again goes on from there."""
     built = bundles(platform, name)
     with platform.target.lock(f"{name}.setup", wait):
         for each in built:
@@ -168,8 +168,8 @@ def setup(platform: Platform, name: str, wait: float) -> Report:
             if each.stack.expose == "when-complete":
                 platform.target.expose(each)
         if any(each.stack.name == "prefect" for each in built):
-            made, notices = _ensure_objects(platform)
-            notices += _database_notes(platform)
+            made, notices = _ensure_objects(platform, ready_seconds)
+            notices += _notes(platform)
             changes += made + deployed.ensure_prefect(platform)
         if not platform.target.combined and name != "prefect":
             # Set up one after another, in order of need: what comes later may not be there yet.
@@ -181,15 +181,22 @@ def setup(platform: Platform, name: str, wait: float) -> Report:
         return Report(todo, changes, notices, found if healthy else prove(platform))
 
 
-def _database_notes(platform: Platform) -> tuple[str, ...]:
-    url = platform.settings.values["prefect"]["database_url"]
-    return tuple(f"{database_url.KEY}: {note}" for note in database_url.parse(url).notes) if url else ()
+def _notes(platform: Platform) -> tuple[str, ...]:
+    """What was read differently, and what will not happen, told before somebody waits for it."""
+    values = platform.settings.values
+    url = values["prefect"]["database_url"]
+    read = tuple(f"{database_url.KEY}: {note}" for note in database_url.parse(url).notes) if url else ()
+    return read + (sleeping.notes(values) if platform.settings.target == "fly" else ())
 
 
-def _ensure_objects(platform: Platform) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _ensure_objects(platform: Platform, seconds: float) -> tuple[tuple[str, ...], tuple[str, ...]]:
     wanted = desired(platform)
     with api(platform) as client:
-        _wait_ready(platform, client)
+        known = _wait_ready(platform, client, seconds)
+    if not known:
+        platform.say("the gateway does not know the platform's own token: making another")
+        forget_token(platform)
+    with api(platform) as client:
         observed = objects.observe(client, wanted)
         changes = objects.plan_objects(wanted, observed)
         for change in changes:
@@ -212,18 +219,22 @@ def object_changes(platform: Platform) -> tuple[str, ...] | None:
         return None
 
 
-def _wait_ready(platform: Platform, client: PrefectApi) -> None:
+def _wait_ready(platform: Platform, client: PrefectApi, seconds: float) -> bool:
+    """Until Prefect answers; False when the gateway does, and refuses our token. Raises CheckFailed."""
     began, told = time.monotonic(), False
     while True:
         try:
-            return client.ready()
+            client.ready()
+            return True
         except PlatformError as error:
+            if isinstance(error, ApiError) and error.status == 401:
+                return False
             gone = [
                 line
                 for line in failing(platform)
                 if line.name == "disk" or line.detail.startswith(("FATAL", "FAILING"))
             ]
-            if gone or time.monotonic() - began > _READY_SECONDS:
+            if gone or time.monotonic() - began > seconds:
                 cause = "; ".join(f"{line.name}: {line.detail}" for line in gone) or error.reason
                 hint = gone[-1].hint if gone else "./invoke prefect.logs --service server"
                 raise CheckFailed(f"Prefect does not become ready: {cause}", hint) from None

@@ -14,6 +14,7 @@ from .objects_desired import Canary, Desired, Zombies, desired_objects
 from .targets import Say, Target, open_target
 
 _RESERVED = {"prefect", "metrics"}
+_CANARY = "canary.py:platform_canary"
 _OWN_PATHS = {"prefect", "auth", "ping", "metrics", "verify", "outpost.goauthentik.io"}
 
 
@@ -32,12 +33,17 @@ class Platform:
 
 
 def open_platform(
-    root: Path, raw: Mapping[str, Any], env: str, environ: Mapping[str, str], say: Say
+    root: Path,
+    raw: Mapping[str, Any],
+    env: str,
+    environ: Mapping[str, str],
+    say: Say,
+    instead: Mapping[str, Any] | None = None,
 ) -> Platform:
-    """Read and validate everything that is declared. Raises ConfigError; nothing is touched."""
+    """Read and validate everything that is declared; `instead` are settings that count more. Raises ConfigError; nothing is touched."""
     stacks = stack.read_all(root)
     schema = settings.platform_schema({each.section: dict(each.settings) for each in stacks.values()})
-    chosen = settings.load(root, raw, schema, env, environ)
+    chosen = settings.load(root, raw, schema, env, environ, instead)
     _cross_check(chosen)
     there = _with_sso(chosen, stack.for_target(stacks, chosen.target))
     there = {name: each.as_set(chosen.values[each.section]) for name, each in there.items()}
@@ -83,6 +89,8 @@ def _cross_check(chosen: settings.Settings) -> None:
             )
     if url := prefect["database_url"]:
         _check_database(chosen, url)
+    if prefect["replica"]:
+        _check_replica(chosen)
     certificates.validate(chosen)
     sso.validate(chosen, urlsplit(bundle.public_url(chosen)).hostname or "")
     _desired(chosen, None)
@@ -97,6 +105,18 @@ def _check_database(chosen: settings.Settings, url: str) -> None:
     database_url.parse(url)
 
 
+def _check_replica(chosen: settings.Settings) -> None:
+    if chosen.target != "fly":
+        raise ConfigError(
+            f"platform.prefect.replica: target {chosen.target} has none; it is for the one volume of target fly",
+            "leave it out, and copy what ./invoke prefect.backup writes",
+        )
+    if chosen.values["prefect"]["database_url"]:
+        raise ConfigError(
+            "platform.prefect.replica is a copy of the SQLite database, and platform.prefect.database_url is set: leave one of them out"
+        )
+
+
 def desired(platform: Platform) -> Desired:
     """The objects that the settings declare in Prefect."""
     return _desired(platform.settings, platform.target.where("prefect").bundle)
@@ -106,5 +126,10 @@ def _desired(chosen: settings.Settings, folder: str | None) -> Desired:
     section = chosen.values["prefect"]
     beat = section["heartbeat_seconds"]
     workers = section["workers"]
-    canary = Canary(workers[0]["pool"], folder, "canary.py:platform_canary") if folder and workers else None
+    canary = None
+    if folder and workers:
+        canary = Canary(workers[0]["pool"], folder, _CANARY)
+    elif folder and section["work_pools"]:
+        source = (chosen.root / "stacks" / "prefect" / "canary.py").read_text()
+        canary = Canary(section["work_pools"][0]["name"], None, _CANARY, source)
     return desired_objects(section, Zombies(beat, max(90, 3 * beat)), canary)

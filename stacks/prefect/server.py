@@ -90,6 +90,13 @@ def make_template(argv: list[str]) -> int:
 def serve(argv: list[str]) -> int:
     """Serve until SIGTERM or SIGINT."""
     args = _serve_parser().parse_args(argv)
+    import server_replica
+
+    if server_replica.wanted():
+        if wrong := server_replica.restore():
+            return _fail(f"database: {wrong}", EXIT_DATABASE)
+        server_replica.become(sys.argv)
+    server_replica.end_with_parent()
     began = time.monotonic()
     if args.no_services:
         import server_settings
@@ -107,7 +114,7 @@ def serve(argv: list[str]) -> int:
     if path is None and not args.no_services:
         import server_postgres
 
-        if wrong := server_postgres.problem():
+        if wrong := server_postgres.problem() or _move():
             return _fail(f"database {wrong}", EXIT_DATABASE)
     if path is not None:
         state = check(path)
@@ -133,6 +140,17 @@ def _serve_parser() -> argparse.ArgumentParser:
     parser.add_argument("--loop", default="auto", choices=["auto", "asyncio", "uvloop"])
     parser.add_argument("--http", default="auto", choices=["auto", "h11", "httptools"])
     return parser
+
+
+def _move() -> str | None:
+    """Do what prefect.migrate-to-postgres asked for; returns what is wrong."""
+    import server_move
+
+    request = server_move.requested()
+    if request is None:
+        return None
+    gc.enable()
+    return server_move.fulfil(request)
 
 
 def _new_database(path: Path, template: Path | None) -> str:

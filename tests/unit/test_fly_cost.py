@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from prefect_platform.fly_cost import estimate
+
+from .conftest import ROOT, Load
 
 
 @pytest.mark.parametrize(
@@ -16,7 +20,18 @@ def test_a_machine_that_never_sleeps(memory: str, cpus: int, usd: float) -> None
     assert items[1].usd == 0
 
 
-def test_the_figures_of_the_page() -> None:
-    fly = {"memory": "1gb", "cpus": 1, "volume_gb": 1}
-    assert sum(each.usd for each in estimate(fly, 24)) == pytest.approx(6.07, abs=0.01)
-    assert sum(each.usd for each in estimate(fly, 8)) == pytest.approx(2.22, abs=0.01)
+def test_the_table_of_the_page_is_what_the_settings_cost(load: Load) -> None:
+    """Written by PLATFORM_GOLDEN=write, like the other rendered files."""
+    rows = ["| memory | always awake | awake 8 hours a day |", "|---|---|---|"]
+    for memory in ("512mb", "1gb", "2gb"):
+        fly = load({"target": "fly", "fly": {"app": "my-app", "memory": memory}}, root=ROOT).values["fly"]
+        sums = (sum(each.usd for each in estimate(fly, hours)) for hours in (24, 8))
+        rows.append(f"| {memory} | " + " | ".join(f"{usd:.2f}" for usd in sums) + " |")
+    page = ROOT / "docs" / "fly.md"
+    head, mark, rest = page.read_text().partition("USD a month:\n\n")
+    assert mark
+    after = rest[rest.index("\n\n") :]
+    if os.environ.get("PLATFORM_GOLDEN") == "write":
+        rest = "\n".join(rows) + after
+        page.write_text(head + mark + rest)
+    assert rest.startswith("\n".join(rows) + "\n\n")

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import difflib
+import tomllib
 from collections.abc import Iterator
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
 
 from prefect_platform import bundle, stack
-from prefect_platform.targets import _fly_render
+from prefect_platform.targets import _fly_render, _fly_standin
 
 from .conftest import ROOT, Load, where
 
@@ -14,6 +20,7 @@ PLACES = ("python", "traefik", "entrypoint", "template", "bundle", "data", "rout
 TOLD = {
     "sourceCriterion: {requestHeaderName: Fly-Client-IP}": "`Fly-Client-IP` counts for rate limits",
     "Fly-Client-IP: keep": "`Fly-Client-IP` counts for rate limits and the log",
+    "reusePort: true": "requests that come while it starts are held",
     "forwardedHeaders: {trustedIPs:": "behind Fly's edge",
     'address: "0.0.0.0:8080"': "| the gateway listens on | 127.0.0.1 | 0.0.0.0",
     "prefect-ready:": "| open path besides `/ping` | – | `/ready`",
@@ -45,6 +52,27 @@ def _moved(name: str, body: bytes) -> list[str]:
     for place in PLACES:
         text = text.replace(getattr(where(name), place), getattr(_fly_render.where(name), place))
     return text.splitlines()
+
+
+@pytest.mark.parametrize(
+    "fly",
+    [
+        {},
+        {"auto_stop": "suspend", "memory": "512mb"},
+        {"auto_stop": "stop", "cpus": 4, "memory": "8gb", "volume_gb": 20},
+    ],
+)
+def test_its_fly_toml_is_one_that_flyctl_reads(load: Load, fly: dict[str, Any]) -> None:
+    made = {"target": "fly", "fly": {"app": "my-app", **fly}, "prefect": {"workers": []}}
+    text = _fly_render.machine(load(made, root=ROOT), []).files["fly.toml"].decode()
+    found = tomllib.loads(text)
+    schema = yaml.safe_load(_fly_standin.SCHEMA.read_text())
+    jsonschema.validate(found, schema)
+    # Fly's own rule would freeze runs.
+    assert found["http_service"]["auto_stop_machines"] == "off"
+    assert found["http_service"]["min_machines_running"] == (0 if fly.get("auto_stop") else 1)
+    with pytest.raises(jsonschema.ValidationError, match="auto_stop"):
+        jsonschema.validate({**found, "http_service": {**found["http_service"], "auto_stop": True}}, schema)
 
 
 def test_the_machine_differs_from_local_only_where_the_docs_say(load: Load) -> None:

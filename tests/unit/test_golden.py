@@ -71,6 +71,7 @@ def test_the_fly_machine_is_rendered_as_reviewed(load: Load) -> None:
     names = ("Dockerfile", "fly.toml", "supervisord.conf", "services.json")
     rendered = {name: made["machine"].files[name].decode() for name in names}
     rendered |= {"traefik.yml": made["traefik"].files["traefik.yml"].decode()}
+    rendered |= {"litestream.yml": made["prefect"].files["litestream.yml"].decode()}
     rendered |= {f"routes-{name}.yml": each.routes.decode() for name, each in made.items() if each.routes}
     rendered["services.json"] = re.sub(r': "[0-9a-f]{16}"', ': "digest"', rendered["services.json"])
     if os.environ.get("PLATFORM_GOLDEN") == "write":

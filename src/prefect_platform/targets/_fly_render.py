@@ -83,6 +83,7 @@ def machine(settings: Settings, bundles: Sequence[Bundle]) -> Bundle:
         )
     values = {
         **settings.values,
+        "sleep": _sleep(settings),
         "kill_timeout": patience,
         "port": settings.values["gateway"]["port"],
         "programs": programs(services, "", {}),
@@ -98,6 +99,8 @@ def machine(settings: Settings, bundles: Sequence[Bundle]) -> Bundle:
     }
     pins = images.read(settings.root)
     base = {name: images.pinned(settings.values[name]["image"], pins) for name in ("prefect", "traefik")}
+    replica = settings.values["prefect"]["replica"]
+    base["litestream"] = images.pinned(replica["image"], pins) if replica else ""
     files = {
         "Dockerfile": _render("Dockerfile.j2", values | base),
         "fly.toml": _render("fly.toml.j2", values),
@@ -105,14 +108,32 @@ def machine(settings: Settings, bundles: Sequence[Bundle]) -> Bundle:
         "machine.py": (TEMPLATES / "machine.py").read_bytes(),
         "prepare.py": (TEMPLATES / "prepare.py").read_bytes(),
         "entrypoint.sh": (settings.root / "vault" / "entrypoint.sh").read_bytes(),
-        "services.json": _services(bundles, services),
+        "hold.py": (TEMPLATES / "hold.py").read_bytes(),
+        "sleep.py": (TEMPLATES / "sleep.py").read_bytes(),
+        "services.json": _services(settings, bundles, services),
     }
     stack = Stack(MACHINE, TEMPLATES, "", MACHINE, (), (), (), {})
     return Bundle(stack, files | _supervisor(), (), None)
 
 
-def _services(bundles: Sequence[Bundle], services: Sequence[Service]) -> bytes:
+def _sleep(settings: Settings) -> dict[str, Any] | None:
+    """What sleep.py must know; None for a machine that stays awake."""
+    fly, gateway = settings.values["fly"], settings.values["gateway"]
+    if fly["auto_stop"] == "off":
+        return None
+    return {
+        "verb": fly["auto_stop"],
+        "minutes": fly["idle_minutes"],
+        "metrics": f"http://127.0.0.1:{gateway['ops_port']}/metrics",
+        "api": f"http://127.0.0.1:{settings.values['prefect']['port']}/prefect/api",
+    }
+
+
+def _services(settings: Settings, bundles: Sequence[Bundle], services: Sequence[Service]) -> bytes:
+    gateway = settings.values["gateway"]
     facts = {
+        "gateway": {"port": gateway["port"], "ready": f"http://127.0.0.1:{gateway['ops_port']}/ping"},
+        "sleep": _sleep(settings),
         "stacks": [bundle.stack.name for bundle in bundles],
         "secrets": {
             bundle.stack.name: [spec.name for spec in bundle.stack.secrets]

@@ -24,6 +24,7 @@ Json = dict[str, Any]
 FOLDER = Path(os.environ.get("FLY_STANDIN", "."))
 REGISTRY = "registry.fly.io"
 REGIONS = ("ams", "fra", "iad", "sjc")
+SCHEMA = Path(__file__).with_name("_fly_toml.schema.yml")
 LABEL = "prefect-platform.fly-standin"
 EMPTY: Json = {"apps": {}, "taken": ["taken-by-somebody"], "login": True}
 
@@ -246,7 +247,15 @@ def deploy(state: State, words: list[str]) -> None:
 def _toml(file: Path) -> Json:
     import tomllib
 
-    return tomllib.loads(file.read_text())
+    import jsonschema
+    import yaml
+
+    found = tomllib.loads(file.read_text())
+    try:
+        jsonschema.validate(found, yaml.safe_load(SCHEMA.read_text()))
+    except jsonschema.ValidationError as error:
+        fail(f"fly.toml: {error.json_path}: {error.message}")
+    return found
 
 
 def _reference(image: str) -> Json:
@@ -284,8 +293,18 @@ def _create(app: Json, machine: Json, settings: Json, start: bool) -> None:
     file = FOLDER / "environ"
     file.touch(0o600)
     file.write_text("".join(f"{name}={value}\n" for name, value in environ.items()))
-    words = ["create", "--name", machine["container"], "--label", f"{LABEL}={app['name']}"]
+    words = [
+        "create",
+        "--name",
+        machine["container"],
+        "--label",
+        f"{LABEL}={app['name']}",
+        "--network",
+        _network(),
+    ]
     words += ["--memory", memory, "--memory-swap", memory, "--env-file", str(file), "--restart", "no"]
+    # In a machine of its own root may set it.
+    words += ["--sysctl", "net.ipv4.tcp_migrate_req=1"]
     words += [
         "-v",
         f"{volume['docker']}:{settings['mounts'][0]['destination']}",
@@ -302,8 +321,21 @@ def _create(app: Json, machine: Json, settings: Json, start: bool) -> None:
         machine["state"] = "stopped"
 
 
+def _network() -> str:
+    """One on which a machine can be reached and reaches nobody outside: its address is not translated."""
+    name = "fly-standin"
+    if docker("network", "inspect", name, check=False).returncode:
+        dull = ("--opt", "com.docker.network.bridge.enable_ip_masquerade=false")
+        docker("network", "create", "--label", f"{LABEL}=all", *dull, name)
+    return name
+
+
 def _start(machine: Json) -> None:
-    docker("start", machine["container"])
+    if machine["state"] == "suspended":
+        docker("unpause", machine["container"])
+    else:
+        docker("start", machine["container"])
+        docker("exec", "-d", "-u", "0", machine["container"], "python", "-I", "-c", MACHINE_API)
     machine["state"] = "started"
 
 
@@ -362,6 +394,24 @@ def machine_list(state: State, words: list[str]) -> None:
     show([{name: value for name, value in each.items() if name != "container"} for each in app["machines"]])
 
 
+MACHINE_API = r"""
+import http.server, os, pathlib, socketserver
+class Api(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        with open('/.fly/asked', 'a') as file:
+            file.write(self.path + chr(10))
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b'{"ok":true}')
+    def address_string(self):
+        return 'machine'
+pathlib.Path('/.fly').mkdir(mode=0o700, exist_ok=True)
+pathlib.Path('/.fly/api').unlink(missing_ok=True)
+socketserver.UnixStreamServer('/.fly/api', Api).serve_forever()
+"""
+"""Fly's socket in the machine, which privileged processes may talk to: what it was asked stands in /.fly/asked, and a test plays the rest."""
+
+
 def _named(state: State, words: list[str]) -> Json:
     for machine in state.app(option(words, "-a"))["machines"]:
         if machine["id"] == words[2]:
@@ -378,6 +428,13 @@ def machine_stop(state: State, words: list[str]) -> None:
     machine = _named(state, words)
     docker("stop", machine["container"])
     machine["state"] = "stopped"
+
+
+def machine_suspend(state: State, words: list[str]) -> None:
+    """Frozen, and later thawed, with all that it has in memory."""
+    machine = _named(state, words)
+    docker("pause", machine["container"])
+    machine["state"] = "suspended"
 
 
 def machine_destroy(state: State, words: list[str]) -> None:
@@ -457,6 +514,7 @@ _COMMANDS: dict[str, Any] = {
     "machine list": machine_list,
     "machine start": machine_start,
     "machine stop": machine_stop,
+    "machine suspend": machine_suspend,
     "machine destroy": machine_destroy,
     "machine exec": machine_exec,
     "logs": logs,

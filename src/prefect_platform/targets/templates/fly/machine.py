@@ -16,12 +16,13 @@ import contextlib
 import json
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
 HERE = Path(__file__).resolve().parent
-RUN, DATA = Path("/dev/shm/platform"), Path("/data")
+RUN, DATA, GIVEN = Path("/dev/shm/platform"), Path("/data"), Path("/platform-secrets.json")
 USER = 1001
 _DROP = (
     *("setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups"),
@@ -56,8 +57,8 @@ def facts() -> dict[str, Any]:
 
 
 def start() -> int:
-    known = facts()
-    lacking = [name for names in known["secrets"].values() for name in names if name not in os.environ]
+    known, values = facts(), _secrets()
+    lacking = [name for names in known["secrets"].values() for name in names if name not in values]
     if lacking:
         return _fail(f"secrets that are not set: {', '.join(lacking)}; ./invoke prefect.setup sets them")
     if not os.path.ismount(DATA):
@@ -67,14 +68,41 @@ def start() -> int:
     for folder in folders:
         _own(folder)
     for stack, names in known["secrets"].items():
-        text = "".join(_line(name, os.environ[name]) for name in names)
+        text = "".join(_line(name, values[name]) for name in names)
         file = RUN / "secrets" / f"{stack}.env"
         file.unlink(missing_ok=True)
         handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400)
         with os.fdopen(handle, "w") as out:
             out.write(text)
         os.chown(file, USER, USER)
+    import hold
+
+    hold.allow()
+    if known["sleep"]:
+        _sleeper()
     return _become([sys.executable, "-I", str(HERE / "machine.py"), "supervise"], _environment())
+
+
+def _sleeper() -> None:
+    """The only process that stays root's: Fly's socket is root's. What it does was fixed when the image was made."""
+    import sleep
+
+    # Without capabilities root reads what is root's, and no more; the other one may write.
+    sleep.PIPE.unlink(missing_ok=True)
+    os.mkfifo(sleep.PIPE)
+    os.chown(sleep.PIPE, 0, USER)
+    sleep.PIPE.chmod(0o620)
+    bare = ("setpriv", "--no-new-privs", "--bounding-set=-all", "--inh-caps=-all")
+    subprocess.Popen([*bare, sys.executable, "-I", str(HERE / "sleep.py"), "ask"], env=_environment())
+
+
+def _secrets() -> dict[str, str]:
+    """Fly gives them as variables; fly.preview as a file, which is read once: an engine shows variables to whoever may ask it."""
+    if not GIVEN.exists():
+        return dict(os.environ)
+    found: dict[str, str] = json.loads(GIVEN.read_text())
+    GIVEN.unlink()
+    return found
 
 
 def _own(folder: Path) -> None:
@@ -101,6 +129,7 @@ def _become(words: list[str], environ: dict[str, str]) -> NoReturn:
 
 def supervise() -> int:
     """supervisord in this process: what it does not do is patched in, rather than run as processes beside it."""
+    import hold
     from supervisor import dispatchers, events, options, supervisord
     from supervisor.medusa import asyncore_25 as asyncore
     from supervisor.states import SupervisorStates
@@ -110,6 +139,8 @@ def supervise() -> int:
     class Machine(supervisord.Supervisor):  # type: ignore[misc]
         def runforever(self) -> None:
             events.subscribe(events.ProcessStateFatalEvent, self.end)
+            # Not earlier: supervisord closes whatever is open when it begins.
+            hold.hold(facts()["gateway"])
             # Its own loop first waits a second for something to happen.
             for group in sorted(self.process_groups.values()):
                 group.transition()
@@ -145,6 +176,8 @@ def run(stack: str, words: list[str]) -> int:
     service = next((each for each in services if "SECRETS_FILE" in each["environment"]), None)
     if service is None:
         return _fail(f"{stack}: no process of it has secrets here")
+    # An operator is at work, which keeps a machine awake that would go to sleep.
+    (RUN / "active").touch()
     os.chdir(service["working_dir"])
     return _become(
         [*service["argv"][:2], sys.executable, *words], {**_environment(), **service["environment"]}

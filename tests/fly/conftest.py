@@ -1,0 +1,56 @@
+"""A lab of its own for the folder, beside that of tests/lab: the images that a Fly machine is made of, and nothing else."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from prefect_platform import lab
+from prefect_platform.lab import LabHost
+from prefect_platform.lab.layout import CACHE_VARIABLE
+from prefect_platform.targets import _fly_standin
+from tests.lab.conftest import Docker, docker_of, say
+
+from .app import Fly
+
+ROOT = Path(__file__).resolve().parents[2]
+Launch = Callable[..., Fly]
+
+
+@pytest.fixture(scope="session")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabHost]:
+    """Two engines must not share an image cache, so this one's is its own; it stays between runs."""
+    root = tmp_path_factory.mktemp("lab")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(
+            CACHE_VARIABLE, os.environ.get("FLY_LAB_CACHE") or str(ROOT / ".state" / "fly-test-cache")
+        )
+        try:
+            yield lab.up(root, say, standins=("prefect", "traefik", "litestream"))
+        finally:
+            lab.down(root, say)
+
+
+@pytest.fixture(scope="session")
+def docker(host: LabHost) -> Docker:
+    return docker_of(host)
+
+
+@pytest.fixture(scope="session")
+def launch(host: LabHost, docker: Docker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launch]:
+    """Makes apps, of which nothing is left at the end."""
+
+    def launch(app: str, **fly: object) -> Fly:
+        return Fly(tmp_path_factory.mktemp("fly"), host, app, **fly)
+
+    try:
+        yield launch
+    finally:
+        label = f"label={_fly_standin.LABEL}"
+        for kind in ("container", "volume", "image", "network"):
+            words = ["ls", "-q", *(["-a"] if kind == "container" else []), "--filter", label]
+            if found := docker(kind, *words).split():
+                docker(kind, "rm", *(["-f"] if kind != "network" else []), *set(found), code=None)

@@ -1,0 +1,205 @@
+"""A machine of 512 MB without workers, and without a network to the outside: the journeys of the local platform pass on it as they are.
+
+What is imported here are those tests themselves; they find the machine where they had the local platform.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+
+import httpx
+import pytest
+
+from tests.lab.conftest import Docker
+from tests.local.test_browser import test_the_way_in_and_out
+from tests.local.test_client import (
+    Client,
+    client,
+    refused,
+    test_a_second_worker_runs_what_its_pool_gets,
+    test_a_served_flow_runs_in_its_own_process,
+    test_without_a_good_token_it_fails_with_401,
+)
+from tests.local.test_client import _ended as ended
+from tests.local.test_doors import (
+    forge,
+    test_a_credential_that_is_not_one_plain_bearer_header_is_refused,
+    test_a_forged_token_gets_what_no_token_gets,
+    test_a_good_token_is_let_in,
+    test_a_token_without_a_claim_is_refused,
+    test_nothing_is_open_without_a_token,
+    test_path_tricks_do_not_get_past_the_door,
+)
+
+from .app import Fly
+from .conftest import Launch
+
+__all__ = [
+    "client",
+    "forge",
+    "refused",
+    "test_a_credential_that_is_not_one_plain_bearer_header_is_refused",
+    "test_a_forged_token_gets_what_no_token_gets",
+    "test_a_good_token_is_let_in",
+    "test_a_second_worker_runs_what_its_pool_gets",
+    "test_a_served_flow_runs_in_its_own_process",
+    "test_a_token_without_a_claim_is_refused",
+    "test_nothing_is_open_without_a_token",
+    "test_path_tricks_do_not_get_past_the_door",
+    "test_the_way_in_and_out",
+    "test_without_a_good_token_it_fails_with_401",
+]
+pytestmark = [pytest.mark.timeout(600), pytest.mark.browser]
+LIMIT = 512
+KILLS, EACH = 20, 20
+
+
+class _Writer(threading.Thread):
+    """Makes flow runs until the machine is gone; `acknowledged` are those that it said yes to."""
+
+    def __init__(self, api: httpx.Client, flow: str) -> None:
+        super().__init__()
+        self.api, self.flow = api, flow
+        self.acknowledged: list[str] = []
+
+    def run(self) -> None:
+        with contextlib.suppress(httpx.TransportError):
+            while True:
+                made = self.api.post("/flow_runs/", json={"flow_id": self.flow})
+                if made.status_code == 201:
+                    self.acknowledged.append(made.json()["id"])
+
+
+@pytest.fixture(scope="module")
+def clone(launch: Launch) -> Fly:
+    made = launch("tests-small", memory=f"{LIMIT}mb")
+    made.settings["prefect"] = {"workers": []}
+    made.write()
+    done = made.invoke("prefect.setup")
+    assert "not run: no worker is declared, and none elsewhere is online in pool default" in done.stdout
+    return made
+
+
+@pytest.fixture(scope="module")
+def platform(clone: Fly, client: Client) -> Iterator[Fly]:
+    """With a worker that is not on the machine: the canary has somebody who runs it."""
+    words = ("-m", "prefect", "--no-prompt", "worker", "start", "--pool", "default", "--name", "outside")
+    with (client.folder / "outside.txt").open("w") as into, ended(client.start(*words, into=into)) as worker:
+        pool = "/work_pools/default/workers/filter"
+        while not [each for each in client.read("POST", pool) if each["status"] == "ONLINE"]:
+            assert worker.poll() is None, (client.folder / "outside.txt").read_text()
+            time.sleep(0.3)
+        yield clone
+
+
+@pytest.fixture(scope="module")
+def token(clone: Fly) -> str:
+    return clone.invoke("gateway.create-token", "--project", "tests", "--service", "all").stdout.strip()
+
+
+def test_the_canary_runs_on_a_worker_outside(platform: Fly, client: Client) -> None:
+    shown = platform.invoke("prefect.smoke").stdout
+    run = re.search(r"canary +run \S+ \((\S+)\) Completed .* its task run is recorded", shown)
+    assert run, shown
+    assert run[1] in (client.folder / "outside.txt").read_text()
+    assert platform.invoke("prefect.status").returncode == 0
+
+
+def test_it_is_as_small_as_its_limit_and_reaches_nobody(clone: Fly, docker: Docker) -> None:
+    limits = json.loads(docker("inspect", "--format", "{{json .HostConfig}}", clone.container))
+    assert limits["Memory"] == limits["MemorySwap"] == LIMIT << 20
+    # By proportional set size, because the lab's engine may be on a machine without memory groups.
+    script = "cat /proc/[0-9]*/smaps_rollup 2>/dev/null | awk '/^Pss:/ {sum += $2} END {print sum}'"
+    used = int(docker("exec", "--privileged", clone.container, "sh", "-c", script))
+    assert used / 1024 < LIMIT
+
+
+def test_what_a_killed_machine_had_acknowledged_is_there(clone: Fly, docker: Docker) -> None:
+    """Killed in the middle of writes, so many times."""
+    acknowledged: list[str] = []
+    check = "import sqlite3; print(sqlite3.connect('/data/prefect/prefect.db').execute('PRAGMA integrity_check').fetchone()[0])"
+    with clone.client("kill") as api:
+        flow = api.post("/flows/", json={"name": "killed"}).json()["id"]
+        for _ in range(KILLS):
+            writers = [_Writer(api, flow) for _ in range(2)]
+            for each in writers:
+                each.start()
+            while sum(len(each.acknowledged) for each in writers) < EACH:
+                time.sleep(0.01)
+            docker("kill", "-s", "KILL", clone.container)
+            for each in writers:
+                each.join()
+                acknowledged += each.acknowledged
+            docker("start", clone.container)
+            clone.until_ready(api)
+            said = docker("exec", "-u", "1001", clone.container, "python", "-c", check)
+            assert said.strip() == "ok"
+        found: set[str] = set()
+        for start in range(0, len(acknowledged), 100):
+            chosen = {"flow_runs": {"id": {"any_": acknowledged[start : start + 100]}}}
+            found |= {each["id"] for each in api.post("/flow_runs/filter", json=chosen).json()}
+    assert len(acknowledged) >= KILLS * EACH
+    assert set(acknowledged) <= found
+
+
+def test_it_sleeps_when_nothing_is_to_do_and_not_before(clone: Fly, docker: Docker) -> None:
+    """Fly is played here: what its socket was asked is done, and the request that wakes the machine waits meanwhile."""
+    clone.settings["fly"] |= {"auto_stop": "suspend", "idle_minutes": 0.15}
+    clone.write()
+    told = clone.invoke("prefect.setup").stderr
+    assert "the machine suspends itself after 0.15 minutes without a request" in told
+    assert "only a request from outside wakes it" in told
+    assert clone.flyctl("machine", "list").count('"started"') == 1
+
+    def asked() -> list[str]:
+        return docker("exec", clone.container, "sh", "-c", "cat /.fly/asked 2>/dev/null || true").split()
+
+    with clone.client("sleep") as api:
+        flow = api.post("/flows/", json={"name": "long"}).json()["id"]
+        run = api.post("/flow_runs/", json={"flow_id": flow, "state": {"type": "RUNNING"}}).json()["id"]
+        time.sleep(25)
+        assert asked() == [], "a run goes on"
+        soon = (datetime.now(UTC) + timedelta(minutes=5)).isoformat()
+        due = {"type": "SCHEDULED", "state_details": {"scheduled_time": soon}}
+        later = api.post("/flow_runs/", json={"flow_id": flow, "state": due}).json()["id"]
+        _set(api, run, "COMPLETED")
+        time.sleep(20)
+        assert asked() == [], "a run is due"
+        _set(api, later, "CANCELLED")
+        end = time.monotonic() + 60
+        while not asked():
+            assert time.monotonic() < end, docker("logs", "--tail", "30", clone.container)
+            time.sleep(0.5)
+        machine = clone.machine["id"]
+        assert asked() == [f"/v1/apps/{clone.app}/machines/{machine}/suspend"]
+
+        clone.flyctl("machine", "suspend", machine)
+        with ThreadPoolExecutor(5) as pool:
+            waking = [pool.submit(api.get, "/ready") for _ in range(5)]
+            time.sleep(3)
+            assert not [each for each in waking if each.done()]
+            clone.flyctl("machine", "start", machine)
+            assert [each.result().status_code for each in waking] == [200] * 5
+        assert api.get(f"/flow_runs/{run}").json()["state_type"] == "COMPLETED"
+        assert len(asked()) == 1, "whatever woke it gets as long as everybody"
+
+
+def test_only_the_one_that_asks_fly_is_root_s(clone: Fly, docker: Docker) -> None:
+    shown = docker("top", clone.container, "-eo", "pid,uid,args").splitlines()[1:]
+    roots = [line.split(maxsplit=2)[2] for line in shown if line.split()[1] == "0"]
+    ours = [line for line in roots if "socketserver" not in line]
+    assert [line.split()[-2:] for line in ours] == [["/platform/machine/sleep.py", "ask"]], roots
+    # Nor may it do what root may: it is root's by name, for the socket.
+    script = "for each in /proc/[0-9]*; do grep -q 'sleep.py.ask' $each/cmdline 2>/dev/null && grep CapEff $each/status; done; true"
+    assert docker("exec", clone.container, "sh", "-c", script).split() == ["CapEff:", "0" * 16]
+
+
+def _set(api: httpx.Client, run: str, state: str) -> None:
+    api.post(f"/flow_runs/{run}/set_state", json={"state": {"type": state}, "force": True}).raise_for_status()
