@@ -6,6 +6,8 @@ The tests build on each other in the order of the file: one app serves them all.
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from tests.lab.conftest import Docker
 from tests.local.conftest import free_ports
 
 from .app import Fly
-from .conftest import Launch
+from .conftest import ROOT, Launch
 
 pytestmark = pytest.mark.timeout(600)
 APP = "tests-gateway"
@@ -89,7 +91,7 @@ def test_a_second_setup_deploys_nothing(fly: Fly) -> None:
 def test_the_machine_is_an_ordinary_user_s(fly: Fly, docker: Docker) -> None:
     shown = docker("top", fly.container, "-eo", "pid,uid,args")
     # Fly's own server for the socket /.fly/api is root's.
-    ours = [line for line in shown.splitlines()[1:] if _fly_standin.MACHINE_API not in line]
+    ours = [line for line in shown.splitlines()[1:] if "socketserver" not in line]
     owners = {line.split()[1] for line in ours}
     assert owners == {"1001"}, shown
     # A process has the secrets of its own stack, and no other's.
@@ -203,6 +205,90 @@ def test_a_sleeping_machine_is_woken_by_what_needs_it(fly: Fly) -> None:
     assert fly.machine["state"] == "stopped"
     fly.invoke("prefect.status")
     assert fly.machine["state"] == "started"
+
+
+def _answers() -> dict[str, list[str]]:
+    """docs/fly.md, "When something is wrong": what one sees → the commands that are the answer."""
+    table = (
+        (ROOT / "docs" / "fly.md")
+        .read_text()
+        .partition("## When something is wrong")[2]
+        .partition("\n## ")[0]
+    )
+    rows = [line.strip("|").split("|") for line in table.splitlines() if line.startswith("| ")][1:]
+    return {row[0].strip(): re.findall(r"`((?:prefect|gateway)\.[^`]+)`", row[2]) for row in rows}
+
+
+def test_the_troubles_of_the_page_are_answered_by_its_commands(
+    fly: Fly, docker: Docker, tmp_path: Path
+) -> None:
+    """Each trouble is made; then its row's commands run as they stand, and say or do what the row promises."""
+    answers, run = _answers(), _Asked(fly)
+    backup = fly.invoke("prefect.backup", "--to", str(tmp_path)).stdout.strip()
+
+    stopped, said = answers.pop("`Connection refused`, no answer at all")
+    fly.flyctl("machine", "stop", fly.machine["id"])
+    with pytest.raises(httpx.TransportError):
+        httpx.get(f"{fly.url}/ready")
+    assert "ok    prefect-server" in run(stopped)
+    assert "prefect-server | " in run(said) or "serving on" in run(said)
+
+    listed, created = answers.pop("401")
+    assert "checks" in run(listed)
+    token = run(created.replace("…", "--project=tests --service=page")).split()[0]
+    path = f"{fly.url}/prefect/api/admin/version"
+    assert httpx.get(path, headers={"Authorization": f"Bearer {token}"}).status_code == 200
+
+    (logs,) = answers.pop("502, 503 for long")
+    assert "serving on" in run(f"{logs} --lines 200")
+
+    (restored,) = answers.pop("`database … is damaged`")
+    script = "import sys; file = open('/data/prefect/prefect.db', 'r+b'); file.seek(4096); file.write(b'x' * 40960)"
+    fly.invoke("prefect.stop")
+    volume = fly.known()["apps"][APP]["volumes"][0]["docker"]
+    image = "{registry}/{repository}:{tag}".format(**fly.machine["image_ref"])
+    words = [
+        "run",
+        "--rm",
+        "-u",
+        "1001",
+        "-v",
+        f"{volume}:/data",
+        "--entrypoint",
+        "python",
+        image,
+        "-c",
+        script,
+    ]
+    docker(*words)
+    told = fly.invoke("prefect.status", code=5).stdout
+    assert "is damaged" in told + fly.invoke("prefect.logs", "--service=server", "--lines=50").stdout
+    assert "its task run is recorded" in run(restored.replace("…", f"{backup} --yes"))
+
+    connect, lines, pools = answers.pop("a worker elsewhere does not connect")
+    home = tmp_path / "home"
+    home.mkdir()
+    assert "PREFECT_CLIENT_CUSTOM_HEADERS" in run(f"{lines} --env fly --token {token}")
+    run(connect, PREFECT_HOME=str(home), HOME=str(home))
+    assert fly.url in (home / "profiles.toml").read_text()
+    assert "default" in run(pools)
+
+    # What is left names settings, not commands.
+    assert [commands for commands in answers.values() if commands] == []
+
+
+class _Asked:
+    """Runs a command as the page writes it."""
+
+    def __init__(self, fly: Fly) -> None:
+        self.fly = fly
+
+    def __call__(self, line: str, **environ: str) -> str:
+        name, *words = shlex.split(line)
+        at = words.index("--env")
+        assert words[at + 1] == "fly"
+        done = self.fly.invoke(name, *words[:at], *words[at + 2 :], environ=environ)
+        return done.stdout + done.stderr
 
 
 def test_a_volume_cannot_move(fly: Fly) -> None:

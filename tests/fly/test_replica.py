@@ -1,4 +1,7 @@
-"""A volume that is lost: a new one gets the database from the replica, which is behind by about the interval that was declared."""
+"""A volume that is lost: a new one gets the database from the replica, which is behind by about the interval that was declared.
+
+The secrets of this app are in a Vault, a real one, and nowhere in the clone.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +17,12 @@ from tests.lab.conftest import Docker
 from tests.lab.vps import own_address
 from tests.local.conftest import free_ports
 from tests.storage import BUCKET, KEYS, Storage, new_storage
+from tests.vault.conftest import Ready, ready
 
 from .app import Fly
 from .conftest import Launch
 
+__all__ = ["ready"]
 pytestmark = pytest.mark.timeout(600)
 INTERVAL = 2
 
@@ -29,8 +34,9 @@ def storage() -> Iterator[Storage]:
 
 
 @pytest.fixture(scope="module")
-def fly(launch: Launch, storage: Storage) -> Fly:
+def fly(launch: Launch, storage: Storage, ready: Ready) -> Fly:
     made = launch("tests-replica")
+    made.settings["vault"] = {"address": ready.server.address}
     replica = {"bucket": BUCKET, "endpoint": storage.url, "region": "us-east-1", "interval": f"{INTERVAL}s"}
     made.settings["prefect"] = {"workers": [], "replica": replica}
     made.write()
@@ -56,15 +62,25 @@ class _Writer(threading.Thread):
                     self.refused.append(made.status_code)
 
 
-def test_its_keys_are_asked_for(fly: Fly) -> None:
+def test_a_token_for_vault_and_the_keys_are_asked_for(fly: Fly, ready: Ready) -> None:
+    assert "VAULT_TOKEN=…" in fly.invoke("prefect.setup", code=3).stderr
+    fly.environ["VAULT_TOKEN"] = ready.token.value
     said = fly.invoke("prefect.setup", code=3).stderr
     assert "read -rs REPLICA_ACCESS_KEY_ID" in said
     assert fly.writes() == []
 
 
-def test_a_lost_volume_loses_about_an_interval(fly: Fly, docker: Docker, storage: Storage) -> None:
+def test_a_lost_volume_loses_about_an_interval(fly: Fly, docker: Docker, ready: Ready) -> None:
     done = fly.invoke("prefect.setup", environ=KEYS)
     assert KEYS["REPLICA_SECRET_ACCESS_KEY"] not in done.stdout + done.stderr
+    held = {name: secret.value for name, secret in ready.store("fly").read("prefect").items()}
+    assert held.items() >= KEYS.items()
+    assert "PREFECT_SERVER_ENCRYPTION_KEY" in held
+    assert sorted(path.name for path in (fly.state / "secrets").glob("*.json")) == [
+        "fly-imported.json",
+        "operator.json",
+    ]
+    assert "nothing changed" in fly.invoke("prefect.setup").stderr
     with fly.client() as api:
         token = dict(api.headers)
         flow = api.post("/flows/", json={"name": "replicated"}).json()["id"]

@@ -12,7 +12,7 @@ from ..bundle import Bundle
 from ..errors import ApplyError, PlatformError
 from ..files import make_private, write_atomic
 from ..plan import Plan, wanted_files
-from ..secretstore import FileStore
+from ..secretstore import SecretStore
 from ..settings import Settings
 from . import _fly_render, _fly_secrets
 from ._fly_ctl import Flyctl, Json, Unreachable
@@ -73,12 +73,12 @@ class Releases:
 class Applying:
     """One application of a plan."""
 
-    def __init__(self, settings: Settings, fly: Flyctl, store: FileStore, releases: Releases) -> None:
+    def __init__(self, settings: Settings, fly: Flyctl, store: SecretStore, releases: Releases) -> None:
         self.settings = settings
         self.fly = fly
         self.store = store
         self.releases = releases
-        self.imported = _fly_secrets.Imported(store.folder / "fly-imported.json")
+        self.imported = _fly_secrets.Imported(settings.state / "secrets" / "fly-imported.json")
 
     def apply(self, plan: Plan, bundles: Sequence[Bundle]) -> None:
         stacks = [bundle.stack for bundle in bundles]

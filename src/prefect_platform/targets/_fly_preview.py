@@ -180,4 +180,5 @@ def settings_instead(port: int, values: Mapping[str, Any]) -> dict[str, Any]:
         "gateway": {"public_url": f"http://127.0.0.1:{port}"},
         "prefect": {"database_url": None, "replica": None},
         "fly": {"auto_stop": "off"},
+        "vault": {"address": None},
     }

@@ -4,19 +4,53 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import secrets as random
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
+from typing import Any, cast
 
-from ..errors import PlatformError
+from ..errors import PlatformError, PreflightError
 from ..files import read_mapping, write_atomic
-from ..secretstore import SecretStore
+from ..secretstore import FileStore, Secret, SecretStore
+from ..settings import Settings
 from ..stack import Stack
 from ._fly_ctl import Json
 
 _QUOTED = re.compile(r'"""(?P<a>.*)"""|"(?P<b>.*)"|\'(?P<c>.*)\'', re.DOTALL)
 _LIMIT = 60_000
+
+
+class Lazily:
+    """A Vault's store that is opened with its first use: `status` and `logs` need neither Vault nor a token for it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    @cached_property
+    def _store(self) -> SecretStore:
+        from ..vault import Vault, VaultStore
+
+        section, given = self._settings.values["vault"], os.environ.get("VAULT_TOKEN", "")
+        if not given:
+            raise PreflightError(
+                "no token for Vault",
+                f"VAULT_TOKEN=… ./invoke …: it reads and writes platform/{self._settings.env}/*",
+            )
+        vault = Vault(section["address"], Secret(given), section["mount"], section["ca_cert"])
+        return VaultStore(vault, self._settings.env)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+
+def store_of(settings: Settings) -> SecretStore:
+    """A Vault where `platform.vault.address` names one, else files of this clone."""
+    if settings.values["vault"]["address"]:
+        return cast(SecretStore, Lazily(settings))
+    return FileStore(settings.state / "secrets")
 
 
 def line(name: str, value: str) -> str:

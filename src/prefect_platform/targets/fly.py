@@ -11,14 +11,14 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from ..bundle import Bundle, Where
-from ..errors import ApplyError, ConfigError, PlatformError, PreflightError
-from ..plan import Observed, Plan, Running, Step
-from ..secretstore import FileStore
+from ..errors import ApplyError, ConfigError, PlatformError
+from ..plan import Observed, Plan
 from ..settings import Settings
 from ..stack import Stack
-from . import LOW_BYTES, Entry, Process, Say, _fly_render, _lock, _sqlite
+from . import LOW_BYTES, Entry, Process, Say, _fly_render, _fly_secrets, _lock, _sqlite
 from ._fly_apply import Applying, Releases, reference
 from ._fly_ctl import Flyctl, Json
+from ._fly_observe import Observing
 
 _MACHINE = "python -I /platform/machine/machine.py"
 _SERVER = "/platform/prefect/server.py"
@@ -37,10 +37,11 @@ class Target:
         self.settings = settings
         self.say = say
         self.app = settings.values["fly"]["app"]
-        self.store = FileStore(settings.state / "secrets")
+        self.store = _fly_secrets.store_of(settings)
         self.made = Releases(settings.state)
         self.fly = Flyctl(self.app, say)
         self.applying = Applying(settings, self.fly, self.store, self.made)
+        self.observing = Observing(settings, self.fly, self.store, self.made, self.applying.imported)
 
     def lock(self, command: str, wait: float) -> AbstractContextManager[None]:
         """One writer on this machine; between machines Fly's own lease of the machine decides. Raises LockedError."""
@@ -61,68 +62,11 @@ class Target:
 
     # -- observing
     def observe(self, stacks: Sequence[Stack]) -> Observed:
-        missing = {stack.name: tuple(spec.name for spec in self.store.missing(stack)) for stack in stacks}
-        versions = {stack.name: self.store.version(stack) for stack in stacks}
-        there = self.fly.exists()
-        machines = self.fly.machines() if there else []
-        tag = str(machines[0].get("image_ref", {}).get("tag", "")) if machines else ""
-        known = self.made.facts(tag) if tag else {}
-        running = {
-            name: Running("RUNNING", 1, facts, known["versions"].get(facts["stack"], ""))
-            for name, facts in known.get("services", {}).items()
-        }
-        more = (
-            self._more(stacks, machines, missing)
-            if there
-            else (Step("create", "app", f"{self.app}: not there yet"),)
-        )
-        return Observed("image", True, self.made.files(tag), running, missing, versions, more)
-
-    def _more(
-        self, stacks: Sequence[Stack], machines: Sequence[Json], missing: Mapping[str, tuple[str, ...]]
-    ) -> tuple[Step, ...]:
-        """App-wide steps. Raises PreflightError for a volume elsewhere, and for secrets that only Fly has."""
-        steps, secrets = [], self.fly.secrets()
-        lost = sorted({name for names in missing.values() for name in names} & set(secrets))
-        if lost and machines:
-            raise PreflightError(
-                f"app {self.app} has {', '.join(lost)} already, but this clone does not: new ones would end every token and make stored blocks unreadable",
-                f"copy {self.store.folder} from where the app was set up, then run the command again",
-            )
-        volumes = self.fly.volumes()
-        self._check_region(volumes)
-        if not volumes:
-            size, region = (self.settings.values["fly"][key] for key in ("volume_gb", "region"))
-            steps.append(Step("create", "volume", f"{size} GB in {region}"))
-        for name, why in self.applying.imported.changed(self.store, stacks, secrets).items():
-            steps.append(Step("import", f"secret {name}", why))
-        if not machines:
-            steps.append(Step("deploy", "machine", "there is none yet"))
-        elif any(each.get("status") == "Staged" for each in secrets.values()):
-            steps.append(Step("deploy", "machine", "secrets wait for it"))
-        elif not self.made.facts(str(machines[0].get("image_ref", {}).get("tag", ""))):
-            steps.append(Step("deploy", "machine", f"{reference(machines[0])} was not made from here"))
-        return tuple(steps)
-
-    def _check_region(self, volumes: Sequence[Json]) -> None:
-        region = self.settings.values["fly"]["region"]
-        elsewhere = [each for each in volumes if each["region"] != region]
-        if elsewhere:
-            raise PreflightError(
-                f"platform.fly.region: {region}, but volume {elsewhere[0]['id']} with the databases is in {elsewhere[0]['region']}, and a volume cannot move",
-                f"set platform.fly.region to {elsewhere[0]['region']}; or fork it: fly volumes fork {elsewhere[0]['id']} -r {region} -a {self.app}, and destroy the old one",
-            )
+        return self.observing.observe(stacks)
 
     def preflight(self, plan: Plan, bundles: Sequence[Bundle]) -> None:
         """Raises PreflightError: no flyctl, no login (observing found those), no such region."""
-        region = self.settings.values["fly"]["region"]
-        if "volume" in plan.of("create") or "app" in plan.of("create"):
-            regions = self.fly.regions()
-            if region not in regions:
-                raise PreflightError(
-                    f"platform.fly.region: Fly has no region {region!r}; there are: {', '.join(regions)}",
-                    "set platform.fly.region to one of them",
-                )
+        self.observing.check_region(plan)
 
     def apply(self, plan: Plan, bundles: Sequence[Bundle]) -> None:
         """Do the steps. Interrupted anywhere, the next observe sees what is left to do."""
