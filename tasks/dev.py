@@ -19,6 +19,8 @@ ROOT = Path(__file__).resolve().parents[1]
 CHECKED = ("src", "tasks", "stacks", "vault", "tests", "bench")
 DOCKERFILES = ("lab/images/*/Dockerfile", "tests/fly/golden/Dockerfile")
 """The second is what target fly renders."""
+ASIDE = ("tests/lab", "tests/runtime")
+"""Half of the tests, by the time that they take."""
 LOCKS = ("runtime", "operator", "dev")
 """In this order: a later lock takes the versions of the earlier ones."""
 
@@ -28,8 +30,8 @@ def test(c: Context) -> None:
     """Run the tests; words after -- go to pytest: ./invoke test -- -k wrapper -x"""
     pytest = [_python(), "-m", "pytest", "--durations=20", "--durations-min=5"]
     words = _words_after_dashes()
-    # Without words it is all of them: the lab's beside the others, because both mostly wait.
-    _finish(_run([*pytest, *words]) if words else _both([*pytest, "tests/lab"], [*pytest, *_others()]))
+    # Without words it is all of them, in two halves side by side, because both mostly wait.
+    _finish(_run([*pytest, *words]) if words else _both([*pytest, *ASIDE], [*pytest, *_others()]))
 
 
 @task(help={"fix": "repair what can be repaired: format, imports"})
@@ -93,11 +95,15 @@ def _compile_words(python: str, name: str, earlier: Sequence[str], upgrade: bool
 
 
 def _others() -> list[str]:
-    """The folders of tests beside the lab's. Fly's last: its engine must not be there when the lab's machine starts anew, which then would leave
+    """The folders of the other half. Fly's last: its engine must not be there when the lab's machine starts anew, which then would leave
     iptables alone.
     """
-    names = sorted(folder.name for folder in (ROOT / "tests").iterdir() if any(folder.glob("test_*.py")))
-    return [f"tests/{name}" for name in names if name not in ("lab", "fly")] + ["tests/fly"]
+    folders = {
+        str(folder.relative_to(ROOT))
+        for folder in (ROOT / "tests").iterdir()
+        if any(folder.glob("test_*.py"))
+    }
+    return [*sorted(folders - {*ASIDE, "tests/fly"}), "tests/fly"]
 
 
 def _python() -> str:
