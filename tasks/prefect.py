@@ -122,7 +122,7 @@ def migrate_to_postgres(
         for name, rows in sorted(moved.rows.items()):
             print(f"{name:32} {rows:>12}")
         print(f"{'rows moved, counted at both ends':32} {total:>12}")
-    _checks(moved.report.checks, False, {}) if not json else None
+        _checks(moved.report.checks, False, {})
     say(
         f"moved to {moved.place} in {moved.seconds} s; the SQLite file stays as it is, and is not used any more"
     )

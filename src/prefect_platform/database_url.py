@@ -9,6 +9,7 @@ from .errors import ConfigError
 
 KEY = "platform.prefect.database_url"
 SECRET = "PREFECT_SERVER_DATABASE_PASSWORD"  # noqa: S105 - a name
+EXAMPLE = "like postgresql://postgres@db.abcdefgh.supabase.co:5432/postgres"
 _SCHEMES = ("postgresql", "postgres", "postgresql+asyncpg")
 _SSLMODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 _KNOWN = ("sslmode", "sslrootcert", "pgbouncer")
@@ -41,11 +42,9 @@ def parse(url: str) -> Database:
         parts = urlsplit(url.strip())
         port = parts.port or 5432
     except ValueError:
-        raise ConfigError(f"{KEY}: no URL with a port between 1 and 65535", _example()) from None
+        raise ConfigError(f"{KEY}: no URL with a port between 1 and 65535", EXAMPLE) from None
     if parts.scheme not in _SCHEMES:
-        raise ConfigError(
-            f"{KEY}: {parts.scheme or 'no scheme'}: only PostgreSQL can be elsewhere", _example()
-        )
+        raise ConfigError(f"{KEY}: {parts.scheme or 'no scheme'}: only PostgreSQL can be elsewhere", EXAMPLE)
     if parts.password is not None:
         raise ConfigError(
             f"{KEY}: has a password, and invoke.yaml is no place for one: take it out of the URL",
@@ -54,7 +53,7 @@ def parse(url: str) -> Database:
     name = unquote(parts.path.removeprefix("/"))
     for what, value in (("host", parts.hostname), ("user", parts.username), ("name of the database", name)):
         if not value:
-            raise ConfigError(f"{KEY}: no {what} in it", _example())
+            raise ConfigError(f"{KEY}: no {what} in it", EXAMPLE)
     asked = _query(parts.query)
     host = str(parts.hostname)
     pooled, notes = _pooled(port, asked.get("pgbouncer", "")), []
@@ -102,7 +101,3 @@ def _query(text: str) -> dict[str, str]:
 
 def _pooled(port: int, said: str) -> bool:
     return said == "true" or (port == _POOLER_PORT and said != "false")
-
-
-def _example() -> str:
-    return "like postgresql://postgres@db.abcdefgh.supabase.co:5432/postgres"

@@ -45,7 +45,7 @@ def to_postgres(platform: Platform, on_sqlite: Callable[[], Platform], wait: flo
     if not url:
         raise ConfigError(
             f"{database_url.KEY} is not set: where should it go?",
-            f"set it, {database_url._example()}; targets local and fly",
+            f"set it, {database_url.EXAMPLE}; targets local and fly",
         )
     keep_given(platform.target.store, platform.stacks["prefect"], os.environ)
     folder = platform.target.where("prefect").data

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,7 @@ import yaml
 
 from prefect_platform.lab import LabHost
 from prefect_platform.targets import _fly_standin
+from tests.lab.vps import invoke
 from tests.local.conftest import copy_repository, free_ports
 
 READING = {
@@ -68,20 +72,7 @@ class Fly:
     def invoke(
         self, *words: str, code: int | None = 0, environ: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
-        clean = {
-            name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "INVOKE_"))
-        }
-        done = subprocess.run(
-            [str(self.root / "invoke"), words[0], "--env", "fly", *words[1:]],
-            env={**clean, **self.environ, **(environ or {})},
-            capture_output=True,
-            text=True,
-            timeout=800,
-        )
-        assert code in (None, done.returncode), (
-            f"{words} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
-        )
-        return done
+        return invoke(self.root, "fly", words, code, {**self.environ, **(environ or {})})
 
     def flyctl(self, *words: str) -> str:
         """As Fly itself, or somebody else at it, would."""
@@ -146,3 +137,22 @@ class Fly:
     def change(self, **values: Any) -> None:
         """Fly's side, changed by somebody else."""
         (self.folder / "fly.json").write_text(json.dumps({**self.known(), **values}))
+
+
+class Writer(threading.Thread):
+    """Makes flow runs until the machine is gone. `acknowledged`: those that it said yes to, and when; `refused`: its other answers."""
+
+    def __init__(self, api: httpx.Client, flow: str) -> None:
+        super().__init__()
+        self.api, self.flow = api, flow
+        self.acknowledged: dict[str, float] = {}
+        self.refused: list[int] = []
+
+    def run(self) -> None:
+        with contextlib.suppress(httpx.TransportError):
+            while True:
+                made = self.api.post("/flow_runs/", json={"flow_id": self.flow})
+                if made.status_code == 201:
+                    self.acknowledged[made.json()["id"]] = time.monotonic()
+                else:
+                    self.refused.append(made.status_code)

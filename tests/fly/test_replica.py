@@ -5,12 +5,9 @@ The secrets of this app are in a Vault, a real one, and nowhere in the clone.
 
 from __future__ import annotations
 
-import contextlib
-import threading
 import time
 from collections.abc import Iterator
 
-import httpx
 import pytest
 
 from tests.lab.conftest import Docker
@@ -19,7 +16,7 @@ from tests.local.conftest import free_ports
 from tests.storage import BUCKET, KEYS, Storage, new_storage
 from tests.vault.conftest import Ready, ready
 
-from .app import Fly
+from .app import Fly, Writer
 from .conftest import Launch
 
 __all__ = ["ready"]
@@ -41,25 +38,6 @@ def fly(launch: Launch, storage: Storage, ready: Ready) -> Fly:
     made.settings["prefect"] = {"workers": [], "replica": replica}
     made.write()
     return made
-
-
-class _Writer(threading.Thread):
-    """Makes flow runs until the machine is gone; remembers when each was acknowledged."""
-
-    def __init__(self, api: httpx.Client, flow: str) -> None:
-        super().__init__()
-        self.api, self.flow = api, flow
-        self.acknowledged: dict[str, float] = {}
-        self.refused: list[int] = []
-
-    def run(self) -> None:
-        with contextlib.suppress(httpx.TransportError):
-            while True:
-                made = self.api.post("/flow_runs/", json={"flow_id": self.flow})
-                if made.status_code == 201:
-                    self.acknowledged[made.json()["id"]] = time.monotonic()
-                else:
-                    self.refused.append(made.status_code)
 
 
 def test_a_token_for_vault_and_the_keys_are_asked_for(fly: Fly, ready: Ready) -> None:
@@ -84,7 +62,7 @@ def test_a_lost_volume_loses_about_an_interval(fly: Fly, docker: Docker, ready: 
     with fly.client() as api:
         token = dict(api.headers)
         flow = api.post("/flows/", json={"name": "replicated"}).json()["id"]
-        writers = [_Writer(api, flow) for _ in range(2)]
+        writers = [Writer(api, flow) for _ in range(2)]
         for each in writers:
             each.start()
         time.sleep(4 * INTERVAL)

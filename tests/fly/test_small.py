@@ -5,10 +5,8 @@ What is imported here are those tests themselves; they find the machine where th
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -38,7 +36,7 @@ from tests.local.test_doors import (
     test_path_tricks_do_not_get_past_the_door,
 )
 
-from .app import Fly
+from .app import Fly, Writer
 from .conftest import Launch
 
 __all__ = [
@@ -59,22 +57,6 @@ __all__ = [
 pytestmark = [pytest.mark.timeout(600), pytest.mark.browser]
 LIMIT = 512
 KILLS, EACH = 20, 15
-
-
-class _Writer(threading.Thread):
-    """Makes flow runs until the machine is gone; `acknowledged` are those that it said yes to."""
-
-    def __init__(self, api: httpx.Client, flow: str) -> None:
-        super().__init__()
-        self.api, self.flow = api, flow
-        self.acknowledged: list[str] = []
-
-    def run(self) -> None:
-        with contextlib.suppress(httpx.TransportError):
-            while True:
-                made = self.api.post("/flow_runs/", json={"flow_id": self.flow})
-                if made.status_code == 201:
-                    self.acknowledged.append(made.json()["id"])
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +110,7 @@ def test_what_a_killed_machine_had_acknowledged_is_there(clone: Fly, docker: Doc
     with clone.client("kill") as api:
         flow = api.post("/flows/", json={"name": "killed"}).json()["id"]
         for _ in range(KILLS):
-            writers = [_Writer(api, flow) for _ in range(2)]
+            writers = [Writer(api, flow) for _ in range(2)]
             for each in writers:
                 each.start()
             while sum(len(each.acknowledged) for each in writers) < EACH:

@@ -6,7 +6,7 @@ import json
 import os
 import socket
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,28 @@ import yaml
 
 from prefect_platform.lab import LabHost
 from tests.local.conftest import copy_repository, free_ports
+
+
+def invoke(
+    root: Path, env: str, words: Sequence[str], code: int | None, environ: Mapping[str, str]
+) -> subprocess.CompletedProcess[str]:
+    """`./invoke` of a clone, with none of the variables that would steer it; it must end with `code` (None: any)."""
+    clean = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("PREFECT_", "INVOKE_", "VAULT_"))
+    }
+    done = subprocess.run(
+        [str(root / "invoke"), words[0], "--env", env, *words[1:]],
+        env=clean | dict(environ),
+        capture_output=True,
+        text=True,
+        timeout=800,
+    )
+    assert code in (None, done.returncode), (
+        f"{words} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
+    )
+    return done
 
 
 class Vps:
@@ -44,22 +66,7 @@ class Vps:
     def invoke(
         self, *words: str, code: int | None = 0, env: str = "lab", environ: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
-        clean = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith(("PREFECT_", "INVOKE_", "VAULT_"))
-        }
-        done = subprocess.run(
-            [str(self.root / "invoke"), words[0], "--env", env, *words[1:]],
-            env=clean | dict(environ or {}),
-            capture_output=True,
-            text=True,
-            timeout=800,
-        )
-        assert code in (None, done.returncode), (
-            f"{words} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
-        )
-        return done
+        return invoke(self.root, env, words, code, environ or {})
 
     def client(self, env: str = "lab", url: str = "") -> httpx.Client:
         """The platform as a client with a token of its own reaches it; the paths are those of Prefect's API."""
