@@ -333,6 +333,8 @@ def _next(p: Platform, name: str) -> str:
     again = f"./invoke {name}.status   these checks again"
     if name != "prefect":
         return f"next: {again}"
+    if not p.served:
+        return f"next: {again}\n      set prefect.upstream in the environment of the gateway, and ./invoke prefect.setup there"
     home = p.url + p.target.where("prefect").base
     enter = f"./invoke gateway.login-url   a link that opens {home}/ in a browser"
     if sso.guards_prefect(p.settings):

@@ -167,10 +167,12 @@ def setup(platform: Platform, name: str, wait: float, ready_seconds: float = _RE
                 changes += deployed.set_up(platform)
             if each.stack.expose == "when-complete":
                 platform.target.expose(each)
-        if any(each.stack.name == "prefect" for each in built):
+        if any(each.stack.name == "prefect" for each in built) and platform.served:
             made, notices = _ensure_objects(platform, ready_seconds)
             notices += _notes(platform)
             changes += made + deployed.ensure_prefect(platform)
+        if not platform.served:
+            return Report(todo, changes, notices, tuple(machine_checks(platform)))
         if not platform.target.combined and name != "prefect":
             # Set up one after another, in order of need: what comes later may not be there yet.
             own = [each for each in machine_checks(platform) if each.name.startswith(f"{name}-")]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from . import bundle, certificates, database_url, settings, sso, stack
+from . import apart, bundle, certificates, database_url, settings, sso, stack
 from .errors import ConfigError
 from .objects_desired import Canary, Desired, Zombies, desired_objects
 from .targets import Say, Target, open_target
@@ -31,6 +31,11 @@ class Platform:
     def url(self) -> str:
         return bundle.public_url(self.settings)
 
+    @property
+    def served(self) -> bool:
+        """Whether there is a gateway here. What is behind another one is proven there, as any client sees it."""
+        return not apart.private(self.settings)
+
 
 def open_platform(
     root: Path,
@@ -45,7 +50,7 @@ def open_platform(
     schema = settings.platform_schema({each.section: dict(each.settings) for each in stacks.values()})
     chosen = settings.load(root, raw, schema, env, environ, instead)
     _cross_check(chosen)
-    there = _with_sso(chosen, stack.for_target(stacks, chosen.target))
+    there = apart.stacks(chosen, _with_sso(chosen, stack.for_target(stacks, chosen.target)))
     there = {name: each.as_set(chosen.values[each.section]) for name, each in there.items()}
     return Platform(chosen, there, open_target(chosen, say), say)
 
@@ -89,6 +94,7 @@ def _cross_check(chosen: settings.Settings) -> None:
             )
     if url := prefect["database_url"]:
         _check_database(chosen, url)
+    apart.validate(chosen)
     if prefect["replica"]:
         _check_replica(chosen)
     certificates.validate(chosen)

@@ -76,7 +76,7 @@ _CALM = (
 
 
 def _has_prefect(platform: Platform) -> bool:
-    return "prefect" in platform.target.established()
+    return platform.served and "prefect" in platform.target.established()
 
 
 def _spec(platform: Platform) -> CheckSpec:
@@ -107,7 +107,7 @@ def machine_checks(platform: Platform) -> list[Check]:
     """Processes, and the room they have: on a full disk not even their logs say what is wrong."""
     found = [_process_check(platform, each) for each in platform.target.processes()]
     secrets = _secrets_check(platform) if found else None
-    certificate = certificates.check(platform.settings, platform.url) if found else None
+    certificate = certificates.check(platform.settings, platform.url) if found and platform.served else None
     people = deployed.check(platform) if found and secrets and secrets.ok else None
     more = [each for each in (secrets, certificate, people) if each]
     return [*found, *more, _disk_check(platform)]

@@ -63,10 +63,11 @@ class Fly:
             # Fly gives a machine five minutes to stop.
             "prefect": {"workers": [{"name": "default", "pool": "default", "drain_seconds": 5}]},
         }
+        self.others: dict[str, Any] = {}
         self.write()
 
     def write(self) -> None:
-        text = yaml.safe_dump({"platform": {"environments": {"fly": self.settings}}})
+        text = yaml.safe_dump({"platform": {"environments": {"fly": self.settings, **self.others}}})
         (self.root / "invoke.yaml").write_text(text)
 
     def invoke(

@@ -60,6 +60,7 @@ def _moved(name: str, body: bytes) -> list[str]:
         {},
         {"auto_stop": "suspend", "memory": "512mb"},
         {"auto_stop": "stop", "cpus": 4, "memory": "8gb", "volume_gb": 20},
+        {"private": True},
     ],
 )
 def test_its_fly_toml_is_one_that_flyctl_reads(load: Load, fly: dict[str, Any]) -> None:
@@ -68,6 +69,9 @@ def test_its_fly_toml_is_one_that_flyctl_reads(load: Load, fly: dict[str, Any]) 
     found = tomllib.loads(text)
     schema = yaml.safe_load(_fly_standin.SCHEMA.read_text())
     jsonschema.validate(found, schema)
+    if fly.get("private"):
+        assert "http_service" not in found
+        return
     # Fly's own rule would freeze runs.
     assert found["http_service"]["auto_stop_machines"] == "off"
     assert found["http_service"]["min_machines_running"] == (0 if fly.get("auto_stop") else 1)

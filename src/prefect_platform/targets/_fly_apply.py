@@ -123,6 +123,8 @@ class Applying:
     def _deploy(self, folder: Path, tag: str, before: Sequence[Json]) -> None:
         self.fly.say(f"deploying image {tag}")
         words = ["deploy", ".", "-a", self.fly.app, "-c", "fly.toml", "--remote-only", "--ha=false", "--yes"]
+        if self.settings.values["fly"]["private"]:
+            words += ["--no-public-ips"]
         try:
             self.fly.shown(*words, "--image-label", tag, folder=folder)
         except Unreachable:

@@ -11,7 +11,7 @@ from typing import Any
 
 import jinja2
 
-from .. import images
+from .. import apart, images
 from ..bundle import Bundle, Service, Where, library
 from ..errors import ConfigError
 from ..plan import wanted_files
@@ -52,8 +52,8 @@ def megabytes(size: str) -> int:
     return int(size[:-2]) * (1024 if size.endswith("gb") else 1)
 
 
-def where(stack: str) -> Where:
-    """Places in the image, and on the volume, which is at /data."""
+def where(stack: str, private: bool = False) -> Where:
+    """Places in the image, and on the volume, which is at /data. `private`: Prefect is asked over the private network, which is IPv6."""
     return Where(
         topology="combined",
         python="/usr/local/bin/python",
@@ -69,6 +69,7 @@ def where(stack: str) -> Where:
         proxy="Fly-Client-IP",
         ui="/platform/ui",
         official=True,
+        listen="::" if private else "127.0.0.1",
     )
 
 
@@ -132,7 +133,9 @@ def _sleep(settings: Settings) -> dict[str, Any] | None:
 def _services(settings: Settings, bundles: Sequence[Bundle], services: Sequence[Service]) -> bytes:
     gateway = settings.values["gateway"]
     facts = {
-        "gateway": {"port": gateway["port"], "ready": f"http://127.0.0.1:{gateway['ops_port']}/ping"},
+        "gateway": None
+        if apart.private(settings)
+        else {"port": gateway["port"], "ready": f"http://127.0.0.1:{gateway['ops_port']}/ping"},
         "sleep": _sleep(settings),
         "stacks": [bundle.stack.name for bundle in bundles],
         "secrets": {

@@ -285,7 +285,6 @@ def _machine(app: Json, settings: Json) -> Json:
 def _create(app: Json, machine: Json, settings: Json, start: bool) -> None:
     volume = app["volumes"][0]
     port = os.environ["FLY_STANDIN_PORT"]
-    inside = settings["http_service"]["internal_port"]
     environ = {**settings.get("env", {}), "FLY_APP_NAME": app["name"], "FLY_MACHINE_ID": machine["id"]}
     environ |= {name: each["value"] for name, each in app["secrets"].items()}
     image = "{registry}/{repository}:{tag}".format(**machine["image_ref"])
@@ -308,9 +307,12 @@ def _create(app: Json, machine: Json, settings: Json, start: bool) -> None:
     words += [
         "-v",
         f"{volume['docker']}:{settings['mounts'][0]['destination']}",
-        "-p",
-        f"127.0.0.1:{port}:{inside}",
+        # As others of the organisation reach it.
+        "--network-alias",
+        f"{app['name']}.internal",
     ]
+    if "http_service" in settings:
+        words += ["-p", f"127.0.0.1:{port}:{settings['http_service']['internal_port']}"]
     words += ["--stop-signal", settings["kill_signal"], "--stop-timeout", str(settings["kill_timeout"])]
     docker(*words, image)
     file.unlink()
@@ -346,14 +348,18 @@ def _remove(machine: Json) -> None:
 
 
 def _healthy(machine: Json, settings: Json) -> bool:
-    """The health check of fly.toml, asked as the edge does, until it passes or its patience ends."""
-    check = settings["http_service"]["checks"][0]
-    url = f"http://127.0.0.1:{os.environ['FLY_STANDIN_PORT']}{check['path']}"
+    """The health check of fly.toml, asked as the edge does (a private one: in the machine), until it passes or its patience ends."""
+    if "http_service" in settings:
+        path, port = settings["http_service"]["checks"][0]["path"], os.environ["FLY_STANDIN_PORT"]
+        asking = ["curl", "-sf", "-m", "5", "-H", "Fly-Client-IP: 203.0.113.9", "-o", "/dev/null"]
+    else:
+        path, port = settings["checks"]["prefect"]["path"], settings["checks"]["prefect"]["port"]
+        script = "import sys, urllib.request; urllib.request.urlopen(sys.argv[1], timeout=5)"
+        asking = ["docker", "exec", machine["container"], "python", "-c", script]
     end = time.monotonic() + 150
     while time.monotonic() < end:
         asked = subprocess.run(
-            ["curl", "-sf", "-m", "5", "-H", "Fly-Client-IP: 203.0.113.9", "-o", "/dev/null", url],
-            check=False,
+            [*asking, f"http://127.0.0.1:{port}{path}"], check=False, stderr=subprocess.DEVNULL
         )
         if asked.returncode == 0:
             return True

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+from .. import apart
 from ..bundle import Bundle, Where
 from ..errors import ApplyError, ConfigError, PlatformError
 from ..plan import Observed, Plan
@@ -48,7 +49,7 @@ class Target:
         return _lock.hold(self.settings.state, command, wait, self.say)
 
     def where(self, stack: str, scope: str = "environment") -> Where:
-        return _fly_render.where(stack)
+        return _fly_render.where(stack, apart.private(self.settings))
 
     def finish(self, bundle: Bundle) -> Bundle:
         return bundle

@@ -75,9 +75,10 @@ def start() -> int:
         with os.fdopen(handle, "w") as out:
             out.write(text)
         os.chown(file, USER, USER)
-    import hold
+    if known["gateway"]:
+        import hold
 
-    hold.allow()
+        hold.allow()
     if known["sleep"]:
         _sleeper()
     return _become([sys.executable, "-I", str(HERE / "machine.py"), "supervise"], _environment())
@@ -140,7 +141,8 @@ def supervise() -> int:
         def runforever(self) -> None:
             events.subscribe(events.ProcessStateFatalEvent, self.end)
             # Not earlier: supervisord closes whatever is open when it begins.
-            hold.hold(facts()["gateway"])
+            if gateway := facts()["gateway"]:
+                hold.hold(gateway)
             # Its own loop first waits a second for something to happen.
             for group in sorted(self.process_groups.values()):
                 group.transition()

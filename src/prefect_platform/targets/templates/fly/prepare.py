@@ -43,7 +43,8 @@ def rest() -> None:
         ui = dict(line.split("=", 1) for line in lines if line.startswith("PREFECT_SERVER_UI_"))
         _run(["-c", _UI], SERVER, **ui, PREFECT_HOME=home)
         _run(["-c", _SERVER], SERVER, PREFECT_HOME=home)
-        _run(["-c", _GATEWAY], PLATFORM / "gateway")
+        if (PLATFORM / "gateway").exists():
+            _run(["-c", _GATEWAY], PLATFORM / "gateway")
     _run(["-c", "import supervisor.supervisord, supervisor.xmlrpc"], HERE)
     subprocess.run(["chmod", "-R", "a+rX", str(PLATFORM)], check=True)
     if not list(UI.rglob("index.html")):
