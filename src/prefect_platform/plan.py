@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from .bundle import Bundle, Service
 
 _CONTENT_FOLDER = re.compile(r"files/[0-9a-f]{16}/")
+_MANY = 3
 UNHEALTHY = "unhealthy"
 """The cause of a restart that nothing declared asks for."""
 
@@ -60,7 +62,23 @@ class Plan:
         return [step.subject for step in self.steps if step.action in actions]
 
     def __str__(self) -> str:
-        return "\n".join(str(step) for step in self.steps) or "nothing to do: everything is as declared"
+        return "\n".join(_lines(self.steps)) or "nothing to do: everything is as declared"
+
+
+def _lines(steps: Sequence[Step]) -> Iterator[str]:
+    """A line for each step; files of a package that comes along (`gateway/jwt/…`) are one line where the same happens to many."""
+    for (action, package, cause), found in itertools.groupby(steps, _package):
+        group = list(found)
+        if package and len(group) > _MANY:
+            yield str(Step(action, f"{package}/", f"{cause} ({len(group)} files)"))
+        else:
+            yield from map(str, group)
+
+
+def _package(step: Step) -> tuple[str, str, str]:
+    stack, _, rest = step.subject.partition("/")
+    folder, inside, _ = rest.partition("/")
+    return step.action, f"{stack}/{folder}" if inside else "", step.cause
 
 
 def make(bundles: Sequence[Bundle], observed: Observed, runtime: str, stacks: Sequence[str]) -> Plan:

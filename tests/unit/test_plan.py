@@ -60,6 +60,18 @@ def test_a_setting_restarts_only_what_it_touches_and_says_so(
     ]
 
 
+def test_the_files_of_a_package_are_one_line_where_they_are_many() -> None:
+    many = tuple(plan.Step("write", f"gateway/jwt/{name}.py", "new") for name in "abcde")
+    few = tuple(plan.Step("write", f"gateway/other/{name}.py", "new") for name in "ab")
+    mine = plan.Step("write", "prefect/settings.env", "changed", "a diff")
+    assert str(plan.Plan((*many, *few, mine))).splitlines() == [
+        "write     gateway/jwt/                 new (5 files)",
+        "write     gateway/other/a.py           new",
+        "write     gateway/other/b.py           new",
+        "write     prefect/settings.env         changed",
+    ]
+
+
 def test_a_new_route_restarts_nothing(load: Load, stacks: dict[str, stack.Stack]) -> None:
     before = _bundles(load, stacks)
     chosen = load({"gateway": {"routes": [{"name": "a", "path": "/a", "url": "http://a:1"}]}}, root=ROOT)
