@@ -48,7 +48,7 @@ class Fly:
         programs = folder / "bin"
         programs.mkdir()
         flyctl = programs / "flyctl"
-        flyctl.write_text(f'#!/bin/sh\nexec {sys.executable} {_fly_standin.__file__} "$@"\n')
+        flyctl.write_text(f'#!/bin/sh\nexec {sys.executable} -P -m {_fly_standin.__name__} "$@"\n')
         flyctl.chmod(0o755)
         self.environ = {
             "PATH": f"{programs}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
