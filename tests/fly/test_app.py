@@ -304,4 +304,4 @@ def test_removed_with_its_data_nothing_is_left(fly: Fly, docker: Docker) -> None
     fly.invoke("prefect.remove", code=2)
     fly.invoke("prefect.remove", "--yes", "--data")
     assert fly.known()["apps"] == {}
-    assert docker("ps", "-aq", "--filter", f"label={_fly_standin.LABEL}") == ""
+    assert docker("ps", "-aq", "--filter", f"label={_fly_standin.LABEL}={APP}") == ""
