@@ -137,5 +137,5 @@ def _desired(chosen: settings.Settings, folder: str | None) -> Desired:
         canary = Canary(workers[0]["pool"], folder, _CANARY)
     elif folder and section["work_pools"]:
         source = (chosen.root / "stacks" / "prefect" / "canary.py").read_text()
-        canary = Canary(section["work_pools"][0]["name"], None, _CANARY, source)
+        canary = Canary(section["work_pools"][0]["name"], None, _CANARY, source=source)
     return desired_objects(section, Zombies(beat, max(90, 3 * beat)), canary)

@@ -82,9 +82,9 @@ class Canary:
     pool: str
     path: str | None
     entrypoint: str
-    source: str = ""
     flow: str = "platform-canary"
     name: str = "canary"
+    source: str = ""
 
     def body(self) -> dict[str, Any]:
         """The deployment as the API takes it (without its flow's id)."""

@@ -90,13 +90,15 @@ def make_template(argv: list[str]) -> int:
 def serve(argv: list[str]) -> int:
     """Serve until SIGTERM or SIGINT."""
     args = _serve_parser().parse_args(argv)
-    import server_replica
+    if not args.no_services:
+        # Postgres of the split topology has no need of it, and its containers do not get the file.
+        import server_replica
 
-    if server_replica.wanted():
-        if wrong := server_replica.restore():
-            return _fail(f"database: {wrong}", EXIT_DATABASE)
-        server_replica.become(sys.argv)
-    server_replica.end_with_parent()
+        if server_replica.wanted():
+            if wrong := server_replica.restore():
+                return _fail(f"database: {wrong}", EXIT_DATABASE)
+            server_replica.become(sys.argv)
+        server_replica.end_with_parent()
     began = time.monotonic()
     if args.no_services:
         import server_settings

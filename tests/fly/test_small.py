@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -70,15 +71,21 @@ def clone(launch: Launch) -> Fly:
 
 
 @pytest.fixture(scope="module")
-def platform(clone: Fly, client: Client) -> Iterator[Fly]:
-    """With a worker that is not on the machine: the canary has somebody who runs it."""
+def outside(client: Client) -> Iterator[subprocess.Popen[str]]:
+    """A worker that is not on the machine."""
     words = ("-m", "prefect", "--no-prompt", "worker", "start", "--pool", "default", "--name", "outside")
     with (client.folder / "outside.txt").open("w") as into, ended(client.start(*words, into=into)) as worker:
         pool = "/work_pools/default/workers/filter"
         while not [each for each in client.read("POST", pool) if each["status"] == "ONLINE"]:
             assert worker.poll() is None, (client.folder / "outside.txt").read_text()
             time.sleep(0.3)
-        yield clone
+        yield worker
+
+
+@pytest.fixture(scope="module")
+def platform(clone: Fly, outside: subprocess.Popen[str]) -> Fly:
+    """With somebody who runs the canary."""
+    return clone
 
 
 @pytest.fixture(scope="module")
@@ -131,12 +138,14 @@ def test_what_a_killed_machine_had_acknowledged_is_there(clone: Fly, docker: Doc
     assert set(acknowledged) <= found
 
 
-def test_it_sleeps_when_nothing_is_to_do_and_not_before(clone: Fly, docker: Docker) -> None:
+def test_it_sleeps_when_nothing_is_to_do_and_not_before(
+    clone: Fly, docker: Docker, outside: subprocess.Popen[str]
+) -> None:
     """Fly is played here: what its socket was asked is done, and the request that wakes the machine waits meanwhile."""
-    clone.settings["fly"] |= {"auto_stop": "suspend", "idle_minutes": 0.15}
+    clone.settings["fly"] |= {"auto_stop": "suspend", "idle_minutes": 0.1}
     clone.write()
     told = clone.invoke("prefect.setup").stderr
-    assert "the machine suspends itself after 0.15 minutes without a request" in told
+    assert "the machine suspends itself after 0.1 minutes without a request" in told
     assert "only a request from outside wakes it" in told
     assert clone.flyctl("machine", "list").count('"started"') == 1
 
@@ -146,13 +155,17 @@ def test_it_sleeps_when_nothing_is_to_do_and_not_before(clone: Fly, docker: Dock
     with clone.client("sleep") as api:
         flow = api.post("/flows/", json={"name": "long"}).json()["id"]
         run = api.post("/flow_runs/", json={"flow_id": flow, "state": {"type": "RUNNING"}}).json()["id"]
-        time.sleep(14)
+        time.sleep(9)
+        assert asked() == [], "a worker elsewhere asks for work"
+        outside.terminate()
+        outside.wait(60)
+        time.sleep(9)
         assert asked() == [], "a run goes on"
         soon = (datetime.now(UTC) + timedelta(minutes=5)).isoformat()
         due = {"type": "SCHEDULED", "state_details": {"scheduled_time": soon}}
         later = api.post("/flow_runs/", json={"flow_id": flow, "state": due}).json()["id"]
         _set(api, run, "COMPLETED")
-        time.sleep(14)
+        time.sleep(9)
         assert asked() == [], "a run is due"
         _set(api, later, "CANCELLED")
         end = time.monotonic() + 60
@@ -179,7 +192,7 @@ def test_only_the_one_that_asks_fly_is_root_s(clone: Fly, docker: Docker) -> Non
     ours = [line for line in roots if "socketserver" not in line]
     assert [line.split()[-2:] for line in ours] == [["/platform/machine/sleep.py", "ask"]], roots
     # Nor may it do what root may: it is root's by name, for the socket.
-    script = "for each in /proc/[0-9]*; do grep -q 'sleep[.]py.ask' $each/cmdline 2>/dev/null && grep CapEff $each/status; done; true"
+    script = "for each in /proc/[0-9]*; do tr '\\0' ' ' <$each/cmdline 2>/dev/null | grep -q '[s]leep.py ask' && grep CapEff $each/status; done; true"
     assert docker("exec", clone.container, "sh", "-c", script).split() == ["CapEff:", "0" * 16]
 
 

@@ -119,14 +119,14 @@ def machine(settings: Settings, bundles: Sequence[Bundle]) -> Bundle:
 
 def _sleep(settings: Settings) -> dict[str, Any] | None:
     """What sleep.py must know; None for a machine that stays awake."""
-    fly, gateway = settings.values["fly"], settings.values["gateway"]
+    fly, gateway, prefect = (settings.values[name] for name in ("fly", "gateway", "prefect"))
     if fly["auto_stop"] == "off":
         return None
     return {
         "verb": fly["auto_stop"],
         "minutes": fly["idle_minutes"],
         "metrics": f"http://127.0.0.1:{gateway['ops_port']}/metrics",
-        "api": f"http://127.0.0.1:{settings.values['prefect']['port']}/prefect/api",
+        "api": f"{prefect['upstream'] or 'http://127.0.0.1:' + str(prefect['port'])}/prefect/api",
     }
 
 
