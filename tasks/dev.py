@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import shutil
 import subprocess
 import sys
@@ -19,8 +21,8 @@ ROOT = Path(__file__).resolve().parents[1]
 CHECKED = ("src", "tasks", "stacks", "vault", "tests", "bench")
 DOCKERFILES = ("lab/images/*/Dockerfile", "tests/fly/golden/Dockerfile")
 """The second is what target fly renders."""
-ASIDE = ("tests/lab", "tests/runtime")
-"""Half of the tests, by the time that they take."""
+ASIDE = (("tests/lab",), ("tests/authentik", "tests/runtime", "tests/vault"))
+"""Groups of tests that run beside the others: the longest one, and what needs no platform of its own."""
 LOCKS = ("runtime", "operator", "dev")
 """In this order: a later lock takes the versions of the earlier ones."""
 
@@ -30,8 +32,9 @@ def test(c: Context) -> None:
     """Run the tests; words after -- go to pytest: ./invoke test -- -k wrapper -x"""
     pytest = [_python(), "-m", "pytest", "--durations=20", "--durations-min=5"]
     words = _words_after_dashes()
-    # Without words it is all of them, in two halves side by side, because both mostly wait.
-    _finish(_run([*pytest, *words]) if words else _both([*pytest, *ASIDE], [*pytest, *_others()]))
+    # Without words it is all of them, in groups side by side, because they mostly wait.
+    aside = [[*pytest, *group] for group in ASIDE]
+    _finish(_run([*pytest, *words]) if words else _together([*pytest, *_others()], aside))
 
 
 @task(help={"fix": "repair what can be repaired: format, imports"})
@@ -95,7 +98,7 @@ def _compile_words(python: str, name: str, earlier: Sequence[str], upgrade: bool
 
 
 def _others() -> list[str]:
-    """The folders of the other half. Fly's last: its engine must not be there when the lab's machine starts anew, which then would leave
+    """The folders of the other tests. Fly's last: its engine must not be there when the lab's machine starts anew, which then would leave
     iptables alone.
     """
     folders = {
@@ -103,7 +106,7 @@ def _others() -> list[str]:
         for folder in (ROOT / "tests").iterdir()
         if any(folder.glob("test_*.py"))
     }
-    return [*sorted(folders - {*ASIDE, "tests/fly"}), "tests/fly"]
+    return [*sorted(folders - {*itertools.chain(*ASIDE), "tests/fly"}), "tests/fly"]
 
 
 def _python() -> str:
@@ -132,22 +135,26 @@ def _run(words: Sequence[str], cwd: Path = ROOT) -> int:
                 continue
 
 
-def _both(aside: Sequence[str], shown: Sequence[str]) -> int:
-    """Run two commands side by side; the first one's output follows when both have ended. Returns the worse exit code."""
-    with (
-        tempfile.TemporaryFile() as told,
-        subprocess.Popen(aside, cwd=ROOT, stdout=told, stderr=told) as other,
-    ):
-        code = _run(shown)
-        while True:
-            try:
-                codes = (code, other.wait())
-                break
-            except KeyboardInterrupt:
-                continue
-        told.seek(0)
+def _together(shown: Sequence[str], aside: Sequence[Sequence[str]]) -> int:
+    """Run commands side by side; the output of those aside follows when all have ended. Returns the worst exit code."""
+    with contextlib.ExitStack() as open_now:
+        told = [open_now.enter_context(tempfile.TemporaryFile()) for _ in aside]
+        others = [
+            open_now.enter_context(subprocess.Popen(words, cwd=ROOT, stdout=file, stderr=file))
+            for words, file in zip(aside, told, strict=True)
+        ]
+        codes = [_run(shown)]
+        for other in others:
+            while True:
+                try:
+                    codes.append(other.wait())
+                    break
+                except KeyboardInterrupt:
+                    continue
         sys.stdout.flush()
-        shutil.copyfileobj(told, sys.stdout.buffer)
+        for file in told:
+            file.seek(0)
+            shutil.copyfileobj(file, sys.stdout.buffer)
     return max(codes, key=abs)
 
 

@@ -21,10 +21,6 @@ from tests.local.test_browser import test_the_way_in_and_out
 from tests.local.test_client import (
     Client,
     client,
-    refused,
-    test_a_second_worker_runs_what_its_pool_gets,
-    test_a_served_flow_runs_in_its_own_process,
-    test_without_a_good_token_it_fails_with_401,
 )
 from tests.local.test_client import _ended as ended
 from tests.local.test_doors import (
@@ -43,17 +39,13 @@ from .conftest import Launch
 __all__ = [
     "client",
     "forge",
-    "refused",
     "test_a_credential_that_is_not_one_plain_bearer_header_is_refused",
     "test_a_forged_token_gets_what_no_token_gets",
     "test_a_good_token_is_let_in",
-    "test_a_second_worker_runs_what_its_pool_gets",
-    "test_a_served_flow_runs_in_its_own_process",
     "test_a_token_without_a_claim_is_refused",
     "test_nothing_is_open_without_a_token",
     "test_path_tricks_do_not_get_past_the_door",
     "test_the_way_in_and_out",
-    "test_without_a_good_token_it_fails_with_401",
 ]
 pytestmark = [pytest.mark.timeout(600), pytest.mark.browser]
 LIMIT = 512
@@ -134,6 +126,8 @@ def test_what_a_killed_machine_had_acknowledged_is_there(clone: Fly, docker: Doc
         for start in range(0, len(acknowledged), 100):
             chosen = {"flow_runs": {"id": {"any_": acknowledged[start : start + 100]}}}
             found |= {each["id"] for each in api.post("/flow_runs/filter", json=chosen).json()}
+        # Pending for ever, they would keep the machine awake.
+        api.delete(f"/flows/{flow}").raise_for_status()
     assert len(acknowledged) >= KILLS * EACH
     assert set(acknowledged) <= found
 

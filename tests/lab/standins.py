@@ -9,6 +9,7 @@ from .conftest import Docker
 
 PREFECT, POSTGRES, REDIS = "prefecthq/prefect:3.8.8-python3.12", "postgres:17.11", "redis:8.10.2"
 TRAEFIK, OPENBAO = "traefik:v3.7.13", "openbao/openbao:2.6.2"
+LITESTREAM = "litestream/litestream:0.5.17"
 AUTHENTIK = "ghcr.io/goauthentik/server:2026.8.5"
 LOCKED = ("--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--read-only")
 """How the stacks run every container."""

@@ -12,7 +12,7 @@ from prefect_platform.lab import LabHost
 from prefect_platform.lab.images import LABEL, STANDINS
 
 from .conftest import Docker
-from .standins import AUTHENTIK, OPENBAO, POSTGRES, PREFECT, REDIS, TRAEFIK, inside
+from .standins import AUTHENTIK, LITESTREAM, OPENBAO, POSTGRES, PREFECT, REDIS, TRAEFIK, inside
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.slow]
 
@@ -69,6 +69,15 @@ CONFIG: dict[str, dict[str, Any]] = {
         "Cmd": ["server", "-dev", "-dev-no-store-token"],
         "Volumes": {"/openbao/file": {}, "/openbao/logs": {}},
         "ExposedPorts": {"8200/tcp": {}},
+        "StopSignal": None,
+    },
+    LITESTREAM: {
+        "User": "",
+        "WorkingDir": "/",
+        "Entrypoint": ["/usr/local/bin/litestream"],
+        "Cmd": None,
+        "Volumes": None,
+        "ExposedPorts": None,
         "StopSignal": None,
     },
 }

@@ -158,5 +158,5 @@ def test_a_plan_gives_the_same_answers(untouched: Vps, host: LabHost, tmp_path: 
     assert "nothing to do" in untouched.invoke("prefect.plan").stdout
     untouched.settings["prefect"] = {"image": "redis:latest"}
     assert "is not an image with its exact version" in refused(untouched, "prefect.plan")
-    untouched.settings["prefect"] = {"replica": 2}
+    untouched.settings["prefect"] = {"replicass": 2}
     assert "did you mean" in refused(untouched, "prefect.plan")
