@@ -94,10 +94,12 @@ class Fly:
 
     def until_ready(self, api: httpx.Client) -> None:
         """A client that comes too early is held, or has no connection yet; it is never told something else."""
-        for _ in range(600):
+        end = time.monotonic() + 120
+        while time.monotonic() < end:
             try:
                 answer = api.get("/ready")
             except httpx.TransportError:
+                time.sleep(0.02)
                 continue
             assert answer.status_code == 200, answer.text
             return
