@@ -6,6 +6,7 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -28,8 +29,8 @@ def browser() -> Iterator[BrowserContext]:
     """A new person's browser: Debian's Chromium with an empty profile."""
     from playwright.sync_api import sync_playwright
 
-    chromium = shutil.which("chromium")
-    assert chromium, "Debian's chromium is needed: .ci/install-debian"
+    assert shutil.which("chromium"), "Debian's chromium is needed: .ci/install-debian"
+    chromium = Path(__file__).with_name("chromium.py")
     folder = tempfile.mkdtemp(prefix="chromium-")
     with sync_playwright() as playwright:
         context = playwright.chromium.launch_persistent_context(
