@@ -72,7 +72,8 @@ def clean(layout: Layout, others: bool) -> None:
     for bridge in bridges:
         attempt(["ip", "link", "delete", bridge])
     for table in ("filter", "nat"):
-        _delete_rules(table, [network.prefix, *bridges, layout.name])
+        gone = [] if others else _bridges_that_are_gone(table)
+        _delete_rules(table, [network.prefix, *bridges, *gone, layout.name])
         if not others:
             _delete_docker_chains(table)
     if not others and (before := read_mapping(_BEFORE, WHEN_LOST)):
@@ -132,6 +133,12 @@ def _interfaces_in(network: Network) -> list[str]:
         for line in attempt(["ip", "-4", "-o", "addr"])[1].splitlines()
         if (fields := line.split()) and fields[3].startswith(network.prefix)
     ]
+
+
+def _bridges_that_are_gone(table: str) -> set[str]:
+    """Those of Docker's that rules still name: an engine that was started anew beside another one no longer takes its rules away."""
+    named = set(re.findall(r"\bbr-[0-9a-f]{12}\b", attempt(["iptables", "-w", "-t", table, "-S"])[1]))
+    return {name for name in named if not Path("/sys/class/net", name).exists()}
 
 
 def _delete_rules(table: str, marks: Sequence[str]) -> None:
