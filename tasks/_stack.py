@@ -365,12 +365,14 @@ def _services(p: Platform, name: str, service: str) -> list[str]:
 
     names = [process.name for process in p.target.processes()] or p.target.known()
     mine = [each for each in names if each.startswith(f"{name}-")]
+    if not names:
+        raise ConfigError(f"environment {p.settings.env!r}: nothing is set up here", f"./invoke {name}.setup")
     if not service:
         return mine
     fits = [each for each in names if service in (each, each.removeprefix(f"{name}-"))]
     full = (fits or [each for each in names if each.endswith(f"-{service}")] or [""])[0]
     if not full:
         raise ConfigError(
-            f"--service {service}: no such service; there are: {', '.join(each.removeprefix(f'{name}-') for each in mine) or 'none, not set up'}"
+            f"--service {service}: no such service; there are: {', '.join(each.removeprefix(f'{name}-') for each in mine) or 'none'}"
         )
     return [full]

@@ -25,6 +25,8 @@ TOLD = {
     'address: "0.0.0.0:8080"': "| the gateway listens on | 127.0.0.1 | 0.0.0.0",
     "prefect-ready:": "| open path besides `/ping` | – | `/ready`",
     "ready-path:": "`/ready`, for the health check",
+    "--drain-seconds 120": "a worker's stop waits for its runs | 300 s, or its `drain_seconds` | 120 s",
+    "stop: TERM, 195 s": "Fly ends a machine after 300 s, all processes together",
     "PREFECT_SERVER_UI_STATIC_DIRECTORY=/platform/ui": "| Prefect's UI files | data folder | in the image |",
 }
 """A part of each line that is the machine's own, and what docs/fly.md says of it."""
@@ -44,6 +46,14 @@ def _differences(load: Load) -> Iterator[str]:
             # Code that the official image lacks is no setting.
             if not file.endswith((".py", ".conf")):
                 yield from difflib.unified_diff(here, gone.decode().splitlines(), lineterm="", n=0)
+        for mine, other in zip(ours.services, theirs.services, strict=True):
+            here = _moved(name, "\n".join(_process(mine)).encode())
+            yield from difflib.unified_diff(here, _process(other), lineterm="", n=0)
+
+
+def _process(service: bundle.Service) -> list[str]:
+    environment = [f"{key}={value}" for key, value in service.environment.items()]
+    return [" ".join(service.argv), *environment, f"stop: {service.stop_signal}, {service.stop_seconds} s"]
 
 
 def _moved(name: str, body: bytes) -> list[str]:
@@ -77,6 +87,20 @@ def test_its_fly_toml_is_one_that_flyctl_reads(load: Load, fly: dict[str, Any]) 
     assert found["http_service"]["min_machines_running"] == (0 if fly.get("auto_stop") else 1)
     with pytest.raises(jsonschema.ValidationError, match="auto_stop"):
         jsonschema.validate({**found, "http_service": {**found["http_service"], "auto_stop": True}}, schema)
+
+
+def test_the_page_s_example_becomes_a_machine(load: Load) -> None:
+    """With what it does not set, as a new user has it."""
+    page = (ROOT / "docs" / "fly.md").read_text()
+    example = yaml.safe_load(
+        page.partition("from the same templates, packed into an image.\n")[2].partition("\n\n    ./")[0]
+    )
+    fly = load(example["platform"]["environments"]["fly"], root=ROOT)
+    there = stack.for_target(stack.read_all(ROOT), "fly")
+    bundles = [bundle.build(each, fly, _fly_render.where(name)) for name, each in there.items()]
+    found = tomllib.loads(_fly_render.machine(fly, bundles).files["fly.toml"].decode())
+    assert found["app"] == example["platform"]["environments"]["fly"]["fly"]["app"]
+    assert found["kill_timeout"] <= 300
 
 
 def test_the_machine_differs_from_local_only_where_the_docs_say(load: Load) -> None:

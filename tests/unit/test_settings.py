@@ -19,7 +19,7 @@ def test_nothing_set_is_a_complete_local_platform(load: Load) -> None:
     chosen = load({})
     assert chosen.target == "local"
     assert chosen.values["gateway"]["host"] == "127.0.0.1"
-    assert chosen.values["prefect"]["workers"][0]["drain_seconds"] == 300
+    assert chosen.values["prefect"]["workers"][0]["limit"] == 5
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..bundle import Bundle
-from ..errors import ApplyError, PlatformError
+from ..errors import ApplyError, PlatformError, PreflightError
 from ..files import make_private, write_atomic
 from ..plan import Plan, wanted_files
 from ..secretstore import SecretStore
@@ -19,6 +19,8 @@ from ._fly_ctl import Flyctl, Json, Unreachable
 
 _KEPT = 10
 _START_SECONDS = 120
+_SHOWN_SECONDS = 5
+"""A machine that was made is in Fly's lists by then."""
 
 
 class Releases:
@@ -159,19 +161,21 @@ class Applying:
 
     def wake(self) -> Json:
         """A deploy leaves a sleeping machine asleep. Returns it, started. Raises ApplyError."""
-        end = time.monotonic() + _START_SECONDS
+        began = time.monotonic()
         asked = False
         while True:
             machines = self.fly.machines()
+            waited = time.monotonic() - began
             if machines and machines[0]["state"] == "started":
                 return machines[0]
             if machines and machines[0]["state"] in ("stopped", "suspended", "created") and not asked:
                 self.fly.start(machines[0]["id"])
                 asked = True
-            elif time.monotonic() > end:
-                state = machines[0]["state"] if machines else "not there"
+            elif not machines and waited > _SHOWN_SECONDS:
+                raise PreflightError(f"app {self.fly.app} has no machine", "./invoke prefect.setup makes one")
+            elif waited > _START_SECONDS:
                 raise ApplyError(
-                    f"the machine does not start, it is {state}",
+                    f"the machine does not start, it is {machines[0]['state']}",
                     f"./invoke prefect.logs --env {self.settings.env}",
                 )
             else:

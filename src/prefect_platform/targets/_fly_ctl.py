@@ -26,6 +26,10 @@ class Unreachable(PlatformError):
     """Fly does not answer, or no longer does: what was done before stays, and the same command goes on."""
 
 
+class NoApp(PreflightError):
+    """There is no such app, or this login does not see it."""
+
+
 class Flyctl:
     """The operator's own flyctl and login. Methods raise PreflightError, Unreachable, ApplyError."""
 
@@ -92,6 +96,11 @@ class Flyctl:
                 f"flyctl is not logged in: {text}",
                 "fly auth login, or set FLY_API_TOKEN (made by: fly tokens create deploy); then run the command again",
             )
+        if "Could not find App" in said:
+            return NoApp(
+                f"app {self.app} is not there: not set up yet, or this login does not see it",
+                "./invoke prefect.setup makes it; fly auth whoami tells who you are",
+            )
         if any(sign in said for sign in _AWAY):
             return Unreachable(
                 f"Fly cannot be reached (flyctl {_shown(words)}): {text}",
@@ -113,10 +122,8 @@ class Flyctl:
     def exists(self) -> bool:
         try:
             self.json("status", "-a", self.app)
-        except ApplyError as error:
-            if "Could not find App" in error.reason:
-                return False
-            raise
+        except NoApp:
+            return False
         return True
 
     def create(self, org: str | None) -> None:

@@ -69,6 +69,8 @@ def where(stack: str, private: bool = False) -> Where:
         proxy="Fly-Client-IP",
         ui="/platform/ui",
         official=True,
+        # Fly kills what has not ended after five minutes: the server's and the gateway's turn comes after the worker's.
+        drain_seconds=120,
         listen="::" if private else "127.0.0.1",
     )
 
@@ -79,8 +81,8 @@ def machine(settings: Settings, bundles: Sequence[Bundle]) -> Bundle:
     patience = sum(service.stop_seconds for service in services) + _SPARE_SECONDS
     if patience > _KILL_LIMIT:
         raise ConfigError(
-            f"platform.prefect.workers: all processes together may take {patience} s to stop; Fly kills after {_KILL_LIMIT} s",
-            "set drain_seconds of the workers lower, or run workers elsewhere",
+            f"platform.prefect.workers: all processes, one after the other, may take {patience} s to stop; Fly kills after {_KILL_LIMIT} s",
+            f"set drain_seconds of the workers lower, by {patience - _KILL_LIMIT} s in all, or run workers elsewhere",
         )
     values = {
         **settings.values,
