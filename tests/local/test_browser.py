@@ -35,6 +35,19 @@ def _canary_run(platform: Clone) -> str:
     return found[1]
 
 
+def test_a_link_in_a_log_opens_the_run(platform: Clone, browser: BrowserContext) -> None:
+    canary = _canary_run(platform)
+    lines = platform.invoke("prefect.logs", "--service", "worker-default").stdout.splitlines()
+    link = next(line.split()[-1] for line in lines if f"'{canary}' - View at" in line)
+    assert link.startswith(f"{platform.url}/prefect/")
+    page = browser.new_page()
+    opened = Opened(page)
+    page.goto(platform.invoke("gateway.login-url").stdout.strip())
+    page.wait_for_url("**/prefect/**")
+    page.goto(link)
+    opened.shows(canary)
+
+
 def test_the_way_in_and_out(platform: Clone, browser: BrowserContext) -> None:
     canary = _canary_run(platform)
     dashboard = f"{platform.url}/prefect/v2/dashboard"
