@@ -150,7 +150,7 @@ def namespace(name: str) -> Collection:
         help={"service": "one service, e.g. server; words after -- are the command"},
     )
     def execute(c: Context, service: str, env: str = "local") -> None:
-        """Run a command in a service's container. Example: ./invoke prefect.exec server --env production -- prefect version"""
+        """Run a command as a service runs (targets compose, fly). Example: ./invoke prefect.exec server --env production -- prefect version"""
         _print.execute(platform(c, env), name, service)
 
     @task(positional=["secret"], help={"secret": "its name in stack.yml", "json": "machine-readable"})

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -164,6 +165,20 @@ class Flyctl:
         call = ("machine", "exec", machine, " ".join(words), "--timeout", str(seconds), "-a", self.app)
         done = self.json(*call)
         return int(done.get("exit_code", 0)), str(done.get("stdout", "")), str(done.get("stderr", ""))
+
+    def console(self, command: str) -> int:
+        """A command in the machine, as root, with the operator's terminal. Returns flyctl's exit code, which is 1 whatever the command's was."""
+        words = [
+            "ssh",
+            "console",
+            "-a",
+            self.app,
+            "-q",
+            *(["--pty"] if sys.stdin.isatty() else []),
+            "-C",
+            command,
+        ]
+        return subprocess.call([self._program(), *words], env=_environment())
 
     def get(self, path: str, file: Path) -> None:
         """A file of the machine, into one here (mode 0600)."""

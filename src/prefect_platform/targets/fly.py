@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -21,7 +20,7 @@ from ._fly_apply import Applying, Releases, reference
 from ._fly_ctl import Flyctl, Json
 from ._fly_observe import Observing
 
-_MACHINE = "python -I /platform/machine/machine.py"
+_MACHINE = "/usr/local/bin/python -I /platform/machine/machine.py"
 _SERVER = "/platform/prefect/server.py"
 _RESULTS = {"complete": "good", "succeeded": "good", "failed": "failed", "interrupted": "failed"}
 
@@ -107,8 +106,7 @@ class Target:
         return int(self._status()["free"]) if self.fly.exists() and self.fly.machines() else LOW_BYTES
 
     def run_in(self, stack: str, argv: Sequence[str]) -> str:
-        words = base64.urlsafe_b64encode(json.dumps(list(argv)).encode()).decode()
-        return self._inside("run", stack, words)
+        return self._inside("run", stack, _packed(argv))
 
     def tail(self, service: str, lines: int) -> list[str]:
         return [line for _, line in self._lines([service], follow=False)][-lines:]
@@ -139,12 +137,9 @@ class Target:
         return sorted(self.made.facts(tag).get("services", {})) if tag else []
 
     def execute(self, service: str, words: Sequence[str]) -> int:
-        """With the operator's terminal, as root of the machine."""
-        import shlex
-
+        """As the process runs, with the operator's terminal."""
         self.applying.wake()
-        command = [self.fly._program(), "ssh", "console", "-a", self.app, "-q", "-C", shlex.join(words)]
-        return subprocess.call(command)
+        return self.fly.console(f"{_MACHINE} exec {service} {_packed(words)}")
 
     # -- releases
     def history(self) -> list[Entry]:
@@ -235,6 +230,11 @@ class Target:
             return
         for machine in self.fly.machines():
             self.fly.call("machine", "destroy", machine["id"], "--force", "-a", self.app)
+
+
+def _packed(words: Sequence[str]) -> str:
+    """As machine.py unpacks them."""
+    return base64.urlsafe_b64encode(json.dumps(list(words)).encode()).decode()
 
 
 def _entry(release: Json) -> Entry:

@@ -27,6 +27,7 @@ _COMMANDS: dict[str, Any] = {
     "machine destroy": machines.machine_destroy,
     "machine exec": machines.machine_exec,
     "logs": machines.logs,
+    "ssh console": machines.ssh_console,
     "ssh sftp": machines.ssh_sftp,
 }
 

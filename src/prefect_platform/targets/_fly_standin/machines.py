@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
+import subprocess
 from pathlib import Path
 
 from .state import Json, State, docker, fail, now, option, show
@@ -71,6 +73,16 @@ def machine_exec(state: State, words: list[str]) -> None:
     done = docker("exec", machine["container"], *words[3].split(), check=False)
     answer = {"exit_code": done.returncode, "stdout": done.stdout, "stderr": done.stderr}
     show({name: value for name, value in answer.items() if value})
+
+
+def ssh_console(state: State, words: list[str]) -> None:
+    """-C COMMAND, as root, without a shell."""
+    machine = state.app(option(words, "-a"))["machines"][0]
+    if machine["state"] != "started":
+        fail(f"app {option(words, '-a')} has no started VMs")
+    command = ["docker", "exec", "-i", "-u", "0", machine["container"], *shlex.split(option(words, "-C"))]
+    if code := subprocess.call(command):
+        fail(f"ssh shell: Process exited with status {code}")
 
 
 def ssh_sftp(state: State, words: list[str]) -> None:

@@ -3,6 +3,7 @@
     machine.py start              as root: the volume's owner, one file of secrets per stack, then all as an ordinary user
     machine.py supervise          supervisord, whose output names its program, and which ends when one gives up
     machine.py run STACK WORDS    a command as the stack's processes run; WORDS are base64 of a JSON list
+    machine.py exec SERVICE WORDS a command as that process runs
     machine.py status             processes and free space, as JSON
     machine.py stop|restart NAME… processes
 
@@ -45,7 +46,9 @@ def main(words: list[str]) -> int:
     if command == "supervise":
         return supervise()
     if command == "run":
-        return run(rest[0], json.loads(base64.urlsafe_b64decode(rest[1])))
+        return run(rest[0], _words(rest[1]))
+    if command == "exec":
+        return _as(facts()["services"][rest[0]], _words(rest[1]))
     if command == "status":
         return status()
     return control(command, rest)
@@ -119,7 +122,8 @@ def _line(name: str, value: str) -> str:
 
 
 def _environment() -> dict[str, str]:
-    return {"HOME": str(DATA / "home")} | {name: os.environ[name] for name in _KEPT if name in os.environ}
+    own = {"HOME": str(DATA / "home"), "PATH": "/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"}
+    return own | {name: os.environ[name] for name in _KEPT if name in os.environ}
 
 
 def _become(words: list[str], environ: dict[str, str]) -> NoReturn:
@@ -178,12 +182,21 @@ def run(stack: str, words: list[str]) -> int:
     service = next((each for each in services if "SECRETS_FILE" in each["environment"]), None)
     if service is None:
         return _fail(f"{stack}: no process of it has secrets here")
+    return _as(service, [sys.executable, *words])
+
+
+def _words(text: str) -> list[str]:
+    """Words that neither flyctl nor a shell on the way can split or change."""
+    return list(json.loads(base64.urlsafe_b64decode(text)))
+
+
+def _as(service: dict[str, Any], words: list[str]) -> NoReturn:
+    """With the process's user, environment, folder and secrets."""
     # An operator is at work, which keeps a machine awake that would go to sleep.
     (RUN / "active").touch()
     os.chdir(service["working_dir"])
-    return _become(
-        [*service["argv"][:2], sys.executable, *words], {**_environment(), **service["environment"]}
-    )
+    entrypoint = service["argv"][:2] if "SECRETS_FILE" in service["environment"] else ()
+    _become([*entrypoint, *words], {**_environment(), **service["environment"]})
 
 
 def status() -> int:
