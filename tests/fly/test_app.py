@@ -180,12 +180,17 @@ def test_a_changed_secret_alone_is_imported(fly: Fly) -> None:
 
 def test_a_deploy_that_fails_leaves_what_ran_before(fly: Fly) -> None:
     before = fly.machine["image_ref"]["tag"]
+    fly.settings["prefect"] |= {"database_url": "postgresql://prefect@127.0.0.1:1/none"}
+    fly.write()
+    given = {"PREFECT_SERVER_DATABASE_PASSWORD": "does-not-matter"}
+    failed = fly.invoke("prefect.setup", code=6, environ=given)
+    *_, told = failed.stderr.split("the deploy failed, the release before it runs: ")
+    assert "Error: failed to update machine: timeout reached waiting for health checks" in told
+    assert "the machine said: server.py: database prefect@127.0.0.1:1" in told
+    assert "#1" not in told, "what was shown already"
+    del fly.settings["prefect"]["database_url"]
     fly.settings["prefect"] |= {"retention_days": 30}
     fly.write()
-    fly.fault("deploy machine")
-    failed = fly.invoke("prefect.setup", code=6)
-    assert "the deploy failed, the release before it runs" in failed.stderr
-    assert "waiting for health checks" in failed.stderr
     assert fly.machine["image_ref"]["tag"] == before
     assert httpx.get(f"{fly.url}/ready").status_code == 200
     fly.invoke("prefect.setup")

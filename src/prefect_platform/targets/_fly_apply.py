@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import time
@@ -127,25 +128,35 @@ class Applying:
         words = ["deploy", ".", "-a", self.fly.app, "-c", "fly.toml", "--remote-only", "--ha=false", "--yes"]
         if self.settings.values["fly"]["private"]:
             words += ["--no-public-ips"]
+        began = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime())
         try:
             self.fly.shown(*words, "--image-label", tag, folder=folder)
         except Unreachable:
             raise
         except PlatformError as error:
-            raise self._kept(error, before) from None
+            raise self._kept(f"{error.reason}{self._last_words(began)}", before) from None
 
-    def _kept(self, error: PlatformError, before: Sequence[Json]) -> ApplyError:
+    def _last_words(self, since: str) -> str:
+        """What the machine said about its end."""
+        with contextlib.suppress(PlatformError):
+            said = [line.partition(" | ")[2] or line for line in self.fly.logs(follow=False, since=since)]
+            for kind in ("server.py: database ", "machine.py: "):
+                if found := [line for line in said if line.startswith(kind)]:
+                    return f"; the machine said: {found[-1]}"
+        return ""
+
+    def _kept(self, reason: str, before: Sequence[Json]) -> ApplyError:
         """A failed deploy may leave the machine with the new image; what ran before must run again."""
         was = before[0] if before else None
         hint = f"./invoke prefect.logs --env {self.settings.env}; mend the cause, then ./invoke prefect.setup"
         if was is None:
-            return ApplyError(f"the deploy failed, and no release ran before it: {error.reason}", hint)
+            return ApplyError(f"the deploy failed, and no release ran before it: {reason}", hint)
         label = reference(was)
         now = self.fly.machines()
         if not now or reference(now[0]) != label:
             self.fly.say("the deploy failed: going back to the release that ran before")
             self.roll_back(label)
-        return ApplyError(f"the deploy failed, the release before it runs: {error.reason}", hint)
+        return ApplyError(f"the deploy failed, the release before it runs: {reason}", hint)
 
     def roll_back(self, image: str) -> None:
         """Deploy an image that is there already, with the settings it had, where they are known."""

@@ -87,7 +87,9 @@ class Flyctl:
                 last.append(line.rstrip())
                 self.say(f"  fly: {line.rstrip()}")
         if process.returncode:
-            raise self.refusal(words, "\n".join(last))
+            # All of it was seen: what counts is how it ended.
+            ended = next((at for at, line in enumerate(last) if line.startswith("Error")), -10)
+            raise self.refusal(words, "\n".join(list(last)[ended:]))
 
     def refusal(self, words: Sequence[str], said: str) -> PlatformError:
         """What went wrong, in the words of flyctl, and what to do about it."""
@@ -194,8 +196,8 @@ class Flyctl:
     def start(self, machine: str) -> None:
         self.call("machine", "start", machine, "-a", self.app)
 
-    def logs(self, follow: bool) -> Iterator[str]:
-        """Messages: a stream of JSON objects that are not one to a line."""
+    def logs(self, follow: bool, since: str = "") -> Iterator[str]:
+        """Messages: a stream of JSON objects that are not one to a line. `since` is a moment as `%Y-%m-%dT%H:%M:%S` in UTC."""
         words = [self._program(), "logs", "-a", self.app, "--json", *([] if follow else ["--no-tail"])]
         decoder, text = json.JSONDecoder(), ""
         with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=_environment()) as process:
@@ -208,7 +210,8 @@ class Flyctl:
                         except ValueError:
                             break
                         text = text[end:].lstrip()
-                        yield str(found["message"])
+                        if str(found["timestamp"]) >= since:
+                            yield str(found["message"])
             finally:
                 process.terminate()
 

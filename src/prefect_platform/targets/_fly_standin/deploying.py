@@ -10,7 +10,7 @@ from pathlib import Path
 
 from . import LABEL, SCHEMA
 from .machines import remove, start
-from .state import FOLDER, REGISTRY, Json, State, docker, fail, fault, now, option, show
+from .state import FOLDER, REGISTRY, Json, State, docker, fail, now, option, show
 
 
 def deploy(state: State, words: list[str]) -> None:
@@ -36,7 +36,6 @@ def deploy(state: State, words: list[str]) -> None:
         print(built.stderr[-2000:], file=sys.stderr)
         if built.returncode:
             fail("failed to fetch an image or build from source: error building: see above")
-    found = fault("deploy machine")
     before = app["machines"][0] if app["machines"] else None
     if before and before["state"] != "started":
         # Seen in the source: a sleeping machine is updated and left asleep.
@@ -50,9 +49,9 @@ def deploy(state: State, words: list[str]) -> None:
         _create(app, machine, settings, awake=True)
         if not before:
             app["machines"].append(machine)
-    _release(app, image, "failed" if found else "complete")
+    _release(app, image, "complete")
     state.save()
-    if found or not _healthy(app["machines"][0], settings):
+    if not _healthy(app["machines"][0], settings):
         app["releases"][0]["Status"] = "failed"
         state.save()
         fail("failed to update machine: timeout reached waiting for health checks to pass for machine")

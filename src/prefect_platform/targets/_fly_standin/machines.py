@@ -7,7 +7,7 @@ import shlex
 import subprocess
 from pathlib import Path
 
-from .state import Json, State, docker, fail, now, option, show
+from .state import Json, State, docker, fail, option, show
 
 
 def machine_list(state: State, words: list[str]) -> None:
@@ -107,15 +107,16 @@ def ssh_sftp(state: State, words: list[str]) -> None:
 def logs(state: State, words: list[str]) -> None:
     """Objects, not one to a line."""
     machine = state.app(option(words, "-a"))["machines"][0]
-    done = docker("logs", "--tail", "200", machine["container"])
-    for line in (done.stdout + done.stderr).splitlines():
+    done = docker("logs", "--timestamps", "--tail", "200", machine["container"])
+    for each in sorted((done.stdout + done.stderr).splitlines()):
+        moment, _, line = each.partition(" ")
         show(
             {
                 "level": "info",
                 "instance": machine["id"],
                 "message": line,
                 "region": "",
-                "timestamp": now(),
+                "timestamp": moment,
                 "meta": {},
             }
         )
