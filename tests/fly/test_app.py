@@ -186,7 +186,7 @@ def test_a_deploy_that_fails_leaves_what_ran_before(fly: Fly) -> None:
     failed = fly.invoke("prefect.setup", code=6, environ=given)
     *_, told = failed.stderr.split("the deploy failed, the release before it runs: ")
     assert "Error: failed to update machine: timeout reached waiting for health checks" in told
-    assert "the machine said: server.py: database prefect@127.0.0.1:1" in told
+    assert "the machine said: server.py: database 127.0.0.1:1/none: " in told
     assert "#1" not in told, "what was shown already"
     del fly.settings["prefect"]["database_url"]
     fly.settings["prefect"] |= {"retention_days": 30}
