@@ -29,11 +29,12 @@ WORKER = "platform-prefect-worker-default-lab"
 SERVICES = "platform-prefect-services-lab"
 
 
-def wait_for(condition: Callable[[], Any], what: str, seconds: float = 150) -> Any:
-    """The condition's first true value."""
+def wait_for(condition: Callable[[], Any], what: str | Callable[[], str], seconds: float = 150) -> Any:
+    """The condition's first true value. `what` may be asked when it did not come true."""
     end = time.monotonic() + seconds
     while not (found := condition()):
-        assert time.monotonic() < end, f"not within {seconds} s: {what}"
+        late = time.monotonic() > end
+        assert not late, f"not within {seconds} s: {what if isinstance(what, str) else what()}"
         time.sleep(0.5)
     return found
 
@@ -151,6 +152,21 @@ def _schedules_again(flows: Flows, since: float) -> bool:
     return bool(flows.post("/flow_runs/count", body))
 
 
+def _schedule_told(flows: Flows, docker: Docker) -> str:
+    """Why no scheduled run is done, to be read after the containers are gone."""
+    body = {
+        "deployments": {"id": {"any_": [flows.deployments["quick"]]}},
+        "sort": "START_TIME_DESC",
+        "limit": 20,
+    }
+    runs = [
+        f"{each['expected_start_time']} {each['start_time']} {each['state_name']}"
+        for each in flows.post("/flow_runs/filter", body)
+    ]
+    logs = [docker("logs", "--tail", "30", name) for name in (SERVICES, WORKER)]
+    return "\n".join(["a scheduled run is done", *runs, *logs])
+
+
 @pytest.fixture
 def scheduled(flows: Flows) -> Iterator[Flows]:
     """`quick` runs every ten seconds."""
@@ -172,7 +188,7 @@ def test_each_container_comes_back_after_its_death(
             wait_for(partial(_restarted, docker, name, started), f"{name} comes back")
         killed = time.time()
         wait_for(lambda: _well(docker), "all containers are well")
-        wait_for(lambda: _schedules_again(scheduled, killed), "a scheduled run is done")
+        wait_for(lambda: _schedules_again(scheduled, killed), lambda: _schedule_told(scheduled, docker))
     assert len(acknowledged.runs) > 20
     assert acknowledged.missing() == []
     standing.invoke("prefect.status")
@@ -202,7 +218,7 @@ def test_a_restart_underneath_is_survived(
             docker("restart", f"platform-{what}-lab")
         restarted = time.time()
         wait_for(lambda: _well(docker), "all containers are well")
-        wait_for(lambda: _schedules_again(scheduled, restarted), "a scheduled run is done")
+        wait_for(lambda: _schedules_again(scheduled, restarted), lambda: _schedule_told(scheduled, docker))
     assert acknowledged.missing() == []
     standing.invoke("prefect.status")
 
