@@ -62,7 +62,10 @@ class Flows:
         return str(self.post("/deployments/", body)["id"])
 
     def post(self, path: str, body: dict[str, Any]) -> Any:
-        answer = self.client.post(path, json=body)
+        """As Prefect's own client does it, which asks again after a 503: that is what a server says whose database is just away."""
+        end = time.monotonic() + 60
+        while (answer := self.client.post(path, json=body)).status_code == 503 and time.monotonic() < end:
+            time.sleep(1)
         assert answer.status_code in (200, 201), answer.text
         return answer.json()
 
