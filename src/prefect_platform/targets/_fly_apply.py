@@ -171,7 +171,7 @@ class Applying:
         self.wake()
 
     def wake(self) -> Json:
-        """A deploy leaves a sleeping machine asleep. Returns it, started. Raises ApplyError."""
+        """A deploy leaves a sleeping machine asleep. Returns it, started. Raises PreflightError where there is none, ApplyError."""
         began = time.monotonic()
         asked = False
         while True:
