@@ -21,8 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 CHECKED = ("src", "tasks", "stacks", "vault", "tests", "bench")
 DOCKERFILES = ("lab/images/*/Dockerfile", "tests/fly/golden/Dockerfile")
 """The second is what target fly renders."""
-_LIGHT = ("authentik", "gateway", "objects", "runtime", "unit", "vault", "wrapper")
-ASIDE = (("tests/lab",), tuple(f"tests/{name}" for name in _LIGHT))
+ASIDE = (("tests/lab",), ("tests/authentik", "tests/runtime", "tests/vault"))
 """Groups of tests that run beside the others: the longest one, and what needs no platform of its own."""
 LOCKS = ("runtime", "operator", "dev")
 """In this order: a later lock takes the versions of the earlier ones."""
