@@ -195,7 +195,9 @@ def test_each_container_comes_back_after_its_death(
             wait_for(partial(_restarted, docker, name, started), f"{name} comes back")
         killed = time.time()
         wait_for(lambda: _well(docker), "all containers are well")
-        wait_for(lambda: _schedules_again(scheduled, killed), lambda: _schedule_told(scheduled, docker), SCHEDULER)
+        wait_for(
+            lambda: _schedules_again(scheduled, killed), lambda: _schedule_told(scheduled, docker), SCHEDULER
+        )
     assert len(acknowledged.runs) > 20
     assert acknowledged.missing() == []
     standing.invoke("prefect.status")
@@ -225,7 +227,11 @@ def test_a_restart_underneath_is_survived(
             docker("restart", f"platform-{what}-lab")
         restarted = time.time()
         wait_for(lambda: _well(docker), "all containers are well")
-        wait_for(lambda: _schedules_again(scheduled, restarted), lambda: _schedule_told(scheduled, docker), SCHEDULER)
+        wait_for(
+            lambda: _schedules_again(scheduled, restarted),
+            lambda: _schedule_told(scheduled, docker),
+            SCHEDULER,
+        )
     assert acknowledged.missing() == []
     standing.invoke("prefect.status")
 

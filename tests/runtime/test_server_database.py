@@ -28,6 +28,7 @@ def test_sixteen_concurrent_writers_get_no_error(platform: Platform, template: P
     assert httpx.post(f"{platform.url}/flow_runs/count", json=done).json() == 300
 
 
+@pytest.mark.timeout(300)
 def test_the_same_load_fails_on_the_stock_server(platform: Platform, template: Path) -> None:
     platform.database.parent.mkdir()
     shutil.copy(template, platform.database)
