@@ -23,8 +23,8 @@ import httpx
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import prefect_platform_lab
 from bench.report import Row, at_most, at_most_ratio, table, verdict
-from prefect_platform import lab
 from tests.fly.app import Fly
 from tests.local.conftest import free_ports
 
@@ -112,7 +112,7 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="bench-fly-"))
     for name in ("lab", "fly"):
         (folder / name).mkdir()
-    host = lab.up(folder / "lab", _say, standins=("prefect", "traefik"))
+    host = prefect_platform_lab.up(folder / "lab", _say, standins=("prefect", "traefik"))
     try:
         fly = Fly(folder / "fly", host, "bench-gateway", memory="512mb")
         fly.settings["prefect"] = {"workers": []}
@@ -121,7 +121,7 @@ def main() -> int:
         fly.invoke("prefect.setup")
         rows = [*_starts(Machine(fly), args.runs), _memory(fly)]
     finally:
-        lab.down(folder / "lab", _say)
+        prefect_platform_lab.down(folder / "lab", _say)
         shutil.rmtree(folder, ignore_errors=True)
     text = table("Fly", "./invoke bench --fly", rows, NOTES)
     args.out.write_text(text)

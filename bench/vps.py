@@ -25,10 +25,10 @@ import httpx
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import prefect_platform_lab
 from bench.latency import Connection, compare
 from bench.report import Row, at_most, at_most_ratio, table, verdict
-from prefect_platform import lab
-from prefect_platform.lab import LabHost
+from prefect_platform_lab import LabHost
 from tests.lab.vps import Vps
 from tests.local import load
 from tests.local.conftest import free_ports
@@ -46,11 +46,11 @@ def main() -> int:
     args = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="bench-vps-"))
     (folder / "lab").mkdir()
-    host = lab.up(folder / "lab", _say)
+    host = prefect_platform_lab.up(folder / "lab", _say)
     try:
         rows = _measure(Vps(folder, host), host, args.runs)
     finally:
-        lab.down(folder / "lab", _say)
+        prefect_platform_lab.down(folder / "lab", _say)
         shutil.rmtree(folder, ignore_errors=True)
     text = _report(rows)
     args.out.write_text(text)

@@ -13,11 +13,11 @@ from invoke.collection import Collection
 from invoke.context import Context
 from invoke.tasks import task
 
-from prefect_platform import next_command
-from prefect_platform.next_command import addressed
+from prefect_platform.cli import hints
+from prefect_platform.cli.hints import addressed
 
 if TYPE_CHECKING:  # imported when a task runs: `--list` must stay fast
-    from prefect_platform.environment import Platform
+    from prefect_platform.environment.platform import Platform
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -33,9 +33,9 @@ def show(data: Any) -> None:
 
 def platform(c: Context, env: str, instead: dict[str, Any] | None = None) -> Platform:
     """The environment that a task works on; `instead` are settings that count more than the declared ones."""
-    from prefect_platform import environment
+    from prefect_platform.environment import platform as environment
 
-    next_command.about(env)
+    hints.about(env)
     return environment.open_platform(ROOT, c.config.get("platform") or {}, env, os.environ, say, instead)
 
 
@@ -46,7 +46,7 @@ def set_up(p: Platform, name: str, dry_run: bool, wait: int, json: bool) -> None
 
 def set_up_needs(p: Platform, name: str, dry_run: bool, wait: int) -> None:
     """What the stack needs and is not there, in order."""
-    from prefect_platform import deploy
+    from prefect_platform.operations import deploy
 
     missing = deploy.missing_needs(p, name)
     if dry_run and missing:
@@ -184,8 +184,8 @@ class _print:
 
     @staticmethod
     def setup(p: Platform, name: str, dry_run: bool, wait: int, json: bool) -> None:
-        from prefect_platform import deploy
         from prefect_platform.errors import CheckFailed
+        from prefect_platform.operations import deploy
 
         if dry_run:
             return _print.plan(p, name, json)
@@ -216,7 +216,7 @@ class _print:
 
     @staticmethod
     def plan(p: Platform, name: str, json: bool) -> None:
-        from prefect_platform import deploy
+        from prefect_platform.operations import deploy
 
         built = deploy.bundles(p, name)
         todo = deploy.make_plan(p, built)
@@ -242,7 +242,7 @@ class _print:
 
     @staticmethod
     def status(p: Platform, json: bool) -> None:
-        from prefect_platform import health
+        from prefect_platform.checks import health
         from prefect_platform.errors import CheckFailed
 
         found = health.check(p)
@@ -255,7 +255,7 @@ class _print:
 
     @staticmethod
     def logs(p: Platform, name: str, service: str, lines: int, follow: bool) -> None:
-        from prefect_platform import access
+        from prefect_platform.environment import access
 
         names = _services(p, name, service)
         for each in names:
@@ -304,8 +304,8 @@ class _print:
 
     @staticmethod
     def rotate_secret(p: Platform, name: str, secret: str, json: bool) -> None:
-        from prefect_platform import deploy
         from prefect_platform.errors import CheckFailed
+        from prefect_platform.operations import deploy
 
         with p.target.lock(f"{name}.rotate-secret", 600):
             found = deploy.rotate_secret(p, name, secret)
@@ -328,7 +328,7 @@ class _print:
 
 def _next(p: Platform, name: str) -> str:
     """What a person does after a setup that went well."""
-    from prefect_platform import sso
+    from prefect_platform.config import sso
 
     again = f"./invoke {name}.status   these checks again"
     if name != "prefect":

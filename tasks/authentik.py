@@ -43,8 +43,9 @@ def create_proxy_app(
     env: str = "production",
 ) -> None:
     """Put an application behind the sign-on. Example: ./invoke authentik.create-proxy-app --name=Prefect --slug=prefect --external-host=https://prefect.example.com --internal-host=platform-prefect-server --port=4200 --allowed-groups=admins"""
-    from prefect_platform import sso
-    from prefect_platform.authentik import application, apps, deployed, plan
+    from prefect_platform.config import sso
+    from prefect_platform.environment import authentik
+    from prefect_platform.provisioning.authentik import application, apps, plan
 
     p = platform(c, env)
     groups = [each.strip() for each in allowed_groups.split(",") if each.strip()]
@@ -61,7 +62,7 @@ def create_proxy_app(
         own=own,
         **more,
     )
-    with deployed.api(p) as client:
+    with authentik.api(p) as client:
         if dry_run:
             changes = plan.plan(want, apps.observe(client, want))
         else:
@@ -80,14 +81,15 @@ def remove_proxy_app(
     c: Context, slug: str, yes: bool = False, json: bool = False, env: str = "production"
 ) -> None:
     """Take an application and its provider away. Example: ./invoke authentik.remove-proxy-app --slug=prefect --yes"""
-    from prefect_platform.authentik import apps, deployed
-    from prefect_platform.authentik.application import Wanted
-    from prefect_platform.authentik.plan import plan_removal
+    from prefect_platform.environment import authentik
     from prefect_platform.errors import ConfigError
+    from prefect_platform.provisioning.authentik import apps
+    from prefect_platform.provisioning.authentik.application import Wanted
+    from prefect_platform.provisioning.authentik.plan import plan_removal
 
     p = platform(c, env)
     want = Wanted("", slug, "", "", (), "")
-    with deployed.api(p) as client:
+    with authentik.api(p) as client:
         changes = plan_removal(want, apps.observe(client, want))
         if not yes and changes:
             raise ConfigError("; ".join(f"would be {each}" for each in changes), "add --yes to do it")
@@ -102,9 +104,10 @@ def remove_proxy_app(
 @task(name="list-apps", help={"json": "machine-readable", "env": _ENV})
 def list_apps(c: Context, json: bool = False, env: str = "production") -> None:
     """The applications behind the sign-on, and who may use them. Example: ./invoke authentik.list-apps"""
-    from prefect_platform.authentik import apps, deployed
+    from prefect_platform.environment import authentik
+    from prefect_platform.provisioning.authentik import apps
 
-    with deployed.api(platform(c, env)) as client:
+    with authentik.api(platform(c, env)) as client:
         found = apps.listed(client)
     if json:
         return show(found)
@@ -125,11 +128,12 @@ def list_apps(c: Context, json: bool = False, env: str = "production") -> None:
 @task(name="setup-admin-group", help={"group": "its name", "user": "a user to put into it", "env": _ENV})
 def setup_admin_group(c: Context, group: str = "", user: str = "akadmin", env: str = "production") -> None:
     """The administrators' group, with a member; needs an administrator's token. Example: AUTHENTIK_TOKEN=… ./invoke authentik.setup-admin-group --user jo"""
-    from prefect_platform.authentik import bootstrap, deployed
+    from prefect_platform.environment import authentik
+    from prefect_platform.provisioning.authentik import bootstrap
 
     p = platform(c, env)
     name = group or p.settings.values["authentik"]["admin_group"]
-    with deployed.api(p) as client, p.target.lock("authentik.setup-admin-group", 600):
+    with authentik.api(p) as client, p.target.lock("authentik.setup-admin-group", 600):
         if made := bootstrap.ensure_group(client, name, user):
             return say(made[0])
         bootstrap.add_member(client, name, user)
@@ -139,19 +143,20 @@ def setup_admin_group(c: Context, group: str = "", user: str = "akadmin", env: s
 @task(name="create-api-token", help={"name": "what the token is called", "user": "whose it is", "env": _ENV})
 def create_api_token(c: Context, name: str, user: str = "akadmin", env: str = "production") -> None:
     """A token for Authentik's API; printed once; needs an administrator's. Example: AUTHENTIK_TOKEN=… ./invoke authentik.create-api-token --name ci"""
-    from prefect_platform.authentik import bootstrap, deployed
+    from prefect_platform.environment import authentik
+    from prefect_platform.provisioning.authentik import bootstrap
 
-    with deployed.api(platform(c, env)) as client:
+    with authentik.api(platform(c, env)) as client:
         print(bootstrap.create_token(client, name, user))
 
 
 @task(name="first-password", help={"env": _ENV})
 def first_password(c: Context, env: str = "production") -> None:
     """The password that akadmin was made with. Example: ./invoke authentik.first-password --env production"""
-    from prefect_platform.authentik import deployed
+    from prefect_platform.environment import authentik
     from prefect_platform.errors import PreflightError
 
-    held = platform(c, env).target.store.read(deployed.STACK).get("AUTHENTIK_BOOTSTRAP_PASSWORD")
+    held = platform(c, env).target.store.read(authentik.STACK).get("AUTHENTIK_BOOTSTRAP_PASSWORD")
     if held is None:
         raise PreflightError("there is no Authentik of ours here", f"./invoke authentik.setup --env {env}")
     say("user akadmin; change it after the first login, this one stays as it is")

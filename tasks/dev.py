@@ -15,7 +15,7 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 from invoke.tasks import task
 
-from prefect_platform import venvs
+from prefect_platform.venvs import build
 
 ROOT = Path(__file__).resolve().parents[1]
 CHECKED = ("src", "tasks", "stacks", "vault", "tests", "bench")
@@ -112,7 +112,7 @@ def _others() -> list[str]:
 def _python() -> str:
     """The developers' interpreter; its environment is made or renewed first."""
     lock_file = ROOT / "requirements" / "dev.txt"
-    return str(venvs.ensure(ROOT / ".venv-dev", lock_file, _say, pth=("../../../../src",)))
+    return str(build.ensure(ROOT / ".venv-dev", lock_file, _say, pth=("../../../../src",)))
 
 
 def _say(line: str) -> None:

@@ -17,8 +17,8 @@ from ._stack import platform, say, show
 )
 def cost(c: Context, env: str = "fly", hours: float = 24.0, json: bool = False) -> None:
     """What it costs a month, from the settings and a dated price table. Example: ./invoke fly.cost --env fly --hours 8"""
-    from prefect_platform import fly_cost
     from prefect_platform.errors import ConfigError
+    from prefect_platform.targets.fly import cost as fly_cost
 
     p = platform(c, env)
     if p.settings.target != "fly":
@@ -52,9 +52,9 @@ def cost(c: Context, env: str = "fly", hours: float = 24.0, json: bool = False) 
 )
 def preview(c: Context, env: str = "fly", port: int = 8480, stop: bool = False, json: bool = False) -> None:
     """Run the machine in a Docker engine of this computer, with its limits. Example: ./invoke fly.preview --env fly"""
-    from prefect_platform import deploy, fly_preview
-    from prefect_platform.access import gateway
+    from prefect_platform.environment.access import gateway
     from prefect_platform.errors import CheckFailed
+    from prefect_platform.operations import deploy, fly_preview
 
     from ._stack import _checks
 

@@ -9,7 +9,7 @@ from ._stack import platform, say
 
 
 def _run(c: Context, env: str, *words: str) -> None:
-    from prefect_platform import access
+    from prefect_platform.environment import access
 
     print(access.gateway(platform(c, env), words).rstrip("\n"))
 
@@ -17,7 +17,7 @@ def _run(c: Context, env: str, *words: str) -> None:
 @task(name="login-url")
 def login_url(c: Context, env: str = "local") -> None:
     """A link that opens the Prefect UI once, within 5 minutes. Example: ./invoke gateway.login-url"""
-    from prefect_platform import sso
+    from prefect_platform.config import sso
     from prefect_platform.errors import ConfigError
 
     p = platform(c, env)
@@ -80,9 +80,9 @@ def revoke_token(c: Context, jti: str, env: str = "local") -> None:
 @task(name="rotate-keys")
 def rotate_keys(c: Context, env: str = "local") -> None:
     """A new signing key; tokens signed by the two before it stay valid. Then setup restarts the verifier alone."""
-    from prefect_platform import deploy
     from prefect_platform.errors import PlatformError
-    from prefect_platform.secretstore import rotated
+    from prefect_platform.operations import deploy
+    from prefect_platform.secretstore.store import rotated
 
     p = platform(c, env)
     with p.target.lock("gateway.rotate-keys", 600):

@@ -11,6 +11,6 @@ from ._stack import platform
 @task(help={"env": "environment of invoke.yaml"})
 def prepare(c: Context, env: str) -> None:
     """Install Docker and Compose on a bare Debian or Ubuntu host, over SSH. Example: ./invoke host.prepare --env production"""
-    from prefect_platform.targets import compose
+    from prefect_platform.targets.compose import target
 
-    print(compose.prepare(platform(c, env).settings), end="")
+    print(target.prepare(platform(c, env).settings), end="")

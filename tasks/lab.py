@@ -14,10 +14,10 @@ from ._stack import ROOT, say, show
 @task(help={"json": "machine-readable"})
 def up(c: Context, json: bool = False) -> None:
     """Start the lab: sshd, a Docker engine, and the images that the stacks name. As root; installs what is missing on Debian."""
-    from prefect_platform import lab
+    import prefect_platform_lab
 
-    lab.up(ROOT, say)
-    _print(lab.status(ROOT), json)
+    prefect_platform_lab.up(ROOT, say)
+    _print(prefect_platform_lab.status(ROOT), json)
     say(
         "next: ./invoke platform.setup --env lab   deploy to it\n      ./invoke lab.down                 remove it"
     )
@@ -26,27 +26,27 @@ def up(c: Context, json: bool = False) -> None:
 @task(help={"all": "delete its images and keys as well"})
 def down(c: Context, all: bool = False) -> None:
     """Stop the lab and remove its containers, volumes and networks. Built images stay for the next lab.up, without --all."""
-    from prefect_platform import lab
+    import prefect_platform_lab
 
-    lab.down(ROOT, say, everything=all)
+    prefect_platform_lab.down(ROOT, say, everything=all)
     say("the lab is gone" + ("" if all else "; its built images stay (--all deletes them too)"))
 
 
 @task(help={"gently": "stop containers first instead of cutting the power"})
 def reboot(c: Context, gently: bool = False) -> None:
     """Cut the lab's power and start it again: what comes back comes back by itself."""
-    from prefect_platform import lab
+    import prefect_platform_lab
 
-    lab.reboot(ROOT, say, suddenly=not gently)
+    prefect_platform_lab.reboot(ROOT, say, suddenly=not gently)
 
 
 @task(help={"json": "machine-readable"})
 def status(c: Context, json: bool = False) -> None:
     """Show whether it runs, how to reach it, and what its images are; exit 5 if it does not run."""
-    from prefect_platform import lab
+    import prefect_platform_lab
     from prefect_platform.errors import CheckFailed
 
-    found = lab.status(ROOT)
+    found = prefect_platform_lab.status(ROOT)
     _print(found, json)
     if not found["up"]:
         raise CheckFailed(f"lab: {found['why']}", "./invoke lab.up")

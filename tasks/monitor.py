@@ -14,8 +14,8 @@ from ._stack import platform, say
 def create(c: Context, env: str, provider: str = "betterstack") -> None:
     """An uptime monitor that asks every three minutes; again it changes nothing. Example: BETTERSTACK_API_TOKEN=… ./invoke monitor.create --env fly"""
     from prefect_platform.errors import ConfigError, PreflightError
-    from prefect_platform.monitors import betterstack
-    from prefect_platform.secretstore import Secret
+    from prefect_platform.operations import monitor
+    from prefect_platform.secretstore.store import Secret
 
     if provider != "betterstack":
         raise ConfigError(f"--provider {provider}: there is: betterstack")
@@ -25,8 +25,4 @@ def create(c: Context, env: str, provider: str = "betterstack") -> None:
             "no token for Better Stack",
             "BETTERSTACK_API_TOKEN=… ./invoke monitor.create (Better Stack → API tokens → Uptime)",
         )
-    say(
-        betterstack.ensure(
-            platform(c, env), Secret(token), os.environ.get("BETTERSTACK_API_URL", betterstack.API)
-        )
-    )
+    say(monitor.ensure(platform(c, env), Secret(token), os.environ.get("BETTERSTACK_API_URL", monitor.API)))

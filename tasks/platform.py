@@ -14,7 +14,7 @@ from ._stack import remove_stack, say, set_up, show
 )
 def setup(c: Context, env: str = "local", wait: int = 600) -> None:
     """Bring up every stack in order of need, ending with prefect. Example: ./invoke platform.setup --env production"""
-    from prefect_platform import deploy
+    from prefect_platform.operations import deploy
 
     p = open_platform(c, env)
     for name in deploy.order(p, "prefect"):
@@ -52,7 +52,7 @@ def history(c: Context, env: str, lines: int = 30, json: bool = False) -> None:
 @task(help={"env": "environment of invoke.yaml", "json": "machine-readable"})
 def pin_images(c: Context, env: str, json: bool = False) -> None:
     """Record the digests of all images in images.lock; setup then runs exactly those. Example: ./invoke platform.pin-images --env production"""
-    from prefect_platform import deploy
+    from prefect_platform.operations import deploy
 
     digests = deploy.pin_images(open_platform(c, env))
     if json:

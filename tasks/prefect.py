@@ -14,7 +14,7 @@ from ._stack import platform, say, show
 @task(help={"json": "machine-readable"})
 def smoke(c: Context, env: str = "local", json: bool = False) -> None:
     """Run the canary flow now: a flow run, a task run, recorded. Example: ./invoke prefect.smoke"""
-    from prefect_platform import health
+    from prefect_platform.checks import health
     from prefect_platform.errors import CheckFailed
 
     from ._stack import _checks
@@ -28,8 +28,9 @@ def smoke(c: Context, env: str = "local", json: bool = False) -> None:
 @task(help={"json": "machine-readable"})
 def pools(c: Context, env: str = "local", json: bool = False) -> None:
     """Work pools and queues as configured, and as they are. Example: ./invoke prefect.pools"""
-    from prefect_platform import access, environment
-    from prefect_platform.pools import pools_table
+    from prefect_platform.environment import access
+    from prefect_platform.environment import platform as environment
+    from prefect_platform.provisioning.prefect.pools import pools_table
 
     p = platform(c, env)
     with access.api(p) as client:
@@ -47,7 +48,7 @@ def pools(c: Context, env: str = "local", json: bool = False) -> None:
 @task(name="client-env", help={"token": "a token of gateway.create-token"})
 def client_env(c: Context, token: str, env: str = "local") -> None:
     """Shell lines that point a Prefect client here. Example: eval "$(./invoke prefect.client-env --token "$TOKEN")\""""
-    from prefect_platform import connection
+    from prefect_platform.operations import connect as connection
 
     print("unset PREFECT_API_KEY PREFECT_API_AUTH_STRING")
     for name, value in connection.variables(platform(c, env), token).items():
@@ -73,7 +74,7 @@ def set_database_aside(c: Context, env: str = "local", yes: bool = False) -> Non
 @task(help={"to": "a folder; without it backups/ in the environment's state folder"})
 def backup(c: Context, env: str = "local", to: str = "") -> None:
     """Copy Prefect's database while all runs; prints the file. Example: ./invoke prefect.backup --env production --to /mnt/backups"""
-    from prefect_platform import backups
+    from prefect_platform.operations import backups
 
     print(backups.make(platform(c, env), to))
 
@@ -81,8 +82,9 @@ def backup(c: Context, env: str = "local", to: str = "") -> None:
 @task(help={"file": "what prefect.backup wrote", "yes": "do it"})
 def restore(c: Context, file: str, env: str = "local", yes: bool = False) -> None:
     """Put a backup in the place of Prefect's database, which is kept under another name. Example: ./invoke prefect.restore --file prefect-20261125T120000Z.db --yes"""
-    from prefect_platform import backups, health
+    from prefect_platform.checks import health
     from prefect_platform.errors import CheckFailed
+    from prefect_platform.operations import backups
 
     from ._stack import _checks
 
@@ -103,8 +105,8 @@ def migrate_to_postgres(
     c: Context, env: str = "local", yes: bool = False, wait: int = 600, json: bool = False
 ) -> None:
     """Move all that the SQLite database has to the PostgreSQL of prefect.database_url. Example: ./invoke prefect.migrate-to-postgres --env fly --yes"""
-    from prefect_platform import moving
     from prefect_platform.errors import CheckFailed, ConfigError
+    from prefect_platform.operations import move_to_postgres
 
     from ._stack import _checks
 
@@ -114,7 +116,9 @@ def migrate_to_postgres(
             "this would stop the server while it copies, and from then on Prefect runs on PostgreSQL",
             "add --yes to do it; the SQLite file stays as it is",
         )
-    moved = moving.to_postgres(p, lambda: platform(c, env, {"prefect": {"database_url": None}}), wait)
+    moved = move_to_postgres.to_postgres(
+        p, lambda: platform(c, env, {"prefect": {"database_url": None}}), wait
+    )
     total = sum(moved.rows.values())
     if json:
         show({"place": moved.place, "seconds": moved.seconds, "rows": moved.rows, "total": total})
@@ -133,7 +137,7 @@ def migrate_to_postgres(
 @task(help={"github": "owner/repo, whose secrets are set instead of this user's profile"})
 def connect(c: Context, env: str = "local", github: str = "") -> None:
     """Make this environment the one that your Prefect commands and flows use, with a token of its own. Example: ./invoke prefect.connect --env production"""
-    from prefect_platform import connection
+    from prefect_platform.operations import connect as connection
 
     p = platform(c, env)
     if github:
@@ -148,7 +152,7 @@ def connect(c: Context, env: str = "local", github: str = "") -> None:
 @task(help={"github": "owner/repo, whose secrets are deleted instead of this user's profile"})
 def disconnect(c: Context, env: str = "local", github: str = "") -> None:
     """Undo prefect.connect and revoke its token; flows then run without a server. Example: ./invoke prefect.disconnect --env production"""
-    from prefect_platform import connection
+    from prefect_platform.operations import connect as connection
 
     p = platform(c, env)
     say(connection.disconnect_github(p, github) if github else connection.disconnect(p))

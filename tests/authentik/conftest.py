@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 import uvicorn
 
-from prefect_platform.authentik.application import Wanted, wanted
-from prefect_platform.authentik.client import Api
-from prefect_platform.authentik.standin import api as standin_api
-from prefect_platform.authentik.standin import state
-from prefect_platform.authentik.standin.main import create_app
-from prefect_platform.authentik.standin.store import Memory
-from prefect_platform.secretstore import Secret
+from prefect_platform.provisioning.authentik.application import Wanted, wanted
+from prefect_platform.provisioning.authentik.client import Api
+from prefect_platform.secretstore.store import Secret
+from prefect_platform_lab.standins.authentik import api as standin_api
+from prefect_platform_lab.standins.authentik import state
+from prefect_platform_lab.standins.authentik.main import create_app
+from prefect_platform_lab.standins.authentik.store import Memory
 
 TOKEN = "the-administrators-token"
 SSO = "https://sso.example.com"

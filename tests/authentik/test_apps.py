@@ -14,10 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.responses import Response
 
-from prefect_platform.authentik import apps, plan
-from prefect_platform.authentik.application import Change, Wanted, outcome, wanted
-from prefect_platform.authentik.standin import state
 from prefect_platform.errors import ApplyError, ConfigError, PlatformError
+from prefect_platform.provisioning.authentik import apps, plan
+from prefect_platform.provisioning.authentik.application import Change, Wanted, outcome, wanted
+from prefect_platform_lab.standins.authentik import state
 
 from .conftest import SSO, Authentik, embedded
 

@@ -8,10 +8,10 @@ import httpx
 import pytest
 from authentik_client import models
 
-from prefect_platform.authentik import apps, bootstrap, plan
-from prefect_platform.authentik.application import Wanted
-from prefect_platform.authentik.standin import state
 from prefect_platform.errors import ConfigError, PlatformError
+from prefect_platform.provisioning.authentik import apps, bootstrap, plan
+from prefect_platform.provisioning.authentik.application import Wanted
+from prefect_platform_lab.standins.authentik import state
 
 from .conftest import TOKEN, Authentik
 

@@ -16,8 +16,8 @@ from typing import Any
 import httpx
 import yaml
 
-from prefect_platform.lab import LabHost
-from prefect_platform.targets import _fly_standin
+from prefect_platform_lab import LabHost
+from prefect_platform_lab.standins import flyctl as _fly_standin
 from tests.lab.vps import invoke
 from tests.local.conftest import copy_repository, free_ports
 

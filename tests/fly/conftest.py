@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from prefect_platform import lab
-from prefect_platform.lab import LabHost
-from prefect_platform.lab.layout import CACHE_VARIABLE
-from prefect_platform.targets import _fly_standin
+import prefect_platform_lab
+from prefect_platform_lab import LabHost
+from prefect_platform_lab.layout import CACHE_VARIABLE
+from prefect_platform_lab.standins import flyctl
 from tests.lab.conftest import Docker, docker_of, say
 
 from .app import Fly
@@ -29,9 +29,9 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabHost]:
             CACHE_VARIABLE, os.environ.get("FLY_LAB_CACHE") or str(ROOT / ".state" / "fly-test-cache")
         )
         try:
-            yield lab.up(root, say, standins=("prefect", "traefik", "litestream"))
+            yield prefect_platform_lab.up(root, say, standins=("prefect", "traefik", "litestream"))
         finally:
-            lab.down(root, say)
+            prefect_platform_lab.down(root, say)
 
 
 @pytest.fixture(scope="session")
@@ -56,7 +56,7 @@ def launch(host: LabHost, docker: Docker, tmp_path_factory: pytest.TempPathFacto
     try:
         yield launch
     finally:
-        label = f"label={_fly_standin.LABEL}"
+        label = f"label={flyctl.LABEL}"
         for kind in ("container", "volume", "image", "network"):
             words = ["ls", "-q", *(["-a"] if kind == "container" else []), "--filter", label]
             if found := docker(kind, *words).split():

@@ -15,7 +15,8 @@ from typing import Any
 import httpx
 import pytest
 
-from prefect_platform.targets import _fly_preview, _fly_standin
+from prefect_platform.targets.fly import preview
+from prefect_platform_lab.standins import flyctl
 from tests.lab.conftest import Docker
 from tests.local.conftest import free_ports
 
@@ -36,7 +37,7 @@ def test_without_flyctl_or_a_login_nothing_is_begun(fly: Fly) -> None:
     if not shutil.which("flyctl", path=bare):
         said = fly.invoke("prefect.setup", code=3, environ={"PATH": bare}).stderr
         assert "flyctl is not installed" in said
-    (fly.folder / "fly.json").write_text(json.dumps({**_fly_standin.EMPTY, "login": False}))
+    (fly.folder / "fly.json").write_text(json.dumps({**flyctl.EMPTY, "login": False}))
     said = fly.invoke("prefect.setup", code=3).stderr
     assert "flyctl is not logged in" in said
     assert "fly auth login" in said
@@ -163,7 +164,7 @@ def test_a_preview_is_the_machine_without_fly(fly: Fly, docker: Docker) -> None:
     fly.invoke("fly.preview", "--stop")
     for kind in ("container", "volume", "image"):
         words = ["ls", "-q", *(["-a"] if kind == "container" else []), "--filter"]
-        wanted = f"name={name}" if kind != "image" else f"label={_fly_preview.LABEL}"
+        wanted = f"name={name}" if kind != "image" else f"label={preview.LABEL}"
         assert docker(kind, *words, wanted) == ""
     assert not folder.exists()
     assert fly.calls() == []
@@ -319,4 +320,4 @@ def test_removed_with_its_data_nothing_is_left(fly: Fly, docker: Docker) -> None
     fly.invoke("prefect.remove", code=2)
     fly.invoke("prefect.remove", "--yes", "--data")
     assert fly.known()["apps"] == {}
-    assert docker("ps", "-aq", "--filter", f"label={_fly_standin.LABEL}={APP}") == ""
+    assert docker("ps", "-aq", "--filter", f"label={flyctl.LABEL}={APP}") == ""

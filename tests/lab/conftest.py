@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from prefect_platform import lab
-from prefect_platform.lab import LabHost
-from prefect_platform.lab.layout import CACHE_VARIABLE
+import prefect_platform_lab
+from prefect_platform_lab import LabHost
+from prefect_platform_lab.layout import CACHE_VARIABLE
 
 from .vps import Vps
 
@@ -64,9 +64,9 @@ def root(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def host(root: Path) -> Iterator[LabHost]:
     """Fails, with the command to run, where a lab cannot be."""
     try:
-        yield lab.up(root, say)
+        yield prefect_platform_lab.up(root, say)
     finally:
-        lab.down(root, say)
+        prefect_platform_lab.down(root, say)
 
 
 @pytest.fixture(scope="session")

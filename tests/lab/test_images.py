@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from prefect_platform import lab
-from prefect_platform.lab import LabHost
-from prefect_platform.lab.images import LABEL, STANDINS
+import prefect_platform_lab
+from prefect_platform_lab import LabHost
+from prefect_platform_lab.images import LABEL, STANDINS
 
 from .conftest import Docker
 from .standins import AUTHENTIK, LITESTREAM, OPENBAO, POSTGRES, PREFECT, REDIS, TRAEFIK, inside
@@ -108,7 +108,9 @@ def test_the_tools_that_may_be_counted_on_and_no_others(docker: Docker, image: s
 
 
 def test_stand_ins_can_be_told_from_official_images(host: LabHost, docker: Docker) -> None:
-    kinds = {each["name"]: each["kind"] for each in lab.status(host.data.parents[1])["images"]}
+    kinds = {
+        each["name"]: each["kind"] for each in prefect_platform_lab.status(host.data.parents[1])["images"]
+    }
     assert set(kinds) == {image.name for image in STANDINS} == set(CONFIG)
     labelled = docker(
         "images", "--filter", f"label={LABEL}=standin", "--format", "{{.Repository}}:{{.Tag}}"

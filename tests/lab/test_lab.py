@@ -14,10 +14,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from prefect_platform import lab
+import prefect_platform_lab
 from prefect_platform.errors import LockedError
-from prefect_platform.lab import LabHost
-from prefect_platform.lab.layout import CACHE_VARIABLE
+from prefect_platform_lab import LabHost
+from prefect_platform_lab.layout import CACHE_VARIABLE
 
 from .conftest import ROOT, Docker, call, say
 
@@ -60,7 +60,7 @@ def test_another_host_key_is_not_trusted(host: LabHost, tmp_path: Path) -> None:
 
 
 def test_only_this_machine_can_knock(host: LabHost, root: Path) -> None:
-    port = lab.status(root)["port"]
+    port = prefect_platform_lab.status(root)["port"]
     lines = call("ss", "-Hltn", f"sport = :{port}").splitlines()
     listening = {line.split()[3].rpartition(":")[0] for line in lines}
     assert listening == {"127.0.0.1"}
@@ -68,7 +68,7 @@ def test_only_this_machine_can_knock(host: LabHost, root: Path) -> None:
 
 def test_a_second_up_changes_nothing(host: LabHost, root: Path, docker: Docker) -> None:
     def seen() -> tuple[object, ...]:
-        found = lab.status(root)
+        found = prefect_platform_lab.status(root)
         files = [host.ssh_config, host.data / "known_hosts", host.data / "client_key"]
         pids = sorted(child.pid for child in psutil.Process(found["pid"]).children(recursive=True))
         return (
@@ -80,7 +80,7 @@ def test_a_second_up_changes_nothing(host: LabHost, root: Path, docker: Docker) 
 
     said: list[str] = []
     before = seen()
-    assert lab.up(root, said.append) == host
+    assert prefect_platform_lab.up(root, said.append) == host
     assert seen() == before
     assert said == []
 
@@ -141,13 +141,13 @@ def test_containers_reach_each_other_and_this_machine_reaches_them(docker: Docke
 
 def test_two_labs_do_not_share_a_cache(host: LabHost, tmp_path: Path) -> None:
     with pytest.raises(LockedError, match="runs on this cache"):
-        lab.up(tmp_path, say)
-    lab.down(tmp_path, say)  # and the refused one can be cleaned up, the other one unharmed
+        prefect_platform_lab.up(tmp_path, say)
+    prefect_platform_lab.down(tmp_path, say)  # and the refused one can be cleaned up, the other one unharmed
     assert call("ssh", "-F", host.ssh_config, host.host, "echo", "still here").strip() == "still here"
 
 
 def test_without_root_it_says_what_to_do() -> None:
-    program = "import os; from prefect_platform.lab import needs; os.setuid(65534); needs.be_root()"
+    program = "import os; from prefect_platform_lab import needs; os.setuid(65534); needs.be_root()"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert "PreflightError: lab: needs root" in done.stderr
     assert "hint: sudo ./invoke lab.up" in done.stderr

@@ -15,9 +15,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from prefect_platform import lab
-from prefect_platform.lab.engine import cgroups
-from prefect_platform.lab.layout import CACHE_VARIABLE, of
+import prefect_platform_lab
+from prefect_platform_lab.engine import cgroups
+from prefect_platform_lab.layout import CACHE_VARIABLE, of
 
 from .conftest import Docker, call, docker_of, say
 
@@ -31,14 +31,14 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, docker: Docker) -> It
     root.mkdir()
     with monkeypatch.context() as patch:
         patch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
-        made = lab.up(root, say, standins=False)
+        made = prefect_platform_lab.up(root, say, standins=False)
         ours = docker_of(made)
         docker("save", "-o", tmp_path / "image.tar", "redis:8.10.2")
         ours("load", "-i", tmp_path / "image.tar")
         try:
             yield root, ours
         finally:
-            lab.down(root, say, everything=True)
+            prefect_platform_lab.down(root, say, everything=True)
 
 
 def _occupy(docker: Docker) -> None:
@@ -100,26 +100,26 @@ def test_down_leaves_nothing_but_images(small: tuple[Path, Docker]) -> None:
     before = _traces(root, marks)
     assert before["processes"]
     assert before["network"]
-    lab.down(root, say)
+    prefect_platform_lab.down(root, say)
     assert {what: found for what, found in _traces(root, marks).items() if found} == {}
-    assert not lab.status(root)["up"]
+    assert not prefect_platform_lab.status(root)["up"]
     said: list[str] = []
-    again = docker_of(lab.up(root, said.append, standins=False))
+    again = docker_of(prefect_platform_lab.up(root, said.append, standins=False))
     assert [again("ps", "-aq"), again("volume", "ls", "-q")] == ["", ""]
     assert "left-over" not in again("network", "ls")
     assert "redis" in again("images")
-    lab.down(root, say, everything=True)
+    prefect_platform_lab.down(root, say, everything=True)
     assert {what: found for what, found in _traces(root, marks).items() if found} == {}
     assert not of(root).state.exists()
     assert not of(root).data.exists()
-    lab.down(root, say)  # of nothing is fine
+    prefect_platform_lab.down(root, say)  # of nothing is fine
 
 
 def test_after_a_power_cut_only_restart_policies_count(small: tuple[Path, Docker]) -> None:
     root, docker = small
     _occupy(docker)
     docker("run", "-d", "--name", "once", "redis:8.10.2")
-    lab.reboot(root, say)
+    prefect_platform_lab.reboot(root, say)
     until = time.monotonic() + 30
     while docker("ps", "--format", "{{.Names}}").split() != ["left-over-2", "left-over-1"]:
         assert time.monotonic() < until, docker("ps", "-a")
@@ -130,12 +130,12 @@ def test_a_killed_machine_is_cleaned_up_as_well(small: tuple[Path, Docker]) -> N
     root, docker = small
     _occupy(docker)
     marks = _marks(root)
-    pid = lab.status(root)["pid"]
+    pid = prefect_platform_lab.status(root)["pid"]
     machine = psutil.Process(pid)
     machine.kill()
     machine.wait(timeout=10)
-    assert not lab.status(root)["up"]
-    lab.down(root, say)
+    assert not prefect_platform_lab.status(root)["up"]
+    prefect_platform_lab.down(root, say)
     assert {what: found for what, found in _traces(root, marks).items() if found} == {}
 
 
@@ -144,7 +144,7 @@ def test_an_interrupted_up_is_gone_on_with(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: signal.Signals
 ) -> None:
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
-    program = f"from pathlib import Path; from prefect_platform import lab; lab.up(Path({str(tmp_path)!r}), print, standins=False)"
+    program = f"from pathlib import Path; import prefect_platform_lab as lab; lab.up(Path({str(tmp_path)!r}), print, standins=False)"
     with subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True) as process:
         until = time.monotonic() + 30
         while not of(tmp_path).record.exists():
@@ -155,10 +155,10 @@ def test_an_interrupted_up_is_gone_on_with(
     try:
         assert process.returncode != 0
         if how is signal.SIGINT:
-            assert lab.status(tmp_path)["pid"] is None
-        made = lab.up(tmp_path, say, standins=False)
+            assert prefect_platform_lab.status(tmp_path)["pid"] is None
+        made = prefect_platform_lab.up(tmp_path, say, standins=False)
         marks = _marks(tmp_path)
         assert re.match(r"\d+\.", docker_of(made)("version", "--format", "{{.Server.Version}}"))
     finally:
-        lab.down(tmp_path, say, everything=True)
+        prefect_platform_lab.down(tmp_path, say, everything=True)
     assert {what: found for what, found in _traces(tmp_path, marks).items() if found} == {}

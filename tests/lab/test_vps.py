@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from prefect_platform.lab import LabHost
+from prefect_platform_lab import LabHost
 
 from .conftest import Docker
 from .vps import Vps, containers, secrets
@@ -148,9 +148,9 @@ def test_a_release_that_cannot_work_is_rolled_back(vps: Vps, docker: Docker, ssh
 
 
 def test_a_power_cut_is_survived(vps: Vps, host: LabHost, root: Path) -> None:
-    from prefect_platform import lab
+    import prefect_platform_lab
 
-    lab.reboot(root, print, suddenly=True)
+    prefect_platform_lab.reboot(root, print, suddenly=True)
     end = time.monotonic() + 240
     while vps.invoke("prefect.status", code=None).returncode:
         assert time.monotonic() < end, vps.invoke("prefect.status", code=None).stdout

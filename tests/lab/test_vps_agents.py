@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
-from prefect_platform.secretstore import Secret
-from prefect_platform.vault import Vault, VaultStore
+from prefect_platform.secretstore.store import Secret
+from prefect_platform.secretstore.vault.kv import Vault, VaultStore
 
 from .conftest import Docker
 from .test_vps_chaos import wait_for

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from prefect_platform.lab import LabHost
+from prefect_platform_lab import LabHost
 from tests.local.conftest import free_ports
 
 from .conftest import Docker, call

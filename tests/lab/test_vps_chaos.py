@@ -17,8 +17,8 @@ from typing import Any
 import httpx
 import pytest
 
-from prefect_platform.secretstore import Secret
-from prefect_platform.vault import Vault
+from prefect_platform.secretstore.store import Secret
+from prefect_platform.secretstore.vault.kv import Vault
 
 from .conftest import Docker
 from .vps import Vps, containers

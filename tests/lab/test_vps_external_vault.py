@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from prefect_platform.lab import LabHost
-from prefect_platform.secretstore import Secret
-from prefect_platform.vault import Vault
-from prefect_platform.vault_setup import setup
+from prefect_platform.secretstore.store import Secret
+from prefect_platform.secretstore.vault.kv import Vault
+from prefect_platform.secretstore.vault.setup import setup
+from prefect_platform_lab import LabHost
 from tests.vault.bao import Server, free_port, work
 
 from .conftest import Docker, call

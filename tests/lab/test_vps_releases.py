@@ -12,10 +12,10 @@ import httpx
 import pytest
 import yaml
 
-from prefect_platform.lab import LabHost
-from prefect_platform.runner import LocalRunner
-from prefect_platform.targets import _releases
-from prefect_platform.targets._host import Host
+from prefect_platform.targets.docker import releases
+from prefect_platform.targets.docker.host import Host
+from prefect_platform.targets.docker.runner import LocalRunner
+from prefect_platform_lab import LabHost
 from tests.local.conftest import free_ports
 
 from .conftest import Docker
@@ -195,7 +195,7 @@ def test_images_that_no_release_names_are_deleted(host: LabHost, docker: Docker,
     _release(tmp_path / "lab" / "redis", "20260101T000000Z-a", "pruned:shared")
     (tmp_path / "lab" / "prefect" / "current").symlink_to("releases/20260101T000011Z-a")
     runner = LocalRunner({"PATH": os.environ["PATH"], "DOCKER_HOST": host.docker_host})
-    _releases.prune(Host(runner, str(tmp_path)), str(tmp_path / "lab" / "prefect"))
+    releases.prune(Host(runner, str(tmp_path)), str(tmp_path / "lab" / "prefect"))
     left = docker("image", "ls", "--format", "{{.Tag}}", "pruned").split()
     assert sorted(left) == ["kept", "shared"]
     assert len(list((tmp_path / "lab" / "prefect" / "releases").iterdir())) == 10

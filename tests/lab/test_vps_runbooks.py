@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from prefect_platform.lab import LabHost
+from prefect_platform_lab import LabHost
 
 from .conftest import ROOT, Docker, call
 from .vps import Vps

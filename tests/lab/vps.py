@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import yaml
 
-from prefect_platform.lab import LabHost
+from prefect_platform_lab import LabHost
 from tests.local.conftest import copy_repository, free_ports
 
 

@@ -13,7 +13,7 @@ import httpx
 import pytest
 import uvicorn
 
-from prefect_platform.monitors.standin import TOKEN, Standin
+from prefect_platform_lab.standins.betterstack import TOKEN, Standin
 
 from .conftest import Clone
 

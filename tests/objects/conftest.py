@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from prefect_platform.objects import apply_changes, observe, plan_objects
-from prefect_platform.objects_desired import Canary, Desired, Pool
-from prefect_platform.prefect_api import ApiError, PrefectApi
+from prefect_platform.config.objects import Canary, Desired, Pool
+from prefect_platform.provisioning.prefect.api import ApiError, PrefectApi
+from prefect_platform.provisioning.prefect.objects import apply_changes, observe, plan_objects
 
 from .door import Door
 

@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from prefect_platform.errors import PlatformError
-from prefect_platform.prefect_api import ApiError, PrefectApi
+from prefect_platform.provisioning.prefect.api import ApiError, PrefectApi
 
 from .conftest import free_port
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from prefect_platform.config.objects import Canary, Desired, Limit, Pool, Queue, Zombies
 from prefect_platform.errors import ConfigError
-from prefect_platform.objects import apply_changes, notices, observe, plan_objects
-from prefect_platform.objects_desired import Canary, Desired, Limit, Pool, Queue, Zombies
-from prefect_platform.pools import pools_table
-from prefect_platform.prefect_api import PrefectApi
+from prefect_platform.provisioning.prefect.api import PrefectApi
+from prefect_platform.provisioning.prefect.objects import apply_changes, notices, observe, plan_objects
+from prefect_platform.provisioning.prefect.pools import pools_table
 
 
 def settle(api: PrefectApi, wanted: Desired) -> list[str]:

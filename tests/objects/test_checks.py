@@ -11,12 +11,12 @@ from pathlib import Path
 import httpx
 import pytest
 
-from prefect_platform import canary, probes, schedule_probe
-from prefect_platform.checks import Check, CheckSpec, canary_check, outcome, run_checks, wait_for_checks
+from prefect_platform.checks import canary, probes, schedules
+from prefect_platform.checks.run import Check, CheckSpec, canary_check, outcome, run_checks, wait_for_checks
+from prefect_platform.config.objects import Canary, Desired, Pool
 from prefect_platform.errors import CheckFailed
-from prefect_platform.objects import apply_changes, observe, plan_objects
-from prefect_platform.objects_desired import Canary, Desired, Pool
-from prefect_platform.prefect_api import PrefectApi
+from prefect_platform.provisioning.prefect.api import PrefectApi
+from prefect_platform.provisioning.prefect.objects import apply_changes, observe, plan_objects
 
 from .conftest import WORKED, free_port
 from .door import Door
@@ -211,11 +211,11 @@ def test_schedules_without_runs(api: PrefectApi, server: str) -> None:
         schedule = {"active": True, "schedule": {"interval": 3600}}
         body = {"name": f"scheduled-{number}", "flow_id": flow, "schedules": [schedule]}
         httpx.post(f"{base}/deployments/", json=body).raise_for_status()
-        found.append(outcome("schedules", lambda: schedule_probe.schedules(api, 0)))
+        found.append(outcome("schedules", lambda: schedules.schedules(api, 0)))
     assert not all(check.ok for check in found)
     assert any("has an active schedule and no planned run" in check.detail for check in found)
     deadline = time.monotonic() + 60
-    while not outcome("schedules", lambda: schedule_probe.schedules(api, 0)).ok:
+    while not outcome("schedules", lambda: schedules.schedules(api, 0)).ok:
         assert time.monotonic() < deadline
         time.sleep(0.5)
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from prefect_platform.config.objects import Canary, Desired, Limit, Pool, Queue, Zombies, desired_objects
 from prefect_platform.errors import ConfigError
-from prefect_platform.objects import Change, Observed, notices, plan_objects
-from prefect_platform.objects_desired import Canary, Desired, Limit, Pool, Queue, Zombies, desired_objects
+from prefect_platform.provisioning.prefect.objects import Change, Observed, notices, plan_objects
 
 POOL = {"type": "process", "concurrency_limit": 4, "description": None, "is_paused": False}
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from prefect_platform import database_url, environment
+from prefect_platform.config import database_url
+from prefect_platform.environment import platform
 from prefect_platform.errors import ConfigError
 
 from .conftest import Load
@@ -78,4 +79,4 @@ def test_only_one_machine_has_it_elsewhere(load: Load) -> None:
         {"target": "compose", "host": "h", "domain": "example.com", "prefect": {"database_url": DIRECT}}
     )
     with pytest.raises(ConfigError, match="target compose has a PostgreSQL of its own"):
-        environment._cross_check(settings)
+        platform._cross_check(settings)

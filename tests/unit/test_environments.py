@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
-from prefect_platform import bundle, stack
-from prefect_platform.settings import Settings
-from prefect_platform.targets import _compose_file, _names
+from prefect_platform.config import stack
+from prefect_platform.config.settings import Settings
+from prefect_platform.planning import bundle
+from prefect_platform.targets.compose import compose_file, names
 
 from .conftest import ROOT, Load
 
@@ -30,8 +31,8 @@ def _rendered(load: Load, env: str) -> dict[str, bundle.Bundle]:
     edges = ["platform-edge", "platform-edge-staging"]
     found = {}
     for name, each in stack.for_target(stack.read_all(ROOT), "compose").items():
-        built = bundle.build(each, chosen, _names.where(chosen, each.scope, MEMORY))
-        found[name] = _compose_file.finish(built, _names.frame(chosen, each, MEMORY, edges))
+        built = bundle.build(each, chosen, names.where(chosen, each.scope, MEMORY))
+        found[name] = compose_file.finish(built, names.frame(chosen, each, MEMORY, edges))
     return found
 
 
@@ -47,7 +48,7 @@ def _names_in(load: Load, env: str) -> Iterator[tuple[str, str]]:
             continue
         compose = _compose(one)
         yield "project", compose["name"]
-        yield "folder", _names.placed(chosen, one.stack).folder
+        yield "folder", names.placed(chosen, one.stack).folder
         for service in compose["services"].values():
             yield "container", service["container_name"]
             yield from (
@@ -56,7 +57,7 @@ def _names_in(load: Load, env: str) -> Iterator[tuple[str, str]]:
             yield from (("network", each) for each in service.get("networks", ()))
         yield from (("volume", each["name"]) for each in compose.get("volumes", {}).values())
         for database in one.stack.databases:
-            server = _names.where(chosen, "environment", MEMORY).container("postgres")
+            server = names.where(chosen, "environment", MEMORY).container("postgres")
             yield "database", f"{server}/{database.name}"
         yield from _secrets_in(one)
         yield from _routes_in(one.routes)

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from prefect_platform.fly_cost import estimate
+from prefect_platform.targets.fly.cost import estimate
 
 from .conftest import ROOT, Load
 

@@ -11,8 +11,10 @@ import jsonschema
 import pytest
 import yaml
 
-from prefect_platform import bundle, stack
-from prefect_platform.targets import _fly_render, _fly_standin
+from prefect_platform.config import stack
+from prefect_platform.planning import bundle
+from prefect_platform.targets.fly import render
+from prefect_platform_lab.standins import flyctl
 
 from .conftest import ROOT, Load, where
 
@@ -39,7 +41,7 @@ def _differences(load: Load) -> Iterator[str]:
     there = stack.read_all(ROOT)
     for name, each in stack.for_target(there, "local").items():
         ours = bundle.build(each, local, where(name))
-        theirs = bundle.build(stack.for_target(there, "fly")[name], fly, _fly_render.where(name))
+        theirs = bundle.build(stack.for_target(there, "fly")[name], fly, render.where(name))
         for file in sorted({*ours.files, *theirs.files, "routes.yml"}):
             here = _moved(name, (ours.routes if file == "routes.yml" else ours.files.get(file)) or b"")
             gone = (theirs.routes if file == "routes.yml" else theirs.files.get(file)) or b""
@@ -60,7 +62,7 @@ def _moved(name: str, body: bytes) -> list[str]:
     """A local file with the machine's places."""
     text = body.decode()
     for place in PLACES:
-        text = text.replace(getattr(where(name), place), getattr(_fly_render.where(name), place))
+        text = text.replace(getattr(where(name), place), getattr(render.where(name), place))
     return text.splitlines()
 
 
@@ -75,9 +77,9 @@ def _moved(name: str, body: bytes) -> list[str]:
 )
 def test_its_fly_toml_is_one_that_flyctl_reads(load: Load, fly: dict[str, Any]) -> None:
     made = {"target": "fly", "fly": {"app": "my-app", **fly}, "prefect": {"workers": []}}
-    text = _fly_render.machine(load(made, root=ROOT), []).files["fly.toml"].decode()
+    text = render.machine(load(made, root=ROOT), []).files["fly.toml"].decode()
     found = tomllib.loads(text)
-    schema = yaml.safe_load(_fly_standin.SCHEMA.read_text())
+    schema = yaml.safe_load(flyctl.SCHEMA.read_text())
     jsonschema.validate(found, schema)
     if fly.get("private"):
         assert "http_service" not in found
@@ -97,8 +99,8 @@ def test_the_page_s_example_becomes_a_machine(load: Load) -> None:
     )
     fly = load(example["platform"]["environments"]["fly"], root=ROOT)
     there = stack.for_target(stack.read_all(ROOT), "fly")
-    bundles = [bundle.build(each, fly, _fly_render.where(name)) for name, each in there.items()]
-    found = tomllib.loads(_fly_render.machine(fly, bundles).files["fly.toml"].decode())
+    bundles = [bundle.build(each, fly, render.where(name)) for name, each in there.items()]
+    found = tomllib.loads(render.machine(fly, bundles).files["fly.toml"].decode())
     assert found["app"] == example["platform"]["environments"]["fly"]["fly"]["app"]
     assert found["kill_timeout"] <= 300
 

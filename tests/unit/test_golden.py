@@ -9,9 +9,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from prefect_platform import bundle, stack
-from prefect_platform.targets import _compose_file, _fly_render, _names
-from prefect_platform.targets._supervisor import configuration
+from prefect_platform.config import stack
+from prefect_platform.planning import bundle
+from prefect_platform.targets.compose import compose_file
+from prefect_platform.targets.compose import names as _names
+from prefect_platform.targets.fly import render
+from prefect_platform.targets.local.supervisord import configuration
 
 from .conftest import ROOT, Load, where
 
@@ -42,7 +45,7 @@ def _composed(load: Load, name: str) -> dict[str, str]:
     each = stack.for_target(stack.read_all(ROOT), "compose")[name]
     memory = 8 * 2**30
     built = bundle.build(each, chosen, _names.where(chosen, each.scope, memory))
-    finished = _compose_file.finish(built, _names.frame(chosen, each, memory, []))
+    finished = compose_file.finish(built, _names.frame(chosen, each, memory, []))
     # Files that are copied as they are stand in the stack's folder already.
     own = {path.name.removesuffix(".j2") for path in each.folder.glob("*.j2")} | {
         "compose.yml",
@@ -60,8 +63,8 @@ def _machined(load: Load) -> dict[str, bundle.Bundle]:
     example = yaml.safe_load((ROOT / "invoke.example.yaml").read_text())["platform"]
     chosen = load(example, env="fly", root=ROOT)
     there = stack.with_needs(stack.for_target(stack.read_all(ROOT), "fly"), "prefect")
-    built = [bundle.build(each, chosen, _fly_render.where(each.name)) for each in there]
-    made = [*built, _fly_render.machine(chosen, built)]
+    built = [bundle.build(each, chosen, render.where(each.name)) for each in there]
+    made = [*built, render.machine(chosen, built)]
     return {each.stack.name: each for each in made}
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from prefect_platform import images
+from prefect_platform.config import images
 from prefect_platform.errors import ConfigError
 
 DIGEST = "sha256:" + "0" * 64

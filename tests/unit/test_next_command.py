@@ -6,14 +6,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from prefect_platform import next_command
-from prefect_platform.next_command import addressed
+from prefect_platform.cli import hints
+from prefect_platform.cli.hints import addressed
 
 
 @pytest.fixture(autouse=True)
 def _local() -> Iterator[None]:
     yield
-    next_command.about(next_command.LOCAL)
+    hints.about(hints.LOCAL)
 
 
 @pytest.mark.parametrize(
@@ -43,6 +43,6 @@ def _local() -> Iterator[None]:
 )
 def test_the_environment_is_named(written: str, shown: str) -> None:
     assert addressed(written) == written
-    next_command.about("staging")
+    hints.about("staging")
     assert addressed(written) == shown
     assert addressed(shown) == shown

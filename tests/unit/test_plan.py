@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from prefect_platform import bundle, plan, stack
+from prefect_platform.config import stack
+from prefect_platform.planning import bundle, diff
 
 from .conftest import ROOT, Load, where
 
 RUNTIME = "r1"
-NOTHING = plan.Observed(None, False, {}, {}, {"gateway": ("GATEWAY_SIGNING_KEYS",)}, {})
+NOTHING = diff.Observed(None, False, {}, {}, {"gateway": ("GATEWAY_SIGNING_KEYS",)}, {})
 
 
 def _bundles(load: Load, stacks: dict[str, stack.Stack], **prefect: object) -> list[bundle.Bundle]:
@@ -17,20 +18,20 @@ def _bundles(load: Load, stacks: dict[str, stack.Stack], **prefect: object) -> l
     return [bundle.build(each, chosen, where(each.name)) for each in stack.with_needs(stacks, "prefect")]
 
 
-def _applied(built: list[bundle.Bundle]) -> plan.Observed:
+def _applied(built: list[bundle.Bundle]) -> diff.Observed:
     services = [service for each in built for service in each.services]
     running = {
-        each.full_name: plan.Running("RUNNING", 1, each.facts(), "v1" if each.needs_secrets else "")
+        each.full_name: diff.Running("RUNNING", 1, each.facts(), "v1" if each.needs_secrets else "")
         for each in services
     }
     versions = {each.stack.name: "v1" for each in built}
-    return plan.Observed(RUNTIME, True, plan.wanted_files(built), running, {}, versions)
+    return diff.Observed(RUNTIME, True, diff.wanted_files(built), running, {}, versions)
 
 
-def _make(built: list[bundle.Bundle], seen: plan.Observed) -> list[str]:
+def _make(built: list[bundle.Bundle], seen: diff.Observed) -> list[str]:
     return [
         f"{step.action} {step.subject}: {step.cause}"
-        for step in plan.make(built, seen, RUNTIME, ["gateway", "traefik", "prefect"]).steps
+        for step in diff.make(built, seen, RUNTIME, ["gateway", "traefik", "prefect"]).steps
     ]
 
 
@@ -46,7 +47,7 @@ def test_an_empty_machine_gets_everything_in_order(load: Load, stacks: dict[str,
 def test_as_declared_is_an_empty_plan(load: Load, stacks: dict[str, stack.Stack]) -> None:
     built = _bundles(load, stacks)
     assert _make(built, _applied(built)) == []
-    assert str(plan.Plan(())) == "nothing to do: everything is as declared"
+    assert str(diff.Plan(())) == "nothing to do: everything is as declared"
 
 
 def test_a_setting_restarts_only_what_it_touches_and_says_so(
@@ -61,10 +62,10 @@ def test_a_setting_restarts_only_what_it_touches_and_says_so(
 
 
 def test_the_files_of_a_package_are_one_line_where_they_are_many() -> None:
-    many = tuple(plan.Step("write", f"gateway/jwt/{name}.py", "new") for name in "abcde")
-    few = tuple(plan.Step("write", f"gateway/other/{name}.py", "new") for name in "ab")
-    mine = plan.Step("write", "prefect/settings.env", "changed", "a diff")
-    assert str(plan.Plan((*many, *few, mine))).splitlines() == [
+    many = tuple(diff.Step("write", f"gateway/jwt/{name}.py", "new") for name in "abcde")
+    few = tuple(diff.Step("write", f"gateway/other/{name}.py", "new") for name in "ab")
+    mine = diff.Step("write", "prefect/settings.env", "changed", "a diff")
+    assert str(diff.Plan((*many, *few, mine))).splitlines() == [
         "write     gateway/jwt/                 new (5 files)",
         "write     gateway/other/a.py           new",
         "write     gateway/other/b.py           new",

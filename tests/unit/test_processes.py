@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from prefect_platform.targets._processes import judge, unasked_ends
+from prefect_platform.targets.local.processes import judge, unasked_ends
 
 NOW = 1_800_000_000
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from prefect_platform import stack
+from prefect_platform.config import stack
 from prefect_platform.errors import PlatformError
-from prefect_platform.secretstore import FileStore, Secret, rotated
+from prefect_platform.secretstore.store import FileStore, Secret, rotated
 
 from .conftest import ROOT
 

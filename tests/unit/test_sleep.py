@@ -7,7 +7,7 @@ from types import ModuleType
 
 import pytest
 
-from prefect_platform.targets import _fly_render
+from prefect_platform.targets.fly import render
 
 LINE = 'traefik_router_requests_total{{code="{code}",method="GET",protocol="http",router="{router}@file",service="x@file"}} {number}'
 
@@ -15,7 +15,7 @@ LINE = 'traefik_router_requests_total{{code="{code}",method="GET",protocol="http
 @pytest.fixture(scope="module")
 def sleep() -> ModuleType:
     """The machine's program: it stands alone, as it will there."""
-    spec = importlib.util.spec_from_file_location("sleep", _fly_render.TEMPLATES / "sleep.py")
+    spec = importlib.util.spec_from_file_location("sleep", render.PROGRAMS / "sleep.py")
     assert spec
     assert spec.loader
     made = importlib.util.module_from_spec(spec)

@@ -9,10 +9,12 @@ from typing import Any
 import httpx
 import pytest
 
-from prefect_platform import bundle, sso, sso_probe, stack
+from prefect_platform.checks import sso as sso_probe
+from prefect_platform.checks.probes import CheckSpec
+from prefect_platform.config import sso, stack
 from prefect_platform.errors import CheckFailed, ConfigError
-from prefect_platform.probes import CheckSpec
-from prefect_platform.targets import _names
+from prefect_platform.planning import bundle
+from prefect_platform.targets.compose import names
 
 from .conftest import ROOT, Load
 
@@ -64,7 +66,7 @@ def test_an_authentik_elsewhere_has_no_file_of_routes(load: Load) -> None:
     ours = load({**COMPOSE, "prefect": {"auth": "sso-or-token"}})
     authentik = stack.for_target(stack.read_all(ROOT), "compose")["authentik"]
     for settings, served in ((elsewhere, False), (ours, True)):
-        where = _names.where(settings, "environment", 2**32)
+        where = names.where(settings, "environment", 2**32)
         assert bool(bundle.build(authentik, settings, where).routes) is served
 
 

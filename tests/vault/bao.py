@@ -19,9 +19,9 @@ from typing import Any
 import jinja2
 import psutil
 
-from prefect_platform.secretstore import FileStore, Secret
-from prefect_platform.vault import Vault
-from prefect_platform.vault_setup import Setup
+from prefect_platform.secretstore.store import FileStore, Secret
+from prefect_platform.secretstore.vault.kv import Vault
+from prefect_platform.secretstore.vault.setup import Setup
 
 ROOT = Path(__file__).resolve().parents[2]
 WAIT_SECONDS = 60.0

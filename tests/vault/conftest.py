@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from prefect_platform.secretstore import Secret
-from prefect_platform.stack import SecretSpec, Stack
-from prefect_platform.vault import Vault, VaultStore, role_name
-from prefect_platform.vault_setup import setup
+from prefect_platform.config.stack import SecretSpec, Stack
+from prefect_platform.secretstore.store import Secret
+from prefect_platform.secretstore.vault.kv import Vault, VaultStore, role_name
+from prefect_platform.secretstore.vault.setup import setup
 
 from .bao import ROOT, Agent, Server, free_port, render, work
 

@@ -9,8 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from prefect_platform import secretstore, vault_journal, vault_setup
-from prefect_platform.vault_client import Client
+from prefect_platform.secretstore import store
+from prefect_platform.secretstore.vault import journal, setup
+from prefect_platform.secretstore.vault.client import Client
 
 from .bao import Server, work
 
@@ -40,13 +41,13 @@ def main(server_folder: str, port: str, folder: str, step: str) -> None:
         (Client, "post"),
         (server, "claim"),
         (server, "wipe"),
-        (vault_journal, "write_atomic"),
-        (secretstore, "write_atomic"),
+        (journal, "write_atomic"),
+        (store, "write_atomic"),
         (Path, "unlink"),
     ):
         setattr(place, name, killer.counted(getattr(place, name)))
     marked = type(operator)(**{**operator.__dict__, "show": lambda lines: (Path(folder) / "shown").touch()})
-    vault_setup.setup(marked, server)
+    setup.setup(marked, server)
 
 
 if __name__ == "__main__":

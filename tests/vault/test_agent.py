@@ -15,10 +15,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from prefect_platform.config.stack import SecretSpec
 from prefect_platform.errors import PlatformError
-from prefect_platform.secretstore import Secret
-from prefect_platform.stack import SecretSpec
-from prefect_platform.vault import Vault
+from prefect_platform.secretstore.store import Secret
+from prefect_platform.secretstore.vault.kv import Vault
 
 from .bao import ROOT, Agent, program, wait_for
 from .conftest import MakeAgent, Ready, admit, make_stack

@@ -7,9 +7,9 @@ import traceback
 import pytest
 
 from prefect_platform.errors import ConfigError, PlatformError
-from prefect_platform.secretstore import Secret
-from prefect_platform.vault import Vault
-from prefect_platform.vault_setup import setup
+from prefect_platform.secretstore.store import Secret
+from prefect_platform.secretstore.vault.kv import Vault
+from prefect_platform.secretstore.vault.setup import setup
 
 from .bao import Server, free_port, wait_for, work
 from .conftest import Ready

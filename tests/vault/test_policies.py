@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from prefect_platform.config.stack import SecretSpec, Stack
 from prefect_platform.errors import ConfigError
-from prefect_platform.secretstore import Secret
-from prefect_platform.stack import SecretSpec, Stack
-from prefect_platform.vault import Vault, role_name
+from prefect_platform.secretstore.store import Secret
+from prefect_platform.secretstore.vault.kv import Vault, role_name
 
 from .conftest import ENV, Ready, admit, make_stack
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from prefect_platform.errors import PlatformError
-from prefect_platform.secretstore import Secret
-from prefect_platform.vault import Vault
-from prefect_platform.vault_server import OPERATOR_POLICY
-from prefect_platform.vault_setup import recover, setup, verify
+from prefect_platform.secretstore.store import Secret
+from prefect_platform.secretstore.vault.kv import Vault
+from prefect_platform.secretstore.vault.server import OPERATOR_POLICY
+from prefect_platform.secretstore.vault.setup import recover, setup, verify
 
 from .bao import ROOT, Server, free_port, wait_for, work
 

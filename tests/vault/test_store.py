@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from prefect_platform.config.stack import SecretSpec
 from prefect_platform.errors import PlatformError
-from prefect_platform.secretstore import FileStore
-from prefect_platform.stack import SecretSpec
+from prefect_platform.secretstore.store import FileStore
 
 from .conftest import Ready, make_stack
 

@@ -113,8 +113,11 @@ def make_clone(root: Path) -> Clone:
     shutil.copy(REPOSITORY / "invoke", root / "invoke")
     package = root / "src" / "prefect_platform"
     package.mkdir(parents=True)
-    for module in (REPOSITORY / "src" / "prefect_platform").glob("*.py"):
-        shutil.copy(module, package)
+    source = REPOSITORY / "src" / "prefect_platform"
+    for module in [*source.glob("*.py"), *(source / "cli").glob("*.py"), *(source / "venvs").glob("*.py")]:
+        copy = package / module.relative_to(source)
+        copy.parent.mkdir(exist_ok=True)
+        shutil.copy(module, copy)
     (root / "tasks").mkdir()
     (root / "tasks" / "__init__.py").write_text(TASKS)
     clone = Clone(root)

@@ -69,7 +69,7 @@ def test_the_wheel_holds_the_library_and_nothing_else(tmp_path: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     tops = {name.split("/")[0] for name in names}
     assert tops == {"prefect_platform", next(top for top in tops if top.endswith(".dist-info"))}
-    assert "prefect_platform/cli.py" in names
+    assert "prefect_platform/cli/program.py" in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
 

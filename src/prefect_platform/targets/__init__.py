@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, cast
 
-from ..bundle import Bundle, Where
-from ..errors import ConfigError
-from ..plan import Observed, Plan
-from ..secretstore import SecretStore
-from ..settings import Settings
-from ..stack import Stack
+from prefect_platform.config.settings import Settings
+from prefect_platform.config.stack import Stack
+from prefect_platform.errors import ConfigError
+from prefect_platform.planning.bundle import Bundle, Where
+from prefect_platform.planning.diff import Observed, Plan
+from prefect_platform.secretstore.store import SecretStore
 
 Say = Callable[[str], None]
 

@@ -1,0 +1,162 @@
+"""Whether an environment is well: its processes, its disk, and the checks that do what a client does."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from prefect_platform.config import sso, tls
+from prefect_platform.environment import authentik
+from prefect_platform.environment.access import api, tail, token
+from prefect_platform.environment.platform import Platform, desired
+from prefect_platform.errors import PlatformError
+from prefect_platform.provisioning.prefect.heartbeat import is_online
+from prefect_platform.targets import LOW_BYTES, Process
+
+from .run import Check, CheckSpec, canary_check, run_checks, wait_for_checks
+
+_CANARY_SECONDS = 120
+_CALM_SECONDS = 45
+
+
+def check(platform: Platform) -> tuple[Check, ...]:
+    """What is true now, without a new canary run. Processes first: their logs say more than a failed request."""
+    found = machine_checks(platform)
+    if not platform.target.processes():
+        nothing = f"environment {platform.settings.env!r} is not running"
+        return (Check("processes", False, nothing, 0.0, "./invoke prefect.setup"),)
+    if not _has_prefect(platform):
+        return tuple(found)
+    if any(not each.ok and each.name.startswith(("traefik-", "gateway-", "disk")) for each in found):
+        return tuple(found)
+    return (*found, *run_checks(_spec(platform)))
+
+
+def prove(platform: Platform, canary_must_run: bool = False) -> tuple[Check, ...]:
+    """After a change: give what was restarted time to settle, then run the canary.
+
+    Where no worker is declared, one elsewhere runs it; if none is there, that is said, and is red if it `canary_must_run`.
+    """
+    if not _has_prefect(platform) or any(each.name == "disk" for each in failing(platform)):
+        return tuple(machine_checks(platform))
+    spec = _spec(platform)
+    platform.say("checking, as a client would")
+    settled = wait_for_checks(spec, seconds=_CALM_SECONDS, only=_CALM)
+    canary = desired(platform).canary
+    if canary is None or not all(each.ok for each in settled):
+        return (*machine_checks(platform), *settled)
+    if not spec.workers and not _somebody_works(platform, canary.pool):
+        nobody = f"not run: no worker is declared, and none elsewhere is online in pool {canary.pool}"
+        hint = f'eval "$(./invoke prefect.client-env --token …)"; prefect worker start --pool {canary.pool}; then ./invoke prefect.smoke'
+        return (*machine_checks(platform), *settled, Check("canary", not canary_must_run, nobody, 0.0, hint))
+    spec = replace(spec, canary=(canary.flow, canary.name))
+    platform.say("running the canary flow")
+    ran = canary_check(spec, _CANARY_SECONDS, platform.say)
+    return (*machine_checks(platform), *settled, ran)
+
+
+def _somebody_works(platform: Platform, pool: str) -> bool:
+    with api(platform) as client:
+        return any(is_online(worker) for worker in client.workers(pool))
+
+
+_CALM = (
+    "ping",
+    "refuses",
+    "ready",
+    "version",
+    "ui",
+    "events",
+    "events refuses",
+    "services",
+    "schedules",
+    "workers",
+    "sso",
+)
+
+
+def _has_prefect(platform: Platform) -> bool:
+    return platform.served and "prefect" in platform.target.established()
+
+
+def _spec(platform: Platform) -> CheckSpec:
+    workers = platform.settings.values["prefect"]["workers"]
+    # Runs of a worker elsewhere say nothing about this machine.
+    canary = desired(platform).canary if workers else None
+    base = platform.target.where("prefect").base
+    return CheckSpec(
+        public_url=platform.url,
+        token=token(platform),
+        version=_prefect_version(platform.settings.root),
+        workers=tuple((worker["pool"], worker["name"]) for worker in workers),
+        canary=(canary.flow, canary.name) if canary else None,
+        ui_path=base,
+        api_path=f"{base}/api",
+        trust=tls.trust(platform.settings),
+        sso_url=sso.public_url(platform.settings) if sso.guards_prefect(platform.settings) else None,
+    )
+
+
+def _prefect_version(root: Path) -> str:
+    """The version that the runtime's lock pins."""
+    lock = (root / "requirements" / "runtime.txt").read_text()
+    return next(line.split("==")[1].split()[0] for line in lock.splitlines() if line.startswith("prefect=="))
+
+
+def machine_checks(platform: Platform) -> list[Check]:
+    """Processes, and the room they have: on a full disk not even their logs say what is wrong."""
+    found = [_process_check(platform, each) for each in platform.target.processes()]
+    secrets = _secrets_check(platform) if found else None
+    certificate = tls.check(platform.settings, platform.url) if found and platform.served else None
+    people = authentik.check(platform) if found and secrets and secrets.ok else None
+    more = [each for each in (secrets, certificate, people) if each]
+    return [*found, *more, _disk_check(platform)]
+
+
+def _secrets_check(platform: Platform) -> Check | None:
+    """Whether the secrets can be read, where somebody else than this machine keeps them."""
+    if platform.target.combined:
+        return None
+    began = time.monotonic()
+    try:
+        platform.target.store.read("gateway")
+    except PlatformError as error:
+        why = f"{error.reason}; what runs goes on, setups and changed secrets wait"
+        return Check("secrets", False, why, time.monotonic() - began, error.hint)
+    return Check("secrets", True, "Vault is open and takes our token", time.monotonic() - began)
+
+
+def failing(platform: Platform) -> list[Check]:
+    """Those of machine_checks that are red."""
+    return [each for each in machine_checks(platform) if not each.ok]
+
+
+def _disk_check(platform: Platform) -> Check:
+    room, place = platform.target.room(), platform.settings.state
+    if room >= LOW_BYTES:
+        return Check("disk", True, f"{room // 2**20} MiB free", 0.0)
+    return Check(
+        "disk",
+        False,
+        f"{place}: {room // 2**20} MiB free, databases and logs cannot be written",
+        0.0,
+        "free disk space, then ./invoke prefect.setup",
+    )
+
+
+def _process_check(platform: Platform, process: Process) -> Check:
+    if process.state in ("RUNNING", "DONE") or (process.state == "STARTING" and process.pid):
+        up = f"pid {process.pid}, up {process.seconds} s, {process.memory // 2**20} MiB"
+        shown = [up] if process.state != "DONE" else ["done"]
+        return Check(
+            process.name, True, ", ".join([*shown, *([process.detail] if process.detail else [])]), 0.0, ""
+        )
+    last = " | ".join(dict.fromkeys(tail(platform, process.name, 5)))
+    return Check(
+        process.name,
+        False,
+        f"{process.state}: {process.detail}; last lines: {last or '(none)'}",
+        0.0,
+        f"./invoke prefect.logs --service {process.name}",
+    )

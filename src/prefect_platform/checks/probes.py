@@ -1,0 +1,214 @@
+"""What the checks try, a function each: it returns what it saw or raises PlatformError: what is wrong."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from urllib.parse import urljoin, urlsplit
+
+import httpx
+
+from prefect_platform.errors import CheckFailed
+from prefect_platform.provisioning.prefect.api import ApiError, Json, PrefectApi, Trust, bearer
+from prefect_platform.provisioning.prefect.heartbeat import is_online, seconds_since
+
+# Prefect marks a run Late 15 s after its time, looking every 5 s, and a pool NOT_READY by looking every 15 s:
+# what is this much later still unmarked is work that the background services did not do.
+SERVICES_GRACE = 60.0
+REDELIVERED_WITHIN = 480.0
+"""Seconds. pydocket 0.27 takes what another worker left behind after 300 s, and looks for it each 75 s or so."""
+
+
+@dataclass(frozen=True)
+class CheckSpec:
+    """What to prove. `public_url` has no path (`http://127.0.0.1:8080`); `workers` are (pool, worker) names,
+    `canary` those of a flow and its deployment, `timeout` seconds per request; `sso_url` is where people sign in, if they do."""
+
+    public_url: str
+    token: str = field(repr=False)
+    version: str
+    workers: tuple[tuple[str, str], ...] = ()
+    canary: tuple[str, str] | None = None
+    timeout: float = 5.0
+    ui_path: str = "/prefect"
+    api_path: str = "/prefect/api"
+    ping_path: str = "/ping"
+    trust: Trust = None
+    sso_url: str | None = None
+
+    @property
+    def api_url(self) -> str:
+        return self.public_url.rstrip("/") + self.api_path
+
+
+# -- the gateway
+def ping(spec: CheckSpec, client: httpx.Client) -> str:
+    answer = _get(client, spec.ping_path)
+    if answer.status_code != 200:
+        raise CheckFailed(
+            f"GET {spec.ping_path}: {_seen(answer)}, expected 200", "./invoke prefect.logs --service gateway"
+        )
+    return "200 without a token"
+
+
+def refuses_strangers(spec: CheckSpec, client: httpx.Client) -> str:
+    """A call of the API without a token is answered 401."""
+    path = f"{spec.api_path}/admin/version"
+    answer = _get(client, path, accept="application/json")
+    if answer.status_code != 401:
+        hint = (
+            "do not publish this gateway before the cause is found: ./invoke prefect.logs --service verifier"
+        )
+        raise CheckFailed(f"GET {path} without a token: {_seen(answer)}, expected 401", hint)
+    return "401 without a token"
+
+
+def ui(spec: CheckSpec, client: httpx.Client) -> str:
+    """Page and script load, and the page calls an API address that a browser at the public URL reaches."""
+    settings = _ui_settings(spec, client)
+    if urljoin(spec.public_url + spec.ui_path + "/", settings["api_url"]).rstrip("/") != spec.api_url:
+        raise CheckFailed(
+            f"the UI calls {settings['api_url']}, which from {spec.public_url} is not {spec.api_url}",
+            f"PREFECT_SERVER_UI_API_URL must be {spec.api_path}",
+        )
+    base = settings.get(f"{settings['default_ui']}_base_url") or spec.ui_path
+    page = _get(client, base.rstrip("/") + "/", spec.token)
+    script = _first_script(page)
+    if page.status_code != 200 or not script:
+        raise CheckFailed(f"GET {base}/: {_seen(page)}, expected a page with a script")
+    # By its path: were it on another host, the token would go there.
+    loaded = _get(client, urlsplit(urljoin(str(page.url), script)).path, spec.token, "HEAD")
+    if loaded.status_code != 200 or "javascript" not in loaded.headers.get("content-type", ""):
+        raise CheckFailed(f"HEAD {script}: {_seen(loaded)}, expected the script of the page {base}/")
+    return f"{base}/ loads and calls {settings['api_url']}"
+
+
+def _ui_settings(spec: CheckSpec, client: httpx.Client) -> Json:
+    path = f"{spec.ui_path}/ui-settings"
+    answer = _get(client, path, spec.token)
+    try:
+        settings = answer.raise_for_status().json()
+        return {**settings, "api_url": str(settings["api_url"]), "default_ui": str(settings["default_ui"])}
+    except (httpx.HTTPStatusError, ValueError, KeyError, TypeError):
+        raise CheckFailed(f"GET {path}: {_seen(answer)}, expected the settings of Prefect's UI") from None
+
+
+def _first_script(page: httpx.Response) -> str:
+    for piece in page.text.split("<script")[1:]:
+        tag = piece.split(">", 1)[0]
+        if 'src="' in tag:
+            return tag.split('src="', 1)[1].split('"', 1)[0]
+    return ""
+
+
+# -- Prefect
+def ready(api: PrefectApi) -> str:
+    api.ready()
+    return "server and database answer"
+
+
+def version(spec: CheckSpec, api: PrefectApi) -> str:
+    running = api.version()
+    if running != spec.version:
+        raise CheckFailed(
+            f"Prefect {running} is running, {spec.version} is declared", "./invoke prefect.setup"
+        )
+    return f"Prefect {running}"
+
+
+def workers(spec: CheckSpec, api: PrefectApi) -> str:
+    """Each declared worker by name: a pool is READY as long as any of its workers lives."""
+    seen = {pool: {str(each["name"]): each for each in _workers_of(api, pool)} for pool, _ in spec.workers}
+    down = [text for pool, name in spec.workers if (text := _why_down(pool, name, seen[pool].get(name)))]
+    if down:
+        raise CheckFailed("; ".join(down), "./invoke prefect.logs --service worker-…")
+    return ", ".join(f"{name} in {pool}" for pool, name in spec.workers)
+
+
+def _workers_of(api: PrefectApi, pool: str) -> list[Json]:
+    try:
+        return api.workers(pool)
+    except ApiError as error:
+        if error.status == 404:
+            raise CheckFailed(f"work pool {pool} does not exist", "./invoke prefect.setup") from None
+        raise
+
+
+def _why_down(pool: str, name: str, worker: Json | None) -> str:
+    if worker is None:
+        return f"worker {name} has never reported to pool {pool}"
+    age = seconds_since(worker["last_heartbeat_time"])
+    return "" if is_online(worker) else f"worker {name} of pool {pool}: last heartbeat {age:.0f} s ago"
+
+
+def services(api: PrefectApi, grace: float = SERVICES_GRACE) -> str:
+    """No work of the background services lies undone. Prefect 3.8.8 on SQLite shows nothing else of them.
+
+    What is proved is the absence of a contradiction: a loop that hangs while nothing is due is not seen.
+    """
+    overdue = _overdue(api, REDELIVERED_WITHIN) or _overdue(api, grace)
+    if overdue and not _straggler(api, overdue):
+        age = seconds_since(overdue["expected_start_time"])
+        raise CheckFailed(
+            f"run {overdue['name']} was due {age:.0f} s ago and is not marked Late: "
+            "the background services do not run",
+            "./invoke prefect.restart --service server",
+        )
+    for pool in api.work_pools():
+        if pool["status"] == "READY" and not any(
+            is_online(each, grace) for each in api.workers(pool["name"])
+        ):
+            raise CheckFailed(
+                f"pool {pool['name']} says READY with no live worker: the background services do not run",
+                "./invoke prefect.restart --service server",
+            )
+    return "no work of theirs is undone"
+
+
+def _overdue(api: PrefectApi, grace: float) -> Json | None:
+    """Of the runs that should have been marked Late, the one that was due last."""
+    before = datetime.fromtimestamp(time.time() - grace, UTC).isoformat()
+    wanted = {"state": {"name": {"any_": ["Scheduled"]}}, "expected_start_time": {"before_": before}}
+    found = api.flow_runs({"flow_runs": wanted, "sort": "EXPECTED_START_TIME_DESC", "limit": 1})
+    return found[0] if found else None
+
+
+def _straggler(api: PrefectApi, run: Json) -> bool:
+    """Whether a run that was due later has been marked Late: then the services run, and this one they had in hand
+    when they were ended last. pydocket gives that up to those who come after them.
+    """
+    if seconds_since(run["expected_start_time"]) > REDELIVERED_WITHIN:
+        return False
+    later = {
+        "state": {"name": {"any_": ["Late"]}},
+        "expected_start_time": {"after_": run["expected_start_time"]},
+    }
+    return bool(api.flow_runs({"flow_runs": later, "limit": 1}))
+
+
+# -- small things
+def _get(
+    client: httpx.Client,
+    path: str,
+    token: str | None = None,
+    method: str = "GET",
+    accept: str = "text/html,*/*",
+) -> httpx.Response:
+    headers = {"Accept": accept, **bearer(token)}
+    try:
+        return client.request(method, path, headers=headers)
+    except httpx.RequestError as error:
+        hint = "./invoke prefect.setup starts it"
+        raise CheckFailed(
+            f"{method} {path}: no answer from {client.base_url} ({described(error)})", hint
+        ) from None
+
+
+def _seen(answer: httpx.Response) -> str:
+    return f"{answer.status_code} {' '.join(answer.text[:200].split())}".strip()
+
+
+def described(error: Exception) -> str:
+    """Kind and text: some errors of the network have no text."""
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

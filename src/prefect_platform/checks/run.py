@@ -1,0 +1,138 @@
+"""The proof: what a client does, done through the public route. Shared by setup, status and smoke."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+
+import httpx
+
+from prefect_platform.errors import PlatformError
+from prefect_platform.provisioning.prefect.api import PrefectApi, client_for
+
+from . import canary, events, probes, schedules, sso
+from .probes import CheckSpec
+
+__all__ = ["Check", "CheckSpec", "canary_check", "outcome", "run_checks", "wait_for_checks"]
+
+Probe = Callable[[], str]
+Progress = Callable[[str], None]
+Names = Collection[str]
+PAUSE = 0.2
+STATUS_HINT = "./invoke prefect.logs shows why"
+LAST_CANARY = "canary (last)"
+
+
+@dataclass(frozen=True)
+class Check:
+    """Outcome of one probe. `seconds` is how long it took."""
+
+    name: str
+    ok: bool
+    detail: str
+    seconds: float
+    hint: str = ""
+
+
+def _quiet(text: str) -> None:
+    pass
+
+
+def run_checks(
+    spec: CheckSpec, canary_seconds: float | None = None, progress: Progress = _quiet, only: Names = ()
+) -> list[Check]:
+    """Every check at once; `only` selects by name. Never raises for what a probe finds.
+
+    With `canary_seconds` a new canary run follows, if the rest is green, instead of a look at the last one.
+    """
+    return wait_for_checks(spec, 0, canary_seconds, progress, only)
+
+
+def wait_for_checks(
+    spec: CheckSpec,
+    seconds: float,
+    canary_seconds: float | None = None,
+    progress: Progress = _quiet,
+    only: Names = (),
+) -> list[Check]:
+    """As `run_checks`, asking for `seconds` again what is red (but a past canary run): the last outcomes."""
+    deadline = time.monotonic() + seconds
+    latest = {check.name: check for check in _quick(spec, only, canary_seconds is None)}
+    while red := [name for name, check in latest.items() if not check.ok and name != LAST_CANARY]:
+        if time.monotonic() + PAUSE > deadline:
+            break
+        time.sleep(PAUSE)
+        latest |= {check.name: check for check in _quick(spec, red, False)}
+    found = list(latest.values())
+    if canary_seconds is None or spec.canary is None:
+        return found
+    if red:
+        untried = "not tried, the checks before it failed"
+        return [*found, Check("canary", False, untried, 0.0, f"first mend: {', '.join(red)}")]
+    return [*found, canary_check(spec, canary_seconds, progress)]
+
+
+def _quick(spec: CheckSpec, only: Names, past_canary: bool) -> list[Check]:
+    with _session(spec) as (client, api):
+        todo = {name: probe for name, probe in _probes(spec, client, api).items() if not only or name in only}
+        if not past_canary:
+            todo.pop(LAST_CANARY, None)
+        with ThreadPoolExecutor(max_workers=max(1, len(todo))) as pool:
+            return list(pool.map(lambda each: outcome(*each), todo.items()))
+
+
+def canary_check(spec: CheckSpec, seconds: float, progress: Progress = _quiet) -> Check:
+    """Run the canary: Completed within `seconds`, task run recorded. `progress` hears of each new state."""
+    if spec.canary is None:
+        raise ValueError("this spec names no canary deployment")
+    with PrefectApi(spec.api_url, spec.token, spec.timeout, min(10.0, seconds), spec.trust) as api:
+        return outcome("canary", partial(canary.run, api, *spec.canary, seconds, progress))
+
+
+def outcome(name: str, probe: Probe) -> Check:
+    """Run one probe and time it."""
+    start = time.monotonic()
+    try:
+        ok, detail, hint = True, probe(), ""
+    except PlatformError as error:
+        ok, detail, hint = False, error.reason, error.hint or STATUS_HINT
+    return Check(name, ok, detail, time.monotonic() - start, hint)
+
+
+class _session:
+    """One client without a token and one API for all probes of a run; nothing is repeated inside a probe."""
+
+    def __init__(self, spec: CheckSpec) -> None:
+        self._client = client_for(spec.public_url, spec.timeout, {}, spec.trust)
+        self._api = PrefectApi(spec.api_url, spec.token, spec.timeout, 0, spec.trust)
+
+    def __enter__(self) -> tuple[httpx.Client, PrefectApi]:
+        return self._client, self._api
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
+        self._api.close()
+
+
+def _probes(spec: CheckSpec, client: httpx.Client, api: PrefectApi) -> dict[str, Probe]:
+    tried: dict[str, Probe] = {
+        "ping": partial(probes.ping, spec, client),
+        "refuses": partial(probes.refuses_strangers, spec, client),
+        "ready": partial(probes.ready, api),
+        "version": partial(probes.version, spec, api),
+        "ui": partial(probes.ui, spec, client),
+        "events": partial(events.events, spec),
+        "events refuses": partial(events.events_refuse_strangers, spec),
+        "services": partial(probes.services, api),
+        "schedules": partial(schedules.schedules, api),
+    }
+    if spec.sso_url:
+        tried["sso"] = partial(sso.sso, spec, client)
+    if spec.workers:
+        tried["workers"] = partial(probes.workers, spec, api)
+    if spec.canary:
+        tried[LAST_CANARY] = partial(canary.last, api, *spec.canary)
+    return tried

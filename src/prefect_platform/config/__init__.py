@@ -1,0 +1,1 @@
+"""What is declared: settings, stacks, and the rules between them. Pure; knows no target."""

@@ -1,0 +1,188 @@
+"""What the settings declare to exist in Prefect, as values, checked before anything is asked of a server."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from prefect_platform.errors import ConfigError
+
+# Prefect 3.8.8, types/names.py.
+BANNED = "/%&<>"
+TERMINAL_EVENTS = tuple(
+    f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Cancelled", "Crashed")
+)
+HEARTBEAT = "prefect.flow-run.heartbeat"
+
+
+@dataclass(frozen=True)
+class Queue:
+    """A limit of None means none; a priority of None leaves the place to the server (1 is served first)."""
+
+    name: str
+    priority: int | None = None
+    concurrency_limit: int | None = None
+
+
+@dataclass(frozen=True)
+class Pool:
+    """`description` and `paused` are left as they are when None."""
+
+    name: str
+    type: str = "process"
+    concurrency_limit: int | None = None
+    queues: tuple[Queue, ...] = ()
+    description: str | None = None
+    paused: bool | None = None
+
+
+@dataclass(frozen=True)
+class Limit:
+    name: str
+    limit: int
+    active: bool = True
+    slot_decay_per_second: float = 0.0
+
+
+@dataclass(frozen=True)
+class Zombies:
+    """Runs whose process died silently are marked Crashed `within` seconds after their last heartbeat."""
+
+    heartbeat: float
+    within: float
+    name: str = "platform: crash zombie flow runs"
+
+    def body(self) -> dict[str, Any]:
+        """The automation as the API takes it."""
+        trigger = {
+            "type": "event",
+            "posture": "Proactive",
+            "threshold": 1,
+            "within": float(self.within),
+            "match": {"prefect.resource.id": ["prefect.flow-run.*"]},
+            "for_each": ["prefect.resource.id"],
+            "after": [HEARTBEAT],
+            "expect": [HEARTBEAT, *TERMINAL_EVENTS],
+        }
+        message = f"no heartbeat for {self.within:g} s: the process of this run is gone"
+        action = {"type": "change-flow-run-state", "state": "CRASHED", "message": message}
+        return {"name": self.name, "enabled": True, "trigger": trigger, "actions": [action]}
+
+
+@dataclass(frozen=True)
+class Canary:
+    """The deployment that proves a worker. `path`: a folder on its machine; `entrypoint`: `file.py:flow`.
+
+    Without a path `source`, the file's content, goes along: no worker of ours has the folder, and whatever worker takes a run writes
+    the file first.
+    """
+
+    pool: str
+    path: str | None
+    entrypoint: str
+    flow: str = "platform-canary"
+    name: str = "canary"
+    source: str = ""
+
+    def body(self) -> dict[str, Any]:
+        """The deployment as the API takes it (without its flow's id)."""
+        return {
+            "name": self.name,
+            "work_pool_name": self.pool,
+            "path": self.path,
+            "entrypoint": self.entrypoint,
+            # Without steps the worker would copy the whole folder for every run.
+            "pull_steps": [self._step()],
+            "paused": False,
+            "tags": ["platform"],
+        }
+
+    def _step(self) -> dict[str, Any]:
+        steps = "prefect.deployments.steps"
+        if self.path is not None:
+            return {f"{steps}.set_working_directory": {"directory": self.path}}
+        # The shell's words are split at blanks, and no shell is there to write a file.
+        held = base64.b64encode(self.source.encode()).decode()
+        name = self.entrypoint.partition(":")[0]
+        write = f"import base64,pathlib;pathlib.Path('{name}').write_bytes(base64.b64decode('{held}'))"
+        return {f"{steps}.run_shell_script": {"script": f'python -c "{write}"'}}
+
+
+@dataclass(frozen=True)
+class Desired:
+    pools: tuple[Pool, ...] = ()
+    limits: tuple[Limit, ...] = ()
+    zombies: Zombies | None = None
+    canary: Canary | None = None
+
+
+def desired_objects(
+    settings: Mapping[str, Any], zombies: Zombies | None = None, canary: Canary | None = None
+) -> Desired:
+    """From the section `platform.prefect` (`work_pools`, `global_concurrency_limits`). Raises ConfigError."""
+    pools = tuple(_pool(each) for each in settings.get("work_pools") or ())
+    limits = tuple(Limit(**each) for each in settings.get("global_concurrency_limits") or ())
+    _check_names("work_pools", [pool.name for pool in pools], ("prefect",))
+    _check_names("global_concurrency_limits", [limit.name for limit in limits], ("tag:", "deployment:"))
+    for limit in limits:
+        _check_count(f"global_concurrency_limits: {limit.name}: limit", limit.limit)
+        _check_count(
+            f"global_concurrency_limits: {limit.name}: slot_decay_per_second", limit.slot_decay_per_second
+        )
+    for pool in pools:
+        _check_pool(pool)
+    if zombies and zombies.within < 3 * zombies.heartbeat:
+        raise _wrong(
+            f"zombie automation: {zombies.within:g} s are less than 3 heartbeats of {zombies.heartbeat:g} s"
+        )
+    if canary and canary.pool not in {pool.name for pool in pools}:
+        raise _wrong(f"canary: its work pool {canary.pool!r} is not among work_pools")
+    return Desired(pools, limits, zombies, canary)
+
+
+def _pool(raw: Mapping[str, Any]) -> Pool:
+    return Pool(**{**raw, "queues": tuple(Queue(**each) for each in raw.get("queues") or ())})
+
+
+def _check_pool(pool: Pool) -> None:
+    place = f"work_pools: {pool.name}"
+    _check_count(f"{place}: concurrency_limit", pool.concurrency_limit)
+    _check_names(f"{place}: queues", [queue.name for queue in pool.queues], ())
+    for queue in pool.queues:
+        _check_count(f"{place}/{queue.name}: concurrency_limit", queue.concurrency_limit)
+        if queue.priority is not None and queue.priority < 1:
+            raise _wrong(f"{place}/{queue.name}: priority {queue.priority} is below 1, the highest")
+    taken: dict[int, str] = {}
+    for queue in pool.queues:
+        if queue.priority is not None and taken.setdefault(queue.priority, queue.name) != queue.name:
+            # The server would move one of them at every set-up.
+            raise _wrong(
+                f"{place}: {taken[queue.priority]} and {queue.name} both have priority {queue.priority}"
+            )
+
+
+def _check_names(place: str, names: Sequence[str], reserved: tuple[str, ...]) -> None:
+    for name in names:
+        if (
+            not name.strip("'\" ")
+            or name != name.strip()
+            or any(char in BANNED or not char.isprintable() for char in name)
+        ):
+            raise _wrong(f"{place}: {name!r} is not a name (no blank ends, none of {' '.join(BANNED)})")
+        if reserved and name.lower().startswith(reserved):
+            raise _wrong(
+                f"{place}: {name!r}: names that start with {' or '.join(reserved)!r} belong to Prefect"
+            )
+        if names.count(name) > 1:
+            raise _wrong(f"{place}: {name!r} is declared twice")
+
+
+def _check_count(place: str, value: float | None) -> None:
+    if value is not None and value < 0:
+        raise _wrong(f"{place}: {value} is negative")
+
+
+def _wrong(reason: str) -> ConfigError:
+    return ConfigError(f"platform.prefect.{reason}", "invoke.example.yaml explains every key")

@@ -1,0 +1,53 @@
+"""The gateway in an app of its own, before a Prefect that only the private network reaches: two environments, and what each then lacks. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from prefect_platform.errors import ConfigError
+
+from .settings import Settings
+from .stack import Stack
+
+UPSTREAM, PRIVATE = "platform.prefect.upstream", "platform.fly.private"
+
+
+def validate(chosen: Settings) -> None:
+    """Raises ConfigError for what cannot be together."""
+    prefect, fly = chosen.values["prefect"], chosen.values["fly"]
+    if not (prefect["upstream"] or private(chosen)):
+        return
+    key = UPSTREAM if prefect["upstream"] else PRIVATE
+    if chosen.target != "fly":
+        raise ConfigError(f"{key}: only target fly has a private network", "leave it out")
+    if prefect["upstream"] and private(chosen):
+        raise ConfigError(
+            f"{UPSTREAM} and {PRIVATE}: an app is the gateway or what is behind it",
+            "an environment for each: docs/fly.md",
+        )
+    if prefect["workers"]:
+        raise ConfigError(
+            f"{key}: workers come in through the gateway then, from outside",
+            "set platform.prefect.workers: [] in this environment",
+        )
+    if private(chosen) and fly["auto_stop"] != "off":
+        raise ConfigError(
+            f"{PRIVATE}: what is asked over the private network does not wake a machine",
+            'set platform.fly.auto_stop: "off" in this environment',
+        )
+
+
+def private(chosen: Settings) -> bool:
+    """Whether this environment is a Prefect without a gateway."""
+    return bool(chosen.target == "fly" and chosen.values["fly"]["private"])
+
+
+def stacks(chosen: Settings, there: Mapping[str, Stack]) -> dict[str, Stack]:
+    """Without what the other app keeps."""
+    changed = dict(there)
+    if chosen.values["prefect"]["upstream"]:
+        changed["prefect"] = replace(there["prefect"], secrets=(), databases=())
+    if private(chosen):
+        changed["prefect"] = replace(there["prefect"], needs=())
+    return changed

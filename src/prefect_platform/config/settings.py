@@ -1,0 +1,232 @@
+"""invoke.yaml, its environment overlay and INVOKE_PLATFORM_… variables → validated Settings. First stop of the flow."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import ValidationError
+
+from prefect_platform.errors import ConfigError
+
+Values = dict[str, Any]
+PREFIX = "INVOKE_PLATFORM_"
+ENV_NAME = re.compile(r"^[a-z][a-z0-9-]{0,30}$")
+HINT = "invoke.example.yaml explains every key"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One environment's settings, complete: every key of the schema is present in `values`."""
+
+    root: Path
+    env: str
+    values: Values
+
+    @property
+    def target(self) -> str:
+        return str(self.values["target"])
+
+    @property
+    def state(self) -> Path:
+        """Folder of this environment's state on this machine (absolute)."""
+        return (self.root / str(self.values["state"])).resolve() / self.env
+
+    @property
+    def env_suffix(self) -> str:
+        return "" if self.env == "production" else f"-{self.env}"
+
+
+def load(
+    root: Path,
+    raw: Mapping[str, Any],
+    schema: Values,
+    env: str,
+    environ: Mapping[str, str],
+    instead: Mapping[str, Any] | None = None,
+) -> Settings:
+    """Merge and validate. `raw` is Invoke's merged `platform:` mapping, `instead` counts more than all that is declared; errors are ConfigError with the place."""
+    if not ENV_NAME.match(env):
+        raise ConfigError(f"--env {env!r}: not a name (lower-case letters, digits, dashes)")
+    base = _plain(raw)
+    overlays = base.pop("environments", None) or {}
+    if not isinstance(overlays, dict):
+        raise ConfigError(f"{_place(root, ['environments'])}: must map environment names to settings", HINT)
+    for name, overlay in overlays.items():
+        _check_overlay(root, name, overlay, base, schema)
+    if env != "local" and env not in overlays:
+        raise ConfigError(
+            f"--env {env}: no such environment; {_known(overlays)}",
+            f"declare it: platform.environments.{env} in invoke.yaml",
+        )
+    values = _merge(base, overlays.get(env) or {})
+    _override(values, schema, environ)
+    values = _merge(values, dict(instead or {}))
+    prefix = ["environments", env] if env in overlays else []
+    _validate(root, values, schema, prefix)
+    return Settings(root, env, _filled(values, schema))
+
+
+def platform_schema(sections: Mapping[str, Values]) -> Values:
+    """The whole schema: the platform's own keys and one section per stack (key → JSON Schema)."""
+    core: Values = yaml.safe_load((Path(__file__).parent / "settings.schema.yml").read_text())
+    for name, section in sections.items():
+        core["properties"][name] = {"type": "object", "additionalProperties": False, "default": {}, **section}
+    return core
+
+
+def leaves(schema: Values, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Values]]:
+    """Every key that holds a value (not a section), with its schema: what an environment variable can set."""
+    for key, sub in schema.get("properties", {}).items():
+        if "properties" in sub:
+            yield from leaves(sub, (*path, key))
+        else:
+            yield (*path, key), sub
+
+
+def _plain(raw: Mapping[str, Any]) -> Values:
+    def convert(value: Any) -> Any:
+        if hasattr(value, "items"):
+            return {key: convert(sub) for key, sub in value.items()}
+        return [convert(sub) for sub in value] if isinstance(value, list) else value
+
+    return {key: convert(value) for key, value in raw.items()}
+
+
+def _merge(base: Values, over: Values) -> Values:
+    merged = copy.deepcopy(base)
+    for key, value in over.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merge(merged[key], value) if both else copy.deepcopy(value)
+    return merged
+
+
+def _check_overlay(root: Path, name: Any, overlay: Any, base: Values, schema: Values) -> None:
+    if not isinstance(name, str) or not ENV_NAME.match(name):
+        raise ConfigError(f"{_place(root, ['environments'])}: {name!r} is not an environment name")
+    if overlay is not None and not isinstance(overlay, dict):
+        raise ConfigError(f"{_place(root, ['environments', name])}: must be a mapping", HINT)
+    # Every overlay is checked, not only the chosen one: a slip in production shows while working on staging.
+    _validate(root, _merge(base, overlay or {}), schema, ["environments", name])
+
+
+def _known(overlays: Values) -> str:
+    return "there are: " + ", ".join(sorted({"local", *overlays}))
+
+
+def _override(values: Values, schema: Values, environ: Mapping[str, str]) -> None:
+    known = {PREFIX + "_".join(path).upper(): (path, sub) for path, sub in leaves(schema)}
+    for variable in sorted(name for name in environ if name.startswith(PREFIX)):
+        if variable not in known:
+            near = difflib.get_close_matches(variable, known, 1, 0.5)
+            raise ConfigError(
+                f"{variable}: no such setting" + (f"; did you mean {near[0]}?" if near else ""), HINT
+            )
+        path, sub = known[variable]
+        node = values
+        for key in path[:-1]:
+            node = node.setdefault(key, {})
+        node[path[-1]] = _cast(variable, environ[variable], sub)
+
+
+def _cast(variable: str, text: str, schema: Values) -> Any:
+    kinds = schema.get("type", "string")
+    if kinds == "string" or (isinstance(kinds, list) and "string" in kinds and text):
+        return text
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ConfigError(f"{variable}: {text!r} is not a value of type {kinds}", HINT) from None
+
+
+def _validate(root: Path, values: Values, schema: Values, prefix: list[str]) -> None:
+    errors = sorted(
+        Draft202012Validator(schema).iter_errors(values),
+        key=lambda error: [str(p) for p in error.absolute_path],
+    )
+    if errors:
+        raise ConfigError("\n".join(_explain(root, error, prefix) for error in errors[:5]), HINT)
+
+
+def _explain(root: Path, error: ValidationError, prefix: list[str]) -> str:
+    path = [*error.absolute_path]
+    if error.validator == "additionalProperties":
+        known = list(_rules(error).get("properties", {}))
+        given: Any = error.instance
+        unknown = sorted(set(given) - set(known), key=str)[0]
+        near = difflib.get_close_matches(str(unknown), known, 1, 0.5)
+        advice = f"; did you mean {near[0]!r}?" if near else f"; known here: {', '.join(known)}"
+        return f"{_place(root, [*path, unknown], prefix)}: unknown key{advice}"
+    return f"{_place(root, path, prefix)}: {_reason(error)}"
+
+
+def _rules(error: ValidationError) -> Mapping[str, Any]:
+    return error.schema if isinstance(error.schema, Mapping) else {}
+
+
+def _reason(error: ValidationError) -> str:
+    wanted = _rules(error).get("x-says")
+    if wanted:
+        return f"{error.instance!r} is not {wanted}"
+    if error.validator == "type":
+        kinds: Any = error.validator_value
+        text = " or ".join(kinds) if isinstance(kinds, list) else kinds
+        return f"{error.instance!r} is not of type {text}"
+    return str(error.message)
+
+
+def _place(root: Path, path: list[Any], prefix: list[str] | None = None) -> str:
+    """`invoke.yaml:12: platform.gateway.port`, the line when the key stands in the file."""
+    for candidate in ([*(prefix or []), *path], path):
+        line = _line(root / "invoke.yaml", ["platform", *candidate])
+        if line:
+            return f"invoke.yaml:{line}: platform.{_dotted(candidate)}"
+    return f"platform.{_dotted(path)}"
+
+
+def _dotted(path: list[Any]) -> str:
+    return re.sub(
+        r"\.\[", "[", ".".join(f"[{part}]" if isinstance(part, int) else str(part) for part in path)
+    )
+
+
+def _line(file: Path, path: list[Any]) -> int | None:
+    try:
+        node = yaml.compose(file.read_text())
+    except (OSError, yaml.YAMLError):
+        return None
+    line = None
+    for part in path:
+        if isinstance(node, yaml.MappingNode):
+            found = [(key, value) for key, value in node.value if key.value == str(part)]
+            if not found:
+                return None
+            line, node = found[0][0].start_mark.line + 1, found[0][1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+            line = node.start_mark.line + 1
+        else:
+            return None
+    return line
+
+
+def _filled(values: Any, schema: Values) -> Any:
+    """Defaults filled in, recursively, in sections and in the items of lists."""
+    if isinstance(values, dict) and "properties" in schema:
+        filled = dict(values)
+        for key, sub in schema["properties"].items():
+            if key not in filled and "default" in sub:
+                filled[key] = copy.deepcopy(sub["default"])
+            if key in filled:
+                filled[key] = _filled(filled[key], sub)
+        return filled
+    if isinstance(values, list) and isinstance(schema.get("items"), dict):
+        return [_filled(item, schema["items"]) for item in values]
+    return values

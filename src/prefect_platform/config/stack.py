@@ -1,0 +1,228 @@
+"""stacks/<name>/stack.yml → Stack: what the platform must know about a stack. A folder is all it takes to add one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonschema import Draft202012Validator
+
+from prefect_platform.errors import ConfigError
+
+NAME = re.compile(r"^[a-z][a-z0-9-]{0,30}$")
+
+_SCHEMA = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["description"],
+    "properties": {
+        "description": {"type": "string"},
+        "section": {"type": "string"},
+        "needs": {"type": "array", "items": {"type": "string"}},
+        "packages": {"type": "array", "items": {"type": "string"}},
+        "libraries": {"type": "array", "items": {"type": "string"}},
+        "scope": {"enum": ["environment", "host"]},
+        "targets": {"type": "array", "items": {"type": "string"}},
+        "expose": {"enum": ["at-once", "when-complete"]},
+        "databases": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "additionalProperties": False,
+                "required": ["name", "password"],
+                "properties": {
+                    "name": {"type": "string", "pattern": "^[a-z][a-z0-9_]{0,40}$"},
+                    "password": {"type": "string"},
+                    "extensions": {"type": "array", "items": {"type": "string", "pattern": "^[a-z_]+$"}},
+                },
+            },
+        },
+        "secrets": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "additionalProperties": False,
+                "required": ["name"],
+                "properties": {
+                    "name": {"type": "string", "pattern": "^[A-Z][A-Z0-9_]+$"},
+                    "generate": {"enum": ["fernet-key", "signing-keys", "password", "key"]},
+                    "from": {"type": "string", "pattern": "^[a-z][a-z0-9-]*/[A-Z][A-Z0-9_]+$"},
+                    "given": {"type": "string"},
+                    "targets": {"type": "array", "items": {"type": "string"}},
+                },
+                "oneOf": [{"required": ["generate"]}, {"required": ["from"]}, {"required": ["given"]}],
+            },
+        },
+        "settings": {"type": "object"},
+    },
+}
+
+
+@dataclass(frozen=True)
+class SecretSpec:
+    """A secret by name; its value lives in the secret store only.
+
+    `source` is another stack's secret, `<stack>/<NAME>`, instead of one that is generated. `given` names a setting of the stack: where
+    that is set, a person gives the value once, in an environment variable of the secret's name. `targets`: () is all.
+    """
+
+    name: str
+    generate: str
+    source: str = ""
+    targets: tuple[str, ...] = ()
+    given: str = ""
+
+
+@dataclass(frozen=True)
+class DatabaseSpec:
+    """A database of the shared Postgres with a role of the same name; `password` names the secret that holds the role's."""
+
+    name: str
+    password: str
+    extensions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Stack:
+    """One stack folder. `section` is its key under `platform:`, `packages` are folders of src/ that its processes import.
+
+    `expose` says when its routes are first served: before its containers start (requests are then held), or when its setup is over.
+    `libraries` are installed pure-Python packages that an official image lacks, `scope` says whether there is one for each
+    environment or one for the whole host, `targets` where it can run (() is everywhere).
+    """
+
+    name: str
+    folder: Path
+    description: str
+    section: str
+    needs: tuple[str, ...]
+    packages: tuple[str, ...]
+    secrets: tuple[SecretSpec, ...]
+    settings: Mapping[str, Any]
+    libraries: tuple[str, ...] = ()
+    scope: str = "environment"
+    targets: tuple[str, ...] = ()
+    databases: tuple[DatabaseSpec, ...] = ()
+    expose: str = "at-once"
+
+    def on(self, target: str) -> Stack:
+        """The stack as a target runs it: without the secrets and databases that belong to others."""
+        secrets = tuple(spec for spec in self.secrets if not spec.targets or target in spec.targets)
+        names = {spec.name for spec in secrets if not spec.given}
+        return replace(
+            self, secrets=secrets, databases=tuple(d for d in self.databases if d.password in names)
+        )
+
+    def as_set(self, values: Mapping[str, Any]) -> Stack:
+        """The stack with its section's values: without the secrets that a person would give for what is not set."""
+        secrets = tuple(spec for spec in self.secrets if not spec.given or values[spec.given])
+        return replace(self, secrets=secrets)
+
+    def runs_on(self, target: str) -> bool:
+        return not self.targets or target in self.targets
+
+
+def names(root: Path) -> list[str]:
+    """The stack folders, by folder name alone: a broken stack.yml must not break `--list`."""
+    return sorted(
+        path.parent.name for path in (root / "stacks").glob("*/stack.yml") if NAME.match(path.parent.name)
+    )
+
+
+def read(root: Path, name: str) -> Stack:
+    """Parse one stack.yml. Raises ConfigError with the file and the key."""
+    folder = root / "stacks" / name
+    place = f"stacks/{name}/stack.yml"
+    try:
+        data = yaml.safe_load((folder / "stack.yml").read_text())
+    except FileNotFoundError:
+        raise ConfigError(f"{place}: no such stack; there are: {', '.join(names(root))}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{place}: {error}") from None
+    for slip in Draft202012Validator(_SCHEMA).iter_errors(data):
+        where = ".".join(str(part) for part in slip.absolute_path)
+        raise ConfigError(f"{place}: {where + ': ' if where else ''}{slip.message}")
+    return Stack(
+        name,
+        folder,
+        data["description"],
+        data.get("section", name),
+        tuple(data.get("needs", ())),
+        tuple(data.get("packages", ())),
+        tuple(_secret(item) for item in data.get("secrets", ())),
+        data.get("settings", {"properties": {}}),
+        tuple(data.get("libraries", ())),
+        data.get("scope", "environment"),
+        tuple(data.get("targets", ())),
+        tuple(
+            DatabaseSpec(item["name"], item["password"], tuple(item.get("extensions", ())))
+            for item in data.get("databases", ())
+        ),
+        data.get("expose", "at-once"),
+    )
+
+
+def _secret(item: Mapping[str, Any]) -> SecretSpec:
+    return SecretSpec(
+        item["name"],
+        item.get("generate", ""),
+        item.get("from", ""),
+        tuple(item.get("targets", ())),
+        item.get("given", ""),
+    )
+
+
+def read_all(root: Path) -> dict[str, Stack]:
+    """All stacks by name; two stacks may not claim one settings section."""
+    stacks = {name: read(root, name) for name in names(root)}
+    owners: dict[str, str] = {}
+    for stack in stacks.values():
+        if stack.section in owners:
+            raise ConfigError(
+                f"stacks/{stack.name}/stack.yml: section: {stack.section!r} belongs to stack {owners[stack.section]!r} already",
+                "give this stack a section of its own (or none: then it is the folder's name)",
+            )
+        owners[stack.section] = stack.name
+    return stacks
+
+
+def for_target(stacks: Mapping[str, Stack], target: str) -> dict[str, Stack]:
+    """The stacks that run there, each needing only what runs there too.
+
+    Where a host is shared, what belongs to the whole host needs nothing of a single environment.
+    """
+    there = {name: each.on(target) for name, each in stacks.items() if each.runs_on(target)}
+    shared = target not in ("local", "fly")
+
+    def keeps(each: Stack, need: str) -> bool:
+        if need in stacks and need not in there:
+            return False
+        return not (shared and each.scope == "host" and need in there and there[need].scope != "host")
+
+    return {
+        name: replace(each, needs=tuple(need for need in each.needs if keeps(each, need)))
+        for name, each in there.items()
+    }
+
+
+def with_needs(stacks: Mapping[str, Stack], name: str) -> list[Stack]:
+    """The stack after everything it needs, in order. Raises ConfigError for an unknown need or a cycle."""
+    order: list[Stack] = []
+
+    def visit(current: str, path: tuple[str, ...]) -> None:
+        if current in path:
+            raise ConfigError(f"stacks: needs go in a circle: {' → '.join((*path, current))}")
+        if current not in stacks:
+            place = f"stacks/{path[-1]}/stack.yml: needs" if path else "stacks"
+            raise ConfigError(f"{place}: no stack {current!r}; there are: {', '.join(stacks)}")
+        for need in stacks[current].needs:
+            visit(need, (*path, current))
+        if stacks[current] not in order:
+            order.append(stacks[current])
+
+    visit(name, ())
+    return order

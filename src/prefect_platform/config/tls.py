@@ -1,0 +1,212 @@
+"""TLS of the public address: what the settings may say, whom our own checks trust, and what the port really serves."""
+
+from __future__ import annotations
+
+import datetime
+import socket
+import ssl
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from prefect_platform.checks.run import Check
+from prefect_platform.errors import ConfigError
+
+from .settings import Settings
+
+WARN_DAYS = 14
+"""Let's Encrypt's are renewed thirty days before their end: with fewer left than this, that has failed for weeks."""
+_DEFAULT = "TRAEFIK DEFAULT CERT"
+_TIMEOUT = 5.0
+_GIVEN = {
+    "own": ("certificate", "private_key"),
+    "acme": ("acme_server", "acme_ca_cert", "acme_dns_provider", "acme_dns_credentials"),
+}
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What matters of one. `names` are DNS names and addresses."""
+
+    names: tuple[str, ...]
+    issuer: str
+    ends: datetime.datetime
+
+    @property
+    def days(self) -> int:
+        return (self.ends - datetime.datetime.now(datetime.UTC)).days
+
+    def covers(self, host: str) -> bool:
+        parent = host.partition(".")[2]
+        return host in self.names or f"*.{parent}" in self.names
+
+
+def validate(settings: Settings) -> None:
+    """Raises ConfigError for keys that contradict each other, a file that is not there, a key that does not fit, a certificate that has ended."""
+    if settings.target != "compose":
+        return
+    section = settings.values["traefik"]
+    for kind, keys in _GIVEN.items():
+        for key in keys:
+            if section[key] and section["tls"] != kind:
+                raise ConfigError(f"platform.traefik.{key} is for tls: {kind}, but tls is {section['tls']}")
+    for place, value in _files(settings):
+        if value and not (settings.root / value).is_file():
+            raise ConfigError(f"{place}: no such file: {value}", "the path is relative to the repository")
+    if section["tls"] == "own":
+        _validate_pair(settings, section)
+    if bool(section["acme_dns_provider"]) != bool(section["acme_dns_credentials"]):
+        raise ConfigError(
+            "platform.traefik: acme_dns_provider and acme_dns_credentials belong together",
+            "the file has the provider's variables, NAME=value, one a line",
+        )
+    if section["acme_dns_credentials"]:
+        credentials(settings)
+
+
+def _files(settings: Settings) -> list[tuple[str, str | None]]:
+    section = settings.values["traefik"]
+    keys = ("certificate", "private_key", "acme_ca_cert", "acme_dns_credentials")
+    own = [(f"platform.traefik.{key}", section[key]) for key in keys]
+    return [*own, ("platform.gateway.ca_cert", settings.values["gateway"]["ca_cert"])]
+
+
+def _validate_pair(settings: Settings, section: dict[str, Any]) -> None:
+    for key in _GIVEN["own"]:
+        if not section[key]:
+            raise ConfigError(
+                f"platform.traefik.{key}: tls: own needs it", "a PEM file, relative to the repository"
+            )
+    paths = [settings.root / section[key] for key in _GIVEN["own"]]
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(*paths)
+    except (ssl.SSLError, OSError) as error:
+        raise ConfigError(
+            f"platform.traefik.private_key: {section['private_key']} is not the key of {section['certificate']}, or one of them is no PEM file ({error})",
+            "the certificate's file has the chain, the server's own first; the key has no passphrase",
+        ) from None
+    found = read(paths[0].read_bytes())
+    if found.days < 0:
+        raise ConfigError(
+            f"platform.traefik.certificate: {section['certificate']} ended on {found.ends:%Y-%m-%d}"
+        )
+
+
+def credentials(settings: Settings) -> dict[str, str]:
+    """The DNS provider's variables. Raises ConfigError with the line that is none."""
+    file = settings.values["traefik"]["acme_dns_credentials"]
+    found = {}
+    for number, line in enumerate((settings.root / file).read_text().splitlines(), 1):
+        name, equals, value = line.partition("=")
+        if line.strip() and not line.startswith("#"):
+            if not (equals and name.isidentifier() and name.isupper()):
+                raise ConfigError(
+                    f"{file}:{number}: not NAME=value", "names as the provider's page of Traefik has them"
+                )
+            found[name] = value
+    return found
+
+
+def read(data: bytes) -> Certificate:
+    """From PEM (the first of a chain) or DER. Raises ValueError."""
+    from cryptography import x509
+
+    found = (
+        x509.load_pem_x509_certificate(data)
+        if data.startswith(b"-----")
+        else x509.load_der_x509_certificate(data)
+    )
+    names: tuple[str, ...] = ()
+    try:
+        more = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        names = (
+            *more.get_values_for_type(x509.DNSName),
+            *map(str, more.get_values_for_type(x509.IPAddress)),
+        )
+    except x509.ExtensionNotFound:
+        pass
+    return Certificate(names, found.issuer.rfc4514_string(), found.not_valid_after_utc)
+
+
+def trust(settings: Settings) -> ssl.SSLContext | None:
+    """Whom our own checks believe. A certificate that Traefik made for itself proves nothing, so it is not asked for proof."""
+    ca_cert = settings.values["gateway"]["ca_cert"]
+    if ca_cert:
+        return ssl.create_default_context(cafile=str(settings.root / ca_cert))
+    if settings.target == "compose" and settings.values["traefik"]["tls"] == "self-signed":
+        return _blind()
+    return None
+
+
+def _blind() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def check(settings: Settings, url: str) -> Check | None:
+    """What the public port serves, and for how long; None for plain HTTP."""
+    parts = urlsplit(url)
+    if parts.scheme != "https" or not parts.hostname:
+        return None
+    began = time.monotonic()
+    try:
+        with (
+            socket.create_connection((parts.hostname, parts.port or 443), _TIMEOUT) as plain,
+            _blind().wrap_socket(plain, server_hostname=parts.hostname) as secure,
+        ):
+            data = secure.getpeercert(binary_form=True) or b""
+    except OSError as error:
+        why = f"{url}: no TLS connection: {error}"
+        return Check("certificate", False, why, time.monotonic() - began, "./invoke traefik.logs")
+    ok, detail, hint = _judged(read(data), parts.hostname, settings)
+    return Check("certificate", ok, detail, time.monotonic() - began, hint)
+
+
+def _judged(found: Certificate, host: str, settings: Settings) -> tuple[bool, str, str]:
+    kind = settings.values["traefik"]["tls"] if settings.target == "compose" else "own"
+    told = f"until {found.ends:%Y-%m-%d} ({found.days} days), by {found.issuer}"
+    if kind == "self-signed":
+        return True, f"{told}: no browser trusts it", ""
+    if _DEFAULT in found.issuer:
+        hint = "./invoke traefik.logs; does the name's DNS entry lead here, and is port 80 open?"
+        return False, "Traefik serves its default certificate: it has none for this name", hint
+    if not found.covers(host):
+        return (
+            False,
+            f"it is for {', '.join(found.names) or 'nobody'}, not for {host}",
+            "./invoke traefik.logs",
+        )
+    if found.days < WARN_DAYS:
+        hint = (
+            "./invoke traefik.logs"
+            if kind == "acme"
+            else "put a new one in its place, then ./invoke traefik.setup"
+        )
+        return False, f"it ends soon: {told}", hint
+    return True, told, ""
+
+
+def private_files(settings: Settings) -> dict[str, bytes]:
+    """What only Traefik may read, by path below its private folder on the host."""
+    section, root = settings.values["traefik"], settings.root
+    found: dict[str, bytes] = {}
+    if section["tls"] == "own":
+        for key in _GIVEN["own"]:
+            found[f"{digest(root, section['certificate'])}/{key}.pem"] = (root / section[key]).read_bytes()
+    if section["acme_dns_credentials"]:
+        folder = digest(root, section["acme_dns_credentials"])
+        found |= {f"{folder}/{name}": value.encode() for name, value in credentials(settings).items()}
+    if section["acme_ca_cert"]:
+        found["acme-ca.pem"] = (root / section["acme_ca_cert"]).read_bytes()
+    return found
+
+
+def digest(root: Path, file: str) -> str:
+    """A name for a file's content."""
+    import hashlib
+
+    return hashlib.sha256((root / file).read_bytes()).hexdigest()[:16]

@@ -1,0 +1,110 @@
+"""What the platform's own commands use to ask it: a token, the gateway's command, Prefect's API; and what must not be shown of it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from prefect_platform.config import tls
+from prefect_platform.errors import PlatformError
+from prefect_platform.provisioning.prefect.api import PrefectApi
+from prefect_platform.secretstore.store import FileStore
+
+from .platform import Platform
+
+_TOKEN_DAYS = 90
+_RENEW_SECONDS = 30 * 86400
+
+
+def token(platform: Platform) -> str:
+    """The platform's own token for its checks: made once, renewed before it ends, kept like a secret."""
+    store = FileStore(platform.settings.state / "secrets")
+    held = store.read("operator").get("CHECK_TOKEN")
+    if (
+        held
+        and _signed_here(platform, held.value)
+        and part(held.value, 1).get("exp", 0) - time.time() > _RENEW_SECONDS
+    ):
+        return held.value
+    words = ["create-token", "--project", "platform", "--service", "checks", "--scope", "prefect metrics"]
+    text = gateway(
+        platform, [*words, "--description", "the platform's own checks", "--expires", f"{_TOKEN_DAYS}d"]
+    ).strip()
+    store.write("operator", {"CHECK_TOKEN": text})
+    return text
+
+
+def forget_token(platform: Platform) -> None:
+    """The gateway does not know it any more: its database is another one than when it was made (a lost volume)."""
+    FileStore(platform.settings.state / "secrets").write("operator", {})
+
+
+def _signed_here(platform: Platform, token: str) -> bool:
+    """Whether the gateway knows the key that signed it. While the secrets cannot be read, the gateway itself will say."""
+    try:
+        keys = platform.target.store.read("gateway").get("GATEWAY_SIGNING_KEYS")
+    except PlatformError:
+        return True
+    return keys is not None and part(token, 0).get("kid") in _key_ids(keys.value)
+
+
+def _key_ids(keys: str) -> set[str]:
+    try:
+        return {key["kid"] for key in json.loads(keys)}
+    except (ValueError, TypeError, KeyError):
+        return set()  # what is wrong with the keys, the gateway says: it has to read them
+
+
+def gateway(platform: Platform, words: Sequence[str]) -> str:
+    """Run the gateway's own command where the gateway runs; returns what it printed."""
+    return platform.target.run_in("gateway", ["-m", "prefect_platform.gateway", *words])
+
+
+def api(platform: Platform) -> PrefectApi:
+    """Prefect's API through the public route, as any client reaches it."""
+    url = f"{platform.url}{platform.target.where('prefect').base}/api"
+    return PrefectApi(url, token(platform), trust=tls.trust(platform.settings))
+
+
+def tail(platform: Platform, service: str, lines: int) -> list[str]:
+    """The last lines of a service's log, secrets replaced."""
+    hide = redactor(platform)
+    return [hide(line) for line in platform.target.tail(service, lines)]
+
+
+def redactor(platform: Platform) -> Callable[[str], str]:
+    """Takes every known secret's value out of a text; shows nothing while it cannot be known what they are."""
+    try:
+        values = secret_values(platform)
+    except PlatformError as error:
+        reason = error.reason
+        return lambda text: f"(not shown, as the secrets to hide in it cannot be read: {reason})"
+
+    def hide(text: str) -> str:
+        for value in values:
+            text = text.replace(value, "********")
+        return text
+
+    return hide
+
+
+def secret_values(platform: Platform) -> list[str]:
+    """Every value that must not be shown, longest first."""
+    local = FileStore(platform.settings.state / "secrets")
+    held = [
+        local.read("operator"),
+        *(platform.target.store.read(each.name) for each in platform.stacks.values() if each.secrets),
+    ]
+    return sorted({secret.value for each in held for secret in each.values()}, key=len, reverse=True)
+
+
+def part(token: str, number: int) -> dict[str, Any]:
+    """Header (0) or claims (1) of a token, unverified: they decide about renewal only."""
+    try:
+        part = token.split(".")[number]
+        return dict(json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))))
+    except (IndexError, ValueError, TypeError):
+        return {}

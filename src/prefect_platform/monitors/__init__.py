@@ -1,1 +1,0 @@
-"""Uptime monitors elsewhere: somebody who is not this host asks whether Prefect is there."""

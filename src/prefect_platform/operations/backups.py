@@ -1,0 +1,43 @@
+"""Copies of Prefect's database that the operator holds, and one of them back in its place. Tokens of the gateway and secrets are not in it."""
+
+from __future__ import annotations
+
+import datetime
+import os
+from pathlib import Path
+
+from prefect_platform.environment.platform import Platform
+from prefect_platform.errors import ConfigError
+from prefect_platform.files import make_private
+
+_PREFECT = "prefect"
+
+
+def make(platform: Platform, folder: str = "") -> Path:
+    """A consistent copy, made while all runs; returns its file. Raises ConfigError for a folder that is not there."""
+    place = Path(folder).expanduser().resolve() if folder else platform.settings.state / "backups"
+    if folder and not os.access(place, os.W_OK | os.X_OK):
+        raise ConfigError(f"--to {folder}: no folder that you may write to", f"mkdir -p {place}")
+    if not folder:
+        make_private(place)
+    platform.say("copying Prefect's database")
+    label = f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%SZ}"
+    return platform.target.backup(platform.stacks[_PREFECT], place, label)
+
+
+def bring_back(platform: Platform, file: str, yes: bool) -> str:
+    """Put a copy in the database's place; returns where that is kept. Raises ConfigError without `yes`, PreflightError for a bad file."""
+    path = Path(file).expanduser().resolve()
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise ConfigError(
+            f"--file {file}: {error.strerror}", "give a file that ./invoke prefect.backup wrote"
+        ) from None
+    if not yes:
+        raise ConfigError(
+            f"this would put {path.name} in the place of the database: runs since then are only in what is kept of it",
+            "add --yes to do it",
+        )
+    with platform.target.lock("prefect.restore", 600):
+        return platform.target.restore(platform.stacks[_PREFECT], path)

@@ -1,0 +1,1 @@
+"""Inside a running service: observe, plan, apply."""

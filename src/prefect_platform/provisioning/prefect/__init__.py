@@ -1,0 +1,1 @@
+"""What the settings declare inside Prefect."""

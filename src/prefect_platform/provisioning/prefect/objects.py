@@ -1,0 +1,250 @@
+"""Work pools, queues, limits, the zombie automation and the canary deployment: declared → changes → applied.
+
+`plan_objects` is pure; `observe` reads, `apply_changes` writes. Nothing is ever deleted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from prefect_platform.config.objects import Canary, Desired, Limit, Pool, Queue, Zombies
+from prefect_platform.errors import ConfigError
+
+from .api import Json, PrefectApi
+
+# Prefect's own entries among the global limits: `tag:<tag>` and `deployment:<id>`.
+INTERNAL_LIMITS = ("tag:", "deployment:")
+# A queue of this name comes with every pool, first in order and without a limit.
+DEFAULT_QUEUE: Json = {"name": "default", "priority": 1, "concurrency_limit": None}
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What the server has. `queues` only of declared pools; `automations` only of the declared name."""
+
+    pools: Mapping[str, Json] = field(default_factory=dict)
+    queues: Mapping[str, Mapping[str, Json]] = field(default_factory=dict)
+    limits: Mapping[str, Json] = field(default_factory=dict)
+    automations: tuple[Json, ...] = ()
+    deployment: Json | None = None
+
+
+@dataclass(frozen=True)
+class Change:
+    """One call to make. `target` is what addresses it beside the name: a pool, an automation's id, a flow."""
+
+    action: Literal["create", "update"]
+    kind: Literal["work pool", "queue", "queue order", "global limit", "automation", "deployment"]
+    name: str
+    cause: str
+    body: Json = field(repr=False)
+    target: str = ""
+
+    def __str__(self) -> str:
+        name = f"{self.target}/{self.name}" if self.kind in ("queue", "deployment") else self.name
+        return f"{self.action} {self.kind} {name}: {self.cause}"
+
+
+def observe(api: PrefectApi, desired: Desired) -> Observed:
+    """Read what the declaration speaks of. Raises ApiError."""
+    pools = _named(api.work_pools())
+    canary, zombies = desired.canary, desired.zombies
+    return Observed(
+        pools=pools,
+        queues={pool.name: _named(api.queues(pool.name)) for pool in desired.pools if pool.name in pools},
+        limits=_named(each for each in api.global_limits() if not each["name"].startswith(INTERNAL_LIMITS)),
+        automations=tuple(api.automations(zombies.name)) if zombies else (),
+        deployment=api.deployment(canary.flow, canary.name) if canary else None,
+    )
+
+
+def plan_objects(desired: Desired, observed: Observed) -> tuple[Change, ...]:
+    """The changes that make the server as declared, in the order to apply them; empty when it is.
+
+    Raises ConfigError for a pool whose type differs: Prefect cannot change it.
+    """
+    changes: list[Change] = []
+    for pool in desired.pools:
+        changes += _pool_changes(pool, observed.pools.get(pool.name))
+        changes += _queue_changes(pool, observed.queues.get(pool.name, {"default": DEFAULT_QUEUE}))
+    for limit in desired.limits:
+        changes += _limit_changes(limit, observed.limits.get(limit.name))
+    if desired.zombies:
+        changes += _automation_changes(desired.zombies, observed.automations)
+    if desired.canary:
+        changes += _canary_changes(desired.canary, observed.deployment)
+    return tuple(changes)
+
+
+def notices(desired: Desired, observed: Observed) -> tuple[str, ...]:
+    """What exists and is left alone: objects that nobody declared, automations that exist twice."""
+    pools = {pool.name: {"default", *(queue.name for queue in pool.queues)} for pool in desired.pools}
+    limits = {limit.name for limit in desired.limits}
+    found = [f"work pool {name}: not declared" for name in sorted({*observed.pools} - {*pools})]
+    for pool, queues in sorted(observed.queues.items()):
+        found += [f"queue {pool}/{name}: not declared" for name in sorted({*queues} - pools[pool])]
+    found += [f"global limit {name}: not declared" for name in sorted({*observed.limits} - limits)]
+    if len(observed.automations) > 1:
+        extra = ", ".join(str(each["id"]) for each in observed.automations[1:])
+        name, number = observed.automations[0]["name"], len(observed.automations)
+        found.append(f"automation {name}: {number} exist, we keep the oldest; delete {extra}")
+    return tuple(found)
+
+
+def _pool_changes(pool: Pool, actual: Json | None) -> list[Change]:
+    wanted: Json = {"concurrency_limit": pool.concurrency_limit}
+    wanted |= {} if pool.description is None else {"description": pool.description}
+    wanted |= {} if pool.paused is None else {"is_paused": pool.paused}
+    if actual is None:
+        body = {"name": pool.name, "type": pool.type, **wanted}
+        return [Change("create", "work pool", pool.name, f"type {pool.type}, {_listed(wanted)}", body)]
+    if actual["type"] != pool.type:
+        raise ConfigError(
+            f"platform.prefect.work_pools: {pool.name} is declared with type {pool.type}, but exists "
+            f"with type {actual['type']}, and the type of a pool cannot be changed",
+            f"declare type {actual['type']}, or give the new pool another name",
+        )
+    # The server keeps "no description" as null, the settings as an empty text.
+    return _update("work pool", pool.name, {**actual, "description": actual["description"] or ""}, wanted)
+
+
+def _queue_changes(pool: Pool, actual: Mapping[str, Json]) -> list[Change]:
+    changes: list[Change] = []
+    ranked = sorted(pool.queues, key=lambda queue: (queue.priority is None, queue.priority))
+    for queue in ranked:
+        wanted: Json = {"concurrency_limit": queue.concurrency_limit}
+        if queue.name in actual:
+            changes += _update("queue", queue.name, actual[queue.name], wanted, pool.name)
+            continue
+        wanted |= {} if queue.priority is None else {"priority": queue.priority}
+        changes.append(
+            Change("create", "queue", queue.name, _listed(wanted), {"name": queue.name, **wanted}, pool.name)
+        )
+    cause = _disorder([queue for queue in ranked if queue.priority is not None], actual)
+    if cause:
+        order = [(queue.name, queue.priority) for queue in ranked if queue.priority is not None]
+        changes.append(Change("update", "queue order", pool.name, cause, {"order": order}))
+    return changes
+
+
+def _disorder(ranked: list[Queue], actual: Mapping[str, Json]) -> str:
+    """Why the priorities of a pool must be set; empty when they will be right without.
+
+    Priorities are unique in a pool: a queue put on a taken one pushes the others on, declared ones too.
+    Setting all of them, lowest first, is the sequence that no push can undo.
+    """
+    there = [queue for queue in ranked if queue.name in actual]
+    moved = [queue for queue in there if actual[queue.name]["priority"] != queue.priority]
+    if moved:
+        return ", ".join(
+            f"{queue.name} {actual[queue.name]['priority']} → {queue.priority}" for queue in moved
+        )
+    for new in ranked:
+        pushed = any((queue.priority or 0) >= (new.priority or 0) for queue in there)
+        if new.name not in actual and pushed:
+            return f"{new.name} comes in between"
+    return ""
+
+
+def _limit_changes(limit: Limit, actual: Json | None) -> list[Change]:
+    wanted = {
+        "limit": limit.limit,
+        "active": limit.active,
+        "slot_decay_per_second": limit.slot_decay_per_second,
+    }
+    if actual is None:
+        return [Change("create", "global limit", limit.name, _listed(wanted), {"name": limit.name, **wanted})]
+    return _update("global limit", limit.name, actual, wanted)
+
+
+def _automation_changes(zombies: Zombies, actual: tuple[Json, ...]) -> list[Change]:
+    body = zombies.body()
+    if not actual:
+        cause = f"crash a run after {zombies.within:g} s without a heartbeat"
+        return [Change("create", "automation", zombies.name, cause, body)]
+    now = _comparable(actual[0], body)
+    cause = _cause(now, _changed(now, _comparable(body, body)))
+    return [Change("update", "automation", zombies.name, cause, body, str(actual[0]["id"]))] if cause else []
+
+
+def _canary_changes(canary: Canary, actual: Json | None) -> list[Change]:
+    body = canary.body()
+    if actual is None:
+        cause = f"in work pool {canary.pool}, {canary.entrypoint}"
+        return [Change("create", "deployment", canary.name, cause, body, canary.flow)]
+    # The whole body goes: the server's update of a deployment is the same call as its creation.
+    cause = _cause(actual, _changed(actual, body))
+    return [Change("update", "deployment", canary.name, cause, body, canary.flow)] if cause else []
+
+
+def _update(
+    kind: Literal["work pool", "queue", "global limit"],
+    name: str,
+    actual: Json,
+    wanted: Json,
+    target: str = "",
+) -> list[Change]:
+    changed = _changed(actual, wanted)
+    return [Change("update", kind, name, _cause(actual, changed), changed, target)] if changed else []
+
+
+def _changed(actual: Json, wanted: Json) -> Json:
+    return {key: value for key, value in wanted.items() if actual.get(key) != value}
+
+
+def _cause(actual: Json, changed: Json) -> str:
+    return ", ".join(f"{key} {_shown(actual.get(key))} → {_shown(value)}" for key, value in changed.items())
+
+
+def _listed(wanted: Json) -> str:
+    return ", ".join(f"{key} {_shown(value)}" for key, value in wanted.items())
+
+
+def _shown(value: Any) -> str:
+    return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _comparable(automation: Json, like: Json) -> Json:
+    """The keys that we set, flat; the server fills in others, and keeps `expect` and such as sets."""
+    trigger, action = automation["trigger"], (automation["actions"] or [{}])[0]
+    flat = {key: trigger.get(key) for key in like["trigger"]}
+    flat = {key: sorted(value) if isinstance(value, list) else value for key, value in flat.items()}
+    acts = {f"action {key}": action.get(key) for key in like["actions"][0]}
+    return {"enabled": automation["enabled"], **flat, **acts, "number of actions": len(automation["actions"])}
+
+
+def _named(objects: Iterable[Json]) -> dict[str, Json]:
+    return {str(each["name"]): each for each in objects}
+
+
+def apply_changes(api: PrefectApi, changes: Iterable[Change]) -> None:
+    """Make the changes, in order. Raises ApiError at the first that fails; a new plan goes on from there."""
+    for change in changes:
+        _apply(api, change)
+
+
+def _apply(api: PrefectApi, change: Change) -> None:
+    match change.kind, change.action:
+        case "work pool", "create":
+            api.create_work_pool(change.body)
+        case "work pool", _:
+            api.update_work_pool(change.name, change.body)
+        case "queue", "create":
+            api.create_queue(change.target, change.body)
+        case "queue", _:
+            api.update_queue(change.target, change.name, change.body)
+        case "queue order", _:
+            for name, priority in change.body["order"]:
+                api.update_queue(change.name, name, {"priority": priority})
+        case "global limit", "create":
+            api.create_global_limit(change.body)
+        case "global limit", _:
+            api.update_global_limit(change.name, change.body)
+        case "automation", "create":
+            api.create_automation(change.body)
+        case "automation", _:
+            api.replace_automation(change.target, change.body)
+        case "deployment", _:
+            api.put_deployment(change.target, change.body)

@@ -1,0 +1,1 @@
+"""Where an environment's secrets are kept: a file, or Vault."""

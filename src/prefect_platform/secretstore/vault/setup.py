@@ -1,0 +1,236 @@
+"""vault.setup: from a server that answers to one that keeps secrets, in steps that may be cut short anywhere and be run again.
+
+What makes that safe is the order. Vault says its root token and recovery keys once; so a claim is laid beside Vault's data before it
+is asked, and taken away when the answer is on the operator's disk. A Vault that is initialised while the claim still lies there
+was cut short in between: nobody has its keys, nothing can be in it, and it is started anew. The root token ends last.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from prefect_platform.errors import ConfigError, PlatformError
+from prefect_platform.secretstore.store import FileStore, Secret
+
+from .journal import Journal
+from .kv import Status, Vault
+from .server import OPERATOR_POLICY
+
+STACK = "vault"
+TOKEN = "OPERATOR_TOKEN"  # noqa: S105 - a name
+_READY_SECONDS = 90
+
+
+class Place(Protocol):
+    """A Vault of ours on its host: how it is reached, and a mark beside its data that outlives whoever sets it up."""
+
+    @property
+    def address(self) -> str: ...
+    def claimed(self) -> bool: ...
+    def claim(self, on: bool) -> None:
+        """Lay or take away the mark, durably: one that came back after a power cut would ask for a wipe."""
+
+    def wipe(self) -> None:
+        """Stop the server, delete its data (not its seal's key), start it."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a setup works with. `given` is VAULT_TOKEN; `show` gets the recovery keys, for the terminal alone."""
+
+    store: FileStore
+    journal: Path
+    policy: Path
+    given: Secret | None
+    say: Callable[[str], None]
+    show: Callable[[Sequence[str]], None]
+    mount: str = "secret"
+    ca_cert: str | None = None
+    keep_recovery_keys: bool = False
+
+    def vault(self, address: str, token: Secret | None) -> Vault:
+        return Vault(address, token, self.mount, self.ca_cert)
+
+    def policy_text(self) -> str:
+        """The operator's policy, for the mount that the settings name."""
+        return self.policy.read_text().replace('path "secret/', f'path "{self.mount}/')
+
+    @property
+    def keys(self) -> Journal:
+        return Journal(self.journal)
+
+    @property
+    def token(self) -> Secret | None:
+        return self.given or self.store.read(STACK).get(TOKEN)
+
+
+@dataclass(frozen=True)
+class Report:
+    """`changes` is empty when everything was as it should be; `notices` are what a person should know."""
+
+    status: Status
+    changes: tuple[str, ...]
+    notices: tuple[str, ...]
+
+
+def setup(work: Setup, place: Place, seconds: float = _READY_SECONDS) -> Report:
+    """Our own Vault: initialised once, opened by itself, ready for the operator's token. Raises PlatformError; running it again goes on."""
+    changes = _initialise(work, place, seconds)
+    status = wait_ready(work, place.address, seconds)
+    root = _administrator(work, place.address)
+    if root is not None:
+        changes += _provision(work, place.address, root)
+    changes += _finish(work, place.address)
+    return Report(status, (*changes, *_renewed(work, place.address)), _look(work, place.address))
+
+
+def verify(work: Setup, address: str) -> Report:
+    """Somebody else's Vault: nothing is written but, once in half a year, the token's renewal."""
+    status = work.vault(address, None).status()
+    if not status.initialised or status.sealed:
+        raise PlatformError(
+            f"Vault at {address}: {'sealed' if status.initialised else 'not initialised'}",
+            "its administrator opens it: bao operator unseal",
+        )
+    return Report(status, _renewed(work, address), _look(work, address))
+
+
+def recover(work: Setup, address: str, keys: Sequence[Secret]) -> Report:
+    """A lost operator's token, made anew with the recovery keys. Raises PlatformError when they are too few or wrong."""
+    status = wait_ready(work, address, _READY_SECONDS)
+    root = work.vault(address, None).generate_root(keys)
+    try:
+        changes = _provision(work, address, root)
+    finally:
+        work.vault(address, root).revoke_token()
+    return Report(status, changes, _look(work, address))
+
+
+def wait_ready(work: Setup, address: str, seconds: float, *, blank: bool = False) -> Status:
+    """Until it answers and is open; `blank`: one that waits for its initialisation will do. Raises PlatformError with what it was last."""
+    deadline = time.monotonic() + seconds
+    vault = work.vault(address, None)
+    while True:
+        problem: PlatformError
+        try:
+            status = vault.status()
+        except ConfigError:
+            raise
+        except PlatformError as error:
+            problem = error
+        else:
+            if status.ready or (blank and not status.initialised):
+                return status
+            what = "sealed" if status.sealed else "without a leader"
+            hint = "its log says why: docker logs platform-vault; docker restart platform-vault opens it if its seal can"
+            problem = PlatformError(f"Vault at {address}: {what} after {seconds:g} s", hint)
+        if time.monotonic() > deadline:
+            raise problem
+        time.sleep(0.2)
+
+
+def _initialise(work: Setup, place: Place, seconds: float) -> tuple[str, ...]:
+    status = wait_ready(work, place.address, seconds, blank=True)
+    if status.initialised and place.claimed():
+        if _known(work, place.address):
+            place.claim(False)
+            return ()
+        work.say(
+            "an earlier setup was cut off before Vault's keys arrived; nothing is in it: starting it anew"
+        )
+        place.wipe()
+        status = wait_ready(work, place.address, seconds, blank=True)
+    if status.initialised:
+        return ()
+    if work.keys.file.exists():
+        work.say(f"the keys of an earlier Vault are set aside: {work.keys.set_aside()}")
+    place.claim(True)
+    work.keys.write(work.vault(place.address, None).initialise())
+    place.claim(False)
+    return ("initialised",)
+
+
+def _administrator(work: Setup, address: str) -> Secret | None:
+    """A token that may do everything: the journal's until it is revoked, or one that was given. None when none is needed any more."""
+    for token in filter(None, (work.keys.root, work.given)):
+        vault = work.vault(address, token)
+        if vault.token_works() and "root" in vault.token_policies():
+            return token
+    return None
+
+
+def _provision(work: Setup, address: str, root: Secret) -> tuple[str, ...]:
+    vault = work.vault(address, root)
+    done = {
+        f"key-value store {work.mount}/": vault.ensure_kv(),
+        "login by AppRole": vault.ensure_approle(),
+        "audit log": vault.ensure_audit(),
+        f"policy {OPERATOR_POLICY}": vault.ensure_policy(OPERATOR_POLICY, work.policy_text()),
+    }
+    changes = tuple(f"{result} {what}" for what, result in done.items() if result != "unchanged")
+    kept = work.store.read(STACK)
+    if TOKEN in kept and work.vault(address, kept[TOKEN]).token_works():
+        return changes
+    token = vault.create_operator_token()
+    work.store.write(STACK, {**{name: each.value for name, each in kept.items()}, TOKEN: token.value})
+    # Those of a setup that was cut off between the two lines above.
+    vault.drop_other_operator_tokens(token)
+    return (*changes, "created the operator's token")
+
+
+def _finish(work: Setup, address: str) -> tuple[str, ...]:
+    """Show the keys, end the root token, forget both. The keys first: shown twice is better than never."""
+    root, journal = work.keys.root, work.keys.read()
+    if root is None:
+        return ()
+    keys = journal["recovery_keys"]
+    work.show(
+        [
+            f"Recovery keys of Vault at {address}: any {journal['threshold']} of them make a new root token. Keep them apart, and not here.",
+            *(f"  recovery key {number}: {key}" for number, key in enumerate(keys, 1)),
+            f"They are shown this once{', and stay in ' + str(work.keys.file) if work.keep_recovery_keys else ''}.",
+        ]
+    )
+    vault = work.vault(address, root)
+    if vault.token_works():
+        vault.revoke_token()
+    work.keys.forget(keep_recovery_keys=work.keep_recovery_keys)
+    return ("revoked the root token",)
+
+
+def _renewed(work: Setup, address: str) -> tuple[str, ...]:
+    return ("renewed the operator's token",) if work.vault(address, _require_token(work)).keep_token() else ()
+
+
+def _look(work: Setup, address: str) -> tuple[str, ...]:
+    """Prove that the operator's token can do its work. Raises PlatformError for what is missing."""
+    vault = work.vault(address, _require_token(work))
+    vault.require_mounts()
+    found = vault.policy(OPERATOR_POLICY)
+    if found is None or found == work.policy_text():
+        return ()
+    return (
+        f"policy {OPERATOR_POLICY} differs from {work.policy.name}: an administrator's token brings it up to date: "
+        "VAULT_TOKEN=… ./invoke vault.setup",
+    )
+
+
+def _require_token(work: Setup) -> Secret:
+    if work.token is None:
+        raise PlatformError(
+            "Vault: it is initialised, but there is no token for it here",
+            "give one: VAULT_TOKEN=… ./invoke vault.setup (stacks/vault/README.md says how a lost one is made anew)",
+        )
+    return work.token
+
+
+def _known(work: Setup, address: str) -> bool:
+    """Whether anybody here has a token of this Vault: then its answer did arrive."""
+    with contextlib.suppress(PlatformError):
+        wait_ready(work, address, _READY_SECONDS)
+    return any(work.vault(address, token).token_works() for token in (work.keys.root, work.token) if token)

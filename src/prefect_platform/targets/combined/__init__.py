@@ -1,0 +1,1 @@
+"""What targets on one machine share: everything under one supervisord."""

@@ -1,0 +1,1 @@
+"""A host with Docker Compose, over SSH."""

@@ -1,0 +1,190 @@
+"""Bringing a stack to its host: networks, volumes, its agent's login, database, a new release, and back to the old one if that cannot work."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+from collections.abc import Sequence
+
+from prefect_platform.config import tls
+from prefect_platform.config.stack import Stack
+from prefect_platform.errors import ApplyError, PlatformError
+from prefect_platform.planning.bundle import Bundle
+from prefect_platform.planning.diff import UNHEALTHY, Plan
+from prefect_platform.targets.docker import databases, health, releases
+from prefect_platform.targets.docker.vault_access import NETWORK
+
+from . import compose_file, names
+from .site import Site
+
+UP_SECONDS = 240
+_BACK_SECONDS = 120
+
+
+def apply(site: Site, bundle: Bundle, plan: Plan) -> None:
+    """Interrupted anywhere, the next run sees what is left to do. Raises ApplyError after a roll-back."""
+    stack = bundle.stack
+    _ensure_networks(site, bundle)
+    _ensure_volumes(site, bundle)
+    if stack.secrets:
+        site.vault.admit(stack, site.folder(stack), _user_of(bundle))
+        site.store.ensure(stack)
+    if stack.databases:
+        databases.ensure(site.host, site.postgres, stack, site.store)
+    if stack.name == "traefik":
+        _lay_private(site, bundle)
+    release = _lay(site, bundle)
+    pull(site, bundle)
+    before, routes = site.current(stack), site.routes(stack)
+    try:
+        # Requests to what is not there yet are held; and Traefik's own health is one of its routes.
+        if stack.expose == "at-once" or routes:
+            site.serve_routes(stack, bundle.routes)
+        _up(site, bundle, release, before, plan)
+    except PlatformError as error:
+        site.record("setup", stack, release, "failed", error.reason.splitlines()[0])
+        site.serve_routes(stack, routes)
+        _roll_back(site, stack, before, error)
+    site.host.switch(site.folder(stack), release)
+    site.record("setup", stack, release, releases.GOOD, "; ".join(sorted(plan.of("start", "restart"))))
+    releases.prune(site.host, site.folder(stack))
+
+
+def _lay(site: Site, bundle: Bundle) -> str:
+    """Write the release; returns its id. Its files stand under names of their contents, so writing them again is no change."""
+    facts = {
+        service.full_name: {"digest": service.digest(), "facts": service.facts()}
+        for service in bundle.services
+    }
+    own = {path: body for path, body in bundle.files.items() if not path.startswith("files/")}
+    if bundle.routes is not None:
+        own["routes.yml"] = bundle.routes
+    own["services.json"] = json.dumps(facts, indent=1, sort_keys=True).encode()
+    digest = hashlib.sha256(
+        b"".join(path.encode() + b"\0" + body for path, body in sorted(own.items()))
+    ).hexdigest()[:8]
+    release = f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%SZ}-{digest}"
+    stored = {path: body for path, body in bundle.files.items() if path.startswith("files/")}
+    # What a release shows of its files, the release has too: links into the store would not survive a copy.
+    shown = {f"releases/{release}/{path}": body for path, body in {**own, **stored}.items()}
+    site.host.lay(site.folder(bundle.stack), {**stored, **shown})
+    return release
+
+
+def _lay_private(site: Site, bundle: Bundle) -> None:
+    """Certificate and DNS credentials: in no release, so that nobody but Traefik's user reads them."""
+    spec = next(iter(bundle.services)).spec
+    files = tls.private_files(site.settings)
+    site.host.lay_private(names.private(site.settings), files, str(spec["user"]), str(spec["image"]))
+
+
+def pull(site: Site, bundle: Bundle) -> None:
+    """What is not there yet."""
+    for image in sorted({str(service.spec["image"]) for service in bundle.services}):
+        if site.host.docker("image", "inspect", image, check=False).code:
+            site.say(f"pulling {image}")
+            site.host.docker("pull", "-q", image, seconds=1800)
+
+
+def digests(site: Site, images: Sequence[str]) -> dict[str, str]:
+    """What the registries say that each image is now; one that was built on the host has no digest."""
+    found = {}
+    for image in images:
+        there = site.host.docker("image", "inspect", image, check=False).code == 0
+        site.say(f"asking for {image}")
+        done = site.host.docker("pull", "-q", image, check=False, seconds=1800)
+        form = "{{range .RepoDigests}}{{println .}}{{end}}"
+        known = site.host.docker("image", "inspect", "--format", form, image, check=False).text.split()
+        name = image.rpartition(":")[0] if ":" in image.rpartition("/")[2] else image
+        mine = [each.partition("@")[2] for each in known if each.partition("@")[0] == name]
+        if done.code and (mine or not there):
+            raise ApplyError(f"{image}: {done.stderr.strip()[-300:]}", "nothing was recorded: run it again")
+        if mine:
+            found[image] = mine[0]
+    return found
+
+
+def _up(site: Site, bundle: Bundle, release: str, before: str, plan: Plan) -> None:
+    stack, changed = bundle.stack, {*plan.of("start", "restart")}
+    if not bundle.services:
+        return  # a Vault or an Authentik that runs elsewhere
+    if before and not compose_file.once(bundle) and _another_image(stack, plan):
+        # It migrates its database itself, when it starts.
+        databases.dump(site.host, site.postgres, site.dumps, stack, before, site.say)
+    for name in compose_file.once(bundle):
+        if f"{stack.name}-{name}" in changed:
+            if before:
+                databases.dump(site.host, site.postgres, site.dumps, stack, before, site.say)
+            _run_once(site, bundle, release, name)
+    site.say(f"starting {stack.name}: {', '.join(sorted(changed)) or 'nothing new'}")
+    # Compose leaves alone what runs as declared, well or not.
+    ill = {step.subject for step in plan.steps if step.cause == UNHEALTHY}
+    for service in bundle.services:
+        if service.full_name in ill:
+            site.host.docker("restart", str(service.spec["container_name"]), seconds=600)
+    try:
+        site.up(stack, release, UP_SECONDS, wait=compose_file.waits(bundle))
+    except PlatformError as error:
+        cause = health.cause(site.host, site.placed(stack).scope, stack.name)
+        raise ApplyError(
+            f"{stack.name}: did not become healthy: {cause or error.reason[-600:]}",
+            f"./invoke {stack.name}.logs",
+        ) from None
+
+
+def _another_image(stack: Stack, plan: Plan) -> bool:
+    mine = (step for step in plan.steps if step.subject.startswith(f"{stack.name}-"))
+    return bool(stack.databases) and any("image changed" in step.cause for step in mine)
+
+
+def _run_once(site: Site, bundle: Bundle, release: str, name: str) -> None:
+    stack = bundle.stack
+    site.say(f"running {stack.name}-{name}")
+    if compose_file.AGENT in (service.name for service in bundle.services):
+        agent = ("up", "-d", "--wait", "--wait-timeout", "120", compose_file.AGENT)
+        site.compose(stack, release, *agent)
+    words = ("up", "--no-deps", "--exit-code-from", name, "--abort-on-container-exit", name)
+    site.compose(stack, release, *words)
+
+
+def _roll_back(site: Site, stack: Stack, before: str, error: PlatformError) -> None:
+    if not before:
+        raise error
+    site.say(f"rolling {stack.name} back to {before}")
+    site.up(stack, before, _BACK_SECONDS, check=False)
+    raise ApplyError(f"{error.reason}\nrolled back to release {before}", error.hint) from None
+
+
+def _ensure_networks(site: Site, bundle: Bundle) -> None:
+    scope = site.placed(bundle.stack).scope
+    for name in sorted({name for service in bundle.services for name in service.spec.get("networks", ())}):
+        if site.host.docker("network", "inspect", name, check=False).code:
+            closed = ["--internal"] if "-data" in name or name == NETWORK else []
+            edge = ["--label", "prefect-platform.edge=yes"] if "-edge" in name else []
+            label = f"prefect-platform.env={scope}"
+            site.host.docker("network", "create", *closed, *edge, "--label", label, name)
+
+
+def _ensure_volumes(site: Site, bundle: Bundle) -> None:
+    """Made and given to their user once: a fresh volume belongs to root, whom no service runs as."""
+    stack = bundle.stack
+    for volume in compose_file.volumes(bundle, site.where(stack.scope)):
+        marker = f"{site.folder(stack)}/volumes/{volume.name}"
+        if site.host.sh('[ -e "$1" ]', marker, check=False).code == 0:
+            continue
+        pull(site, bundle)
+        env, name = f"prefect-platform.env={site.placed(stack).scope}", f"prefect-platform.stack={stack.name}"
+        site.host.docker("volume", "create", "--label", env, "--label", name, volume.name)
+        image = str(next(iter(bundle.services)).spec["image"])
+        bare = ("run", "--rm", "--network", "none", "--cap-drop", "ALL", "--cap-add", "CHOWN")
+        chown = ("--entrypoint", "chown", "-v", f"{volume.name}:/volume", image, volume.owner, "/volume")
+        site.host.docker(*bare, "-u", "0:0", *chown)
+        site.host.sh('mkdir -p "$(dirname "$1")" && : >"$1"', marker)
+
+
+def _user_of(bundle: Bundle) -> str:
+    """The uid:gid that a stack's secrets belong to."""
+    return next(
+        str(service.spec["user"]) for service in bundle.services if service.name == compose_file.AGENT
+    )

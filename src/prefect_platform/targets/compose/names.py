@@ -1,0 +1,96 @@
+"""What things are called on a host of the compose target, and where they stand. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from urllib.parse import urlsplit
+
+from prefect_platform.config import images
+from prefect_platform.config.settings import Settings
+from prefect_platform.config.stack import Stack
+from prefect_platform.planning.bundle import Where, public_url
+from prefect_platform.targets.docker import agent as _agent
+from prefect_platform.targets.docker import vault_access
+
+from .compose_file import APP, DATABASE_PASSWORD, ENTRYPOINT, Frame
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Where a stack lives: its scope (`host` or the environment's name) and its folder on the host."""
+
+    scope: str
+    folder: str
+
+
+def placed(settings: Settings, stack: Stack) -> Placed:
+    # Somebody else's Vault is nothing of the host's: another environment there may have ours.
+    elsewhere = stack.name == "vault" and vault_access.external(settings)
+    scope = "host" if stack.scope == "host" and not elsewhere else settings.env
+    return Placed(scope, f"{settings.values['root']}/{scope}/{stack.name}")
+
+
+def where(settings: Settings, scope: str, memory: int) -> Where:
+    """What the processes of a stack find. `memory` is the host's, in bytes."""
+    own = scope == "environment"
+    return Where(
+        topology="split",
+        python="python",
+        traefik="traefik",
+        entrypoint=ENTRYPOINT,
+        template="",
+        bundle=APP,
+        data="/var/lib/platform",
+        routes="/etc/traefik/dynamic",
+        shared=f"{settings.values['root']}/host/routes",
+        private=private(settings),
+        secrets="/vault/secrets/.env",
+        base="",
+        listen="0.0.0.0",
+        prefix="platform-",
+        suffix=settings.env_suffix if own else "",
+        tag=f"{settings.env}-" if own else "",
+        host=urlsplit(public_url(settings)).hostname or "",
+        entry="web" if settings.values["traefik"]["tls"] == "off" else "websecure",
+        memory=memory,
+    )
+
+
+def private(settings: Settings) -> str:
+    """The folder of what only Traefik may read."""
+    return f"{settings.values['root']}/host/traefik/private"
+
+
+def edge(settings: Settings) -> str:
+    """The network in which Traefik meets the servers of an environment."""
+    return f"platform-edge{settings.env_suffix}"
+
+
+def frame(settings: Settings, stack: Stack, memory: int, edges: Sequence[str]) -> Frame:
+    """What surrounds a stack. `edges` are the edge networks that the host has already: Traefik stands in all of them."""
+    here = placed(settings, stack)
+    suffix = settings.env_suffix
+    networks: dict[str, tuple[str, ...]] = {
+        name: (f"platform-{name}{suffix}",) for name in ("edge", "data", "work")
+    }
+    networks |= {
+        "vault": (vault_access.network(settings),),
+        "edges": tuple(sorted({edge(settings), *edges})),
+    }
+    agent, files = _agent.agent(settings, stack, here.folder) if stack.secrets else (None, {})
+    programs = {
+        PurePosixPath(path).name: (settings.root / "vault" / PurePosixPath(path).name).read_bytes()
+        for path in (ENTRYPOINT, DATABASE_PASSWORD)
+    }
+    return Frame(
+        here.scope,
+        here.folder,
+        where(settings, stack.scope, memory),
+        networks,
+        programs,
+        agent,
+        files,
+        digests=images.read(settings.root),
+    )

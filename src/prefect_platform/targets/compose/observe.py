@@ -1,0 +1,59 @@
+"""What stands on the host, as the plan compares it with what is declared."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from prefect_platform.config.stack import Stack
+from prefect_platform.planning.diff import Observed, Running
+
+from .compose_file import DIGEST
+from .containers import service_of
+from .site import Site
+
+_STATES = {
+    "running": "RUNNING",
+    "restarting": "FATAL",
+    "exited": "EXITED",
+    "dead": "EXITED",
+    "created": "STOPPED",
+}
+
+
+def observe(site: Site, stacks: Sequence[Stack]) -> Observed:
+    """The current releases' files, the containers, the secrets that Vault has."""
+    files: dict[str, bytes] = {}
+    running: dict[str, Running] = {}
+    missing: dict[str, tuple[str, ...]] = {}
+    for stack in stacks:
+        current = site.host.read_folder(f"{site.folder(stack)}/current")
+        facts = json.loads(current.pop("services.json", b"{}"))
+        # What a rollback serves again; what is served now stands elsewhere.
+        current.pop("routes.yml", None)
+        files |= {f"{stack.name}/{path}": body for path, body in current.items()}
+        if routes := site.routes(stack):
+            files[f"routes/{stack.name}.yml"] = routes
+        running |= _running(site, stack, facts)
+        missing[stack.name] = tuple(spec.name for spec in site.store.missing(stack)) if stack.secrets else ()
+    return Observed("", True, files, running, missing, {})
+
+
+def _running(site: Site, stack: Stack, facts: Mapping[str, Any]) -> dict[str, Running]:
+    found = {}
+    for each in site.host.containers(env=site.placed(stack).scope, stack=stack.name):
+        name, known = service_of(each), facts.get(service_of(each), {})
+        same = known.get("digest") == each["Config"]["Labels"].get(DIGEST)
+        found[name] = Running(_state(each), each["State"]["Pid"], known.get("facts") if same else None, "")
+    return found
+
+
+def _state(container: Mapping[str, Any]) -> str:
+    """In supervisord's words, which the plan speaks. What was to run once and did so well is done."""
+    state, once = container["State"], "prefect-platform.once" in container["Config"]["Labels"]
+    if state["Status"] == "exited" and state["ExitCode"] == 0 and once:
+        return "DONE"
+    if state["Status"] == "running" and state.get("Health", {}).get("Status") == "unhealthy":
+        return "UNHEALTHY"
+    return _STATES.get(state["Status"], "EXITED")

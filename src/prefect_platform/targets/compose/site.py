@@ -1,0 +1,111 @@
+"""An environment on its host: where each stack's things are, and what is written down there. Shared by all that the compose target does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from prefect_platform.config.settings import Settings
+from prefect_platform.config.stack import Stack
+from prefect_platform.planning.bundle import Where
+from prefect_platform.secretstore.store import SecretStore
+from prefect_platform.targets import Say
+from prefect_platform.targets.docker import releases, vault_access
+from prefect_platform.targets.docker.host import Host
+
+from . import compose_file, names
+
+
+@dataclass
+class Site:
+    """The settings of an environment and the host that it is for."""
+
+    settings: Settings
+    host: Host
+    say: Say
+    vault: vault_access.Access = field(init=False)
+
+    def __post_init__(self) -> None:
+        kept = vault_access.tokens(self.settings, self.host)
+        self.vault = vault_access.Access(self.host, self.settings, kept, self.say)
+
+    @property
+    def env(self) -> str:
+        return self.settings.env
+
+    @property
+    def store(self) -> SecretStore:
+        return self.vault.store()
+
+    # -- names
+    def placed(self, stack: Stack) -> names.Placed:
+        return names.placed(self.settings, stack)
+
+    def folder(self, stack: Stack) -> str:
+        return self.placed(stack).folder
+
+    def where(self, scope: str = "environment") -> Where:
+        return names.where(self.settings, scope, self.host.facts().memory)
+
+    def project(self, stack: Stack) -> str:
+        return compose_file.project(self.placed(stack).scope, stack.name)
+
+    @property
+    def postgres(self) -> str:
+        """The container of the environment's shared PostgreSQL."""
+        return self.where().container("postgres")
+
+    @property
+    def dumps(self) -> str:
+        """The folder of database dumps."""
+        return f"{self.host.root}/{self.env}/postgres/dumps"
+
+    # -- what is written down
+    def current(self, stack: Stack) -> str:
+        """The release that runs; empty when there is none."""
+        script = 'readlink "$1/current" 2>/dev/null || true'
+        return self.host.sh(script, self.folder(stack)).text.strip().removeprefix("releases/")
+
+    def record(self, what: str, stack: Stack, release: str, result: str, detail: str) -> None:
+        """A line of the history."""
+        folder = f"{self.host.root}/{self.placed(stack).scope}"
+        line = releases.entry(f"{stack.name}.{what}", release, result, detail)
+        releases.record(self.host, folder, line)
+
+    # -- routes
+    def routes(self, stack: Stack) -> bytes:
+        """What Traefik serves for the stack now; empty without."""
+        file = f"{self.host.root}/host/routes/{self._routes_name(stack)}"
+        return self.host.sh('cat "$1" 2>/dev/null || true', file).stdout
+
+    def serve_routes(self, stack: Stack, routes: bytes | None) -> None:
+        """Put the stack's routes where Traefik sees them, or take them away."""
+        folder, name = f"{self.host.root}/host/routes", self._routes_name(stack)
+        if not routes:
+            self.host.sh('rm -f "$1/$2"', folder, name)
+            return
+        # Traefik loads what ends in .yml: the new file appears under its name in one step.
+        script = 'mkdir -p "$1" && cat >"$1/.$2.tmp" && chmod 644 "$1/.$2.tmp" && mv "$1/.$2.tmp" "$1/$2"'
+        self.host.sh(script, folder, name, stdin=routes)
+
+    def _routes_name(self, stack: Stack) -> str:
+        return f"{self.placed(stack).scope}-{stack.name}.yml"
+
+    # -- Docker Compose
+    def compose(
+        self, stack: Stack, release: str, *words: str, seconds: float = 600, check: bool = True
+    ) -> str:
+        """`docker compose` on a release; returns all that it said."""
+        file = f"{self.folder(stack)}/releases/{release}/compose.yml"
+        project = ("compose", "-p", self.project(stack), "-f", file)
+        # A setup that was killed here goes on there until its command ends; the next one must not come between.
+        script = 'busy=$1; shift; exec flock "$busy" docker "$@"'
+        busy = f"{self.folder(stack)}/busy"
+        done = self.host.sh(script, busy, *project, *words, seconds=seconds, check=check)
+        return done.text + done.stderr
+
+    def up(self, stack: Stack, release: str, seconds: int, *, wait: bool = True, check: bool = True) -> None:
+        """Bring the stack to a release, and wait until its services are healthy. Raises CommandFailed."""
+        words = ("--wait", "--wait-timeout", str(seconds)) if wait else ()
+        self.compose(
+            stack, release, "up", "-d", "--remove-orphans", *words, seconds=seconds + 120, check=check
+        )

@@ -1,0 +1,228 @@
+"""Target `compose`: a host with Docker, over SSH. Each stack is a Compose project of its own; every deploy is a release folder on the host."""
+
+from __future__ import annotations
+
+import datetime
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from prefect_platform.config.settings import Settings
+from prefect_platform.config.stack import Stack
+from prefect_platform.errors import ConfigError, PreflightError
+from prefect_platform.planning.bundle import Bundle, Where
+from prefect_platform.planning.diff import Observed, Plan
+from prefect_platform.secretstore.store import SecretStore
+from prefect_platform.targets import Entry, Process, Say
+from prefect_platform.targets.docker import ports
+from prefect_platform.targets.docker import releases as _releases
+from prefect_platform.targets.docker.host import Host
+from prefect_platform.targets.docker.runner import LocalRunner, Runner, SshRunner
+from prefect_platform.targets.docker.tunnels import Tunnels
+
+from . import apply as _apply
+from . import backup as _backups
+from . import compose_file, containers, names
+from . import observe as _observed
+from . import remove as _removal
+from . import roll_back as _rollback
+from .site import Site
+
+_FREE_BYTES = 2 * 1024**3
+
+_ESTABLISHED = """
+for f in "$1/$2"/*/current "$1/host"/*/current; do
+    [ -e "$f" ] || continue
+    if grep -qs "^ *- platform-edge" "$f/compose.yml" && ! grep -qsxF "    - $3" "$f/compose.yml"; then continue; fi
+    basename "$(dirname "$f")"
+done
+true
+"""
+
+
+class Target:
+    """See targets.Target."""
+
+    name = "compose"
+    runtime = ""
+    combined = False
+
+    def __init__(self, settings: Settings, say: Say) -> None:
+        self.settings = settings
+        self.host = Host(_runner(settings), settings.values["root"])
+        self.site = Site(settings, self.host, say)
+        self._tunnels = Tunnels(self.host)
+
+    @property
+    def store(self) -> SecretStore:
+        return self.site.store
+
+    def lock(self, command: str, wait: float) -> AbstractContextManager[None]:
+        """One writer per environment, and per host for what all share. Raises LockedError."""
+        who = f"{command} by {_releases.who()} (pid {os.getpid()}, since {datetime.datetime.now():%H:%M:%S})"
+        return self.host.lock(f"{self.host.root}/{self.settings.env}", who, wait, self.site.say)
+
+    def where(self, stack: str, scope: str = "environment") -> Where:
+        return self.site.where(scope)
+
+    def finish(self, bundle: Bundle) -> Bundle:
+        """The bundle as this host gets it."""
+        stack = bundle.stack
+        edges = self._edges() if stack.scope == "host" else []
+        frame = names.frame(self.settings, stack, self.host.facts().memory, edges)
+        return compose_file.finish(bundle, frame)
+
+    def gather(self, bundles: list[Bundle]) -> list[Bundle]:
+        return bundles
+
+    def _edges(self) -> list[str]:
+        """The edge networks that are there: Traefik stands in that of every environment of the host."""
+        words = ("--filter", "label=prefect-platform.edge", "--format", "{{.Name}}")
+        return self.host.docker("network", "ls", *words).text.split()
+
+    # -- setup
+    def observe(self, stacks: Sequence[Stack]) -> Observed:
+        return _observed.observe(self.site, stacks)
+
+    def preflight(self, plan: Plan, bundles: Sequence[Bundle]) -> None:
+        """Raises PreflightError: host unreachable, no Docker, disk nearly full, a port taken."""
+        facts = self.host.facts()
+        if plan.steps and facts.free < _FREE_BYTES:
+            raise PreflightError(
+                f"{self.host.runner.place}: {facts.free // 2**20} MiB free under {self.host.root}, {_FREE_BYTES // 2**20} MiB needed",
+                "free disk space there (docker system df shows what images take), then run the command again",
+            )
+        starting = {*plan.of("start", "restart")}
+        services = [each for bundle in bundles for each in bundle.services if each.full_name in starting]
+        ports.check(self.host, services)
+
+    def apply(self, plan: Plan, bundles: Sequence[Bundle]) -> None:
+        """Do the steps. Interrupted anywhere, the next observe sees what is left to do."""
+        for bundle in bundles if plan.steps else ():
+            _apply.apply(self.site, bundle, plan)
+
+    def complete(self, bundles: Sequence[Bundle]) -> tuple[str, ...]:
+        """What a stack needs beyond running containers; returns what was changed."""
+        mine = any(bundle.stack.name == "vault" for bundle in bundles)
+        return self.site.vault.set_up() if mine else ()
+
+    def expose(self, bundle: Bundle) -> None:
+        """Serve the routes of a stack whose setup is over."""
+        if self.site.routes(bundle.stack) != (bundle.routes or b""):
+            self.site.serve_routes(bundle.stack, bundle.routes)
+
+    def reach(self, stack: str, service: str, port: int) -> str:
+        """A URL of this machine that leads to a service's port. Raises PreflightError when it does not run."""
+        next_command = f"./invoke {stack}.setup --env {self.settings.env}"
+        network = names.edge(self.settings)
+        return self._tunnels.to(self.site.where().container(stack, service), network, port, next_command)
+
+    def established(self) -> list[str]:
+        """Stacks that are set up for this environment: they have a current release. Traefik's names the edge networks it stands in."""
+        edge = names.edge(self.settings)
+        return sorted(set(self.host.sh(_ESTABLISHED, self.host.root, self.settings.env, edge).text.split()))
+
+    def room(self) -> int:
+        return self.host.facts().free
+
+    def digests(self, images: Sequence[str]) -> dict[str, str]:
+        return _apply.digests(self.site, images)
+
+    def backup(self, stack: Stack, folder: Path, label: str) -> Path:
+        return _backups.backup(self.site, stack, folder, label)
+
+    def restore(self, stack: Stack, file: Path) -> str:
+        return _backups.restore(self.site, stack, file)
+
+    # -- containers
+    def processes(self) -> list[Process]:
+        return containers.processes(self.site)
+
+    def run_in(self, stack: str, argv: Sequence[str]) -> str:
+        return containers.run_in(self.site, stack, argv)
+
+    def tail(self, service: str, lines: int) -> list[str]:
+        return containers.tail(self.site, service, lines)
+
+    def follow(self, services: Sequence[str]) -> Iterator[tuple[str, str]]:
+        return containers.follow(self.site, services)
+
+    def stop(self, services: Sequence[str]) -> None:
+        containers.stop(self.site, services)
+
+    def restart(self, services: Sequence[str]) -> None:
+        containers.restart(self.site, services)
+
+    def known(self) -> list[str]:
+        return containers.names(self.site)
+
+    def execute(self, service: str, words: Sequence[str]) -> int:
+        return containers.execute(self.site, service, words)
+
+    # -- releases
+    def history(self) -> list[Entry]:
+        """Of the environment and of what the host shares, oldest first."""
+        folders = (f"{self.host.root}/{self.settings.env}", f"{self.host.root}/host")
+        lines = [line for folder in folders for line in _releases.history(self.host, folder)]
+        return sorted(lines, key=lambda line: line.time)
+
+    def releases(self, stack: Stack) -> list[tuple[str, bool, Entry | None]]:
+        """(release, whether it is the current one, what the history says of it), newest first."""
+        told = {line.release: line for line in self.history() if line.what.startswith(f"{stack.name}.")}
+        current = self.site.current(stack)
+        there = _releases.present(self.host, self.site.folder(stack))
+        return [(each, each == current, told.get(each)) for each in reversed(there)]
+
+    def roll_back(self, stack: Stack, wanted: str, restore: bool) -> str:
+        return _rollback.roll_back(self.site, stack, wanted, restore)
+
+    def set_database_aside(self) -> list[Path]:
+        raise ConfigError(
+            "the database of this environment is PostgreSQL", "docs/vps.md says how to restore it"
+        )
+
+    def removal(self, stack: str, data: bool) -> str:
+        return _removal.told(self.site, stack, data)
+
+    def remove(self, stacks: Mapping[str, Stack], stack: str, data: bool) -> None:
+        _removal.remove(self.site, stacks, stack, data)
+
+
+def recover_vault(target: object, keys: Sequence[str]) -> None:
+    """See Access.recover. Raises ConfigError for an environment without a Vault."""
+    if not isinstance(target, Target):
+        raise ConfigError(
+            "this environment's target keeps its secrets in a file: there is no Vault to recover"
+        )
+    target.site.vault.recover(keys)
+
+
+def prepare(settings: Settings) -> str:
+    """Make a bare host fit for this target; returns what was done. Raises ConfigError for another target."""
+    if settings.target != Target.name:
+        raise ConfigError(
+            f"environment {settings.env!r} has target {settings.target}: there is no host to prepare"
+        )
+    runner, folder = _runner(settings), Path(__file__).parent
+    script = (folder / "prepare.sh").read_bytes()
+    rise = [] if runner.run(["id", "-u"]).text.strip() == "0" else ["sudo", "-n"]
+    if rise and runner.run([*rise, "true"], check=False).code:
+        raise PreflightError(
+            f"{runner.place}: to install packages takes root, and this user has no sudo without a password",
+            "log in as root (platform.host: root@…), or prepare the host by its own means: Docker, Compose 2.24 or newer",
+        )
+    return runner.run([*rise, "sh", "-s", "--", settings.values["root"]], script, seconds=1800).text
+
+
+def _runner(settings: Settings) -> Runner:
+    host = settings.values["host"]
+    if not host:
+        raise ConfigError(
+            "platform.host: target compose needs the host's ssh destination",
+            f"set platform.environments.{settings.env}.host",
+        )
+    if host == "localhost":
+        return LocalRunner()
+    config = settings.values["ssh_config"]
+    return SshRunner(host, (settings.root / config).resolve() if config else None)

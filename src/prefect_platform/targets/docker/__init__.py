@@ -1,0 +1,1 @@
+"""What every Docker host shares."""

@@ -1,0 +1,64 @@
+"""What a Vault agent beside a stack gets: its Compose service, its configuration, and which values it renders. Pure but for reading templates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jinja2
+
+from prefect_platform.config.settings import Settings
+from prefect_platform.config.stack import Stack
+
+CONTAINER = "platform-vault"
+_LOGIN = "/vault/approle"
+
+
+def agent(settings: Settings, stack: Stack, folder: str) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """The Compose service of the agent, and its files."""
+    section: Mapping[str, Any] = settings.values["vault"]
+    agent = render(
+        settings,
+        "agent.hcl.j2",
+        address=section["address"] or f"http://{CONTAINER}:8200",
+        ca_cert=section["ca_cert"] and "/platform/app/ca.pem",
+        approle=_LOGIN,
+        render_seconds=section["render_interval"],
+        source="/platform/app/secrets.ctmpl",
+        destination="/vault/secrets/.env",
+        perms="0400",
+    )
+    files = {
+        "agent.hcl": agent.encode(),
+        "secrets.ctmpl": render(settings, "secrets.ctmpl.j2", sources=sources(settings, stack)).encode(),
+    }
+    if section["ca_cert"]:
+        files["ca.pem"] = (settings.root / section["ca_cert"]).read_bytes()
+    spec = {
+        "image": section["image"],
+        "command": ["agent", "-config=/platform/app/agent.hcl"],
+        "environment": {"SKIP_CHOWN": "1", "HOME": "/tmp"},
+        "networks": ["vault"],
+        "mem_limit": "128m",
+        "tmpfs": ["/tmp"],
+        "volumes": [f"{folder}/approle:{_LOGIN}:ro", "secrets:/vault/secrets:nocopy"],
+        "healthcheck": {"test": ["CMD", "test", "-s", "/vault/secrets/.env"]},
+    }
+    return spec, files
+
+
+def sources(settings: Settings, stack: Stack) -> dict[str, dict[str, str]]:
+    """KV path → name in the environment → key there: the stack's own secrets and those it takes from others."""
+    found: dict[str, dict[str, str]] = {}
+    for spec in stack.secrets:
+        owner, _, key = spec.source.partition("/")
+        path = f"{settings.values['vault']['mount']}/data/platform/{settings.env}/{owner or stack.name}"
+        found.setdefault(path, {})[spec.name] = key or spec.name
+    return found
+
+
+def render(settings: Settings, template: str, **values: Any) -> str:
+    """A template of vault/."""
+    text = (settings.root / "vault" / template).read_text()
+    env = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False)
+    return env.from_string(text).render(values)

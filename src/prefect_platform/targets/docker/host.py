@@ -1,0 +1,285 @@
+"""The host of the compose target: what is on it, and the few ways to change it. Every effect goes through a runner.
+
+<root>/<env>/<stack>/releases/<id>/   compose.yml as it was applied; never changed afterwards
+                    current           link to the one that runs
+                    files/<digest>/   what services mount, named by content
+                    approle/          the agent's login, 0600
+<root>/<env>/history.jsonl, lock      who did what; who is at work
+<root>/host/…                         the same for stacks that the whole host shares; host/routes is Traefik's folder
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import shutil
+import subprocess
+import tarfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from prefect_platform.errors import ApplyError, LockedError, PlatformError, PreflightError
+
+from .runner import Result, Runner
+
+_OLDEST_COMPOSE = (2, 24)
+_FACTS = """
+echo "uid=$(id -u)"; echo "user=$(id -un)"
+sudo -n true 2>/dev/null && echo sudo=yes
+command -v docker >/dev/null && echo docker=yes
+docker info >/dev/null 2>&1 && echo engine=yes
+sudo -n docker info >/dev/null 2>&1 && echo sudo_engine=yes
+echo "compose=$(docker compose version --short 2>/dev/null)"
+echo "memory=$(awk '/^MemTotal:/ {printf "%.0f", $2 * 1024}' /proc/meminfo)"
+d=$1; while [ ! -d "$d" ]; do d=$(dirname "$d"); done
+echo "free=$(df -Pk "$d" | awk 'NR == 2 {printf "%.0f", $4 * 1024}')"
+[ -w "$d" ] && echo writable=yes
+echo "root=$d"
+"""
+# Held as long as a byte comes every few seconds: a client that is gone, killed or cut off lets go by itself.
+_LOCK = """
+mkdir -p "$1" && exec 9>>"$1/lock" || exit 7
+flock -n 9 || { echo "busy $(cat "$1/lock.holder" 2>/dev/null)"; flock -w "$3" 9 || exit 9; }
+printf '%s' "$2" >"$1/lock.holder"; echo held
+while [ "$(timeout 60 head -c 1)" = . ]; do :; done
+"""
+_LAY = 'mkdir -p "$1" && tar -C "$1" -xf -'
+_LAY_PRIVATE = 'umask 077 && tar -xf - && chown -R "$2" . && find . -type d -exec chmod 700 {} +'
+_SWITCH = 'ln -s "releases/$2" "$1/.current.tmp" && mv -T "$1/.current.tmp" "$1/current"'
+_READ = '[ -e "$1" ] && tar -C "$1" -cf - . || true'
+
+
+@dataclass(frozen=True)
+class HostFacts:
+    """What a look at the host says. `memory` and `free` (of the disk under the root folder) are bytes; `privileged`: root, or by sudo."""
+
+    user: str
+    memory: int
+    free: int
+    sudo: bool
+    privileged: bool
+
+
+class Host:
+    """One host and the root folder on it."""
+
+    def __init__(self, runner: Runner, root: str) -> None:
+        self.runner = runner
+        self.root = root
+        self._facts: HostFacts | None = None
+
+    # -- what is there
+    def facts(self) -> HostFacts:
+        """Raises PreflightError for a host that cannot run us: no Docker, old Compose, no rights."""
+        if self._facts is None:
+            answer = self.runner.run(["sh", "-c", _FACTS, "sh", self.root]).text
+            self._facts = _checked(
+                dict(line.split("=", 1) for line in answer.splitlines() if "=" in line), self
+            )
+        return self._facts
+
+    def sh(
+        self, script: str, *words: str, stdin: bytes = b"", check: bool = True, seconds: float = 600
+    ) -> Result:
+        """Run a script of ours as whoever may: root, or by sudo."""
+        return self.runner.run(
+            [*self._rise(), "sh", "-c", script, "sh", *words], stdin, check=check, seconds=seconds
+        )
+
+    def docker(self, *words: str, stdin: bytes = b"", check: bool = True, seconds: float = 600) -> Result:
+        return self.runner.run([*self._rise(), "docker", *words], stdin, check=check, seconds=seconds)
+
+    def docker_words(self, *words: str) -> list[str]:
+        """For a stream with the operator's terminal."""
+        return [*self._rise(), "docker", *words]
+
+    def receive(self, file: Path, *words: str) -> None:
+        """What a docker command writes, into a file here (mode 0600) that is whole or not there. Raises ApplyError."""
+        partial = file.with_name(f".{file.name}.part")
+        with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as sink:
+            with self.runner.start(self.docker_words(*words)) as process:
+                assert process.stdout
+                shutil.copyfileobj(process.stdout, sink, 1 << 20)
+            os.fsync(sink.fileno())
+        if process.returncode:
+            partial.unlink()
+            raise ApplyError(
+                f"{self.runner.place}: docker {words[0]} ended with {process.returncode}",
+                "see above what it says",
+            )
+        partial.rename(file)
+
+    def send(self, file: Path, path: str) -> None:
+        """A file of this machine to the host (mode 0600), which has it whole or not at all. Raises ApplyError."""
+        script = 'umask 077; mkdir -p "$(dirname "$1")" && cat >"$1.part" && mv "$1.part" "$1"'
+        with (
+            file.open("rb") as source,
+            self.runner.start([*self._rise(), "sh", "-c", script, "sh", path]) as process,
+        ):
+            assert process.stdin
+            shutil.copyfileobj(source, process.stdin, 1 << 20)
+            process.stdin.close()
+        if process.returncode:
+            raise ApplyError(f"{self.runner.place}: {path} could not be written", "is its disk full?")
+
+    def _rise(self) -> list[str]:
+        return ["sudo", "-n"] if self.facts().sudo else []
+
+    def read_folder(self, folder: str) -> dict[str, bytes]:
+        """Every file below it; empty when it does not exist."""
+        return _unpacked(self.sh(_READ, folder).stdout)
+
+    def containers(self, **labels: str) -> list[dict[str, Any]]:
+        """`docker inspect` of every container with these labels, running or not."""
+        words = [
+            word
+            for name, value in labels.items()
+            for word in ("--filter", f"label=prefect-platform.{name}={value}")
+        ]
+        ids = self.docker("ps", "-aq", "--no-trunc", *words).text.split()
+        return json.loads(self.docker("inspect", *ids, check=False).text or "[]") if ids else []
+
+    # -- changing it
+    def lay(self, folder: str, files: Mapping[str, bytes]) -> None:
+        """Write files below a folder, each whole."""
+        self.sh(_LAY, folder, stdin=_archive(files, 0o644))
+
+    def lay_private(self, folder: str, files: Mapping[str, bytes], owner: str, image: str) -> None:
+        """Write files that only `owner` (uid:gid) may read. Who is not root on the host is so in a container of `image`."""
+        data = _archive(files, 0o600)
+        if self.facts().privileged:
+            self.sh(f'mkdir -p "$1" && cd "$1" && {_LAY_PRIVATE}', folder, owner, stdin=data)
+            return
+        self.sh('mkdir -p "$1"', folder)
+        self.docker(*_as_root(folder, image), f"cd /x && {_LAY_PRIVATE}", "sh", "", owner, stdin=data)
+
+    def read_private(self, folder: str, image: str) -> dict[str, bytes]:
+        """What lay_private wrote; empty when it is not there."""
+        if self.facts().privileged:
+            return self.read_folder(folder)
+        if self.sh('[ -d "$1" ]', folder, check=False).code:
+            return {}
+        return _unpacked(self.docker(*_as_root(folder, image), "tar -C /x -cf - .").stdout)
+
+    def delete(self, folder: str, image: str) -> None:
+        """A folder with all that is in it, whoever it belongs to."""
+        there = self.sh('[ -d "$1" ]', folder, check=False).code == 0
+        if there and not self.facts().privileged:
+            self.docker(*_as_root(folder, image), "rm -rf /x/* /x/.[!.]*")
+        self.sh('rm -rf "$1"', folder)
+
+    def switch(self, folder: str, release: str) -> None:
+        """Make a release the current one, in one step."""
+        self.sh(f'rm -f "$1/.current.tmp"; {_SWITCH}', folder, release)
+
+    def append(self, file: str, line: str) -> None:
+        self.sh('mkdir -p "$(dirname "$1")" && cat >>"$1"', file, stdin=line.encode() + b"\n")
+
+    @contextlib.contextmanager
+    def lock(self, folder: str, holder: str, seconds: float, say: Callable[[str], None]) -> Iterator[None]:
+        """One writer per folder; says whom it waits for. Raises LockedError naming who holds it."""
+        words = [*self._rise(), "sh", "-c", _LOCK, "sh", folder, holder, str(int(seconds))]
+        process = self.runner.start(words)
+        assert process.stdin
+        assert process.stdout
+        said = process.stdout.readline().decode(errors="replace").strip()
+        other = said.removeprefix("busy ") if said.startswith("busy ") else ""
+        if other:
+            if seconds:
+                say(f"waiting for {other}")
+            said = process.stdout.readline().decode(errors="replace").strip()
+        if said != "held":
+            code = process.wait()
+            if code == 9:
+                raise LockedError(
+                    f"{self.runner.place}: in use by {other or 'somebody'}",
+                    "wait for it to end (--wait SECONDS)",
+                )
+            raise PlatformError(
+                f"{self.runner.place}: {folder}/lock cannot be taken ({said or code})", "see docs/vps.md"
+            )
+        done = threading.Event()
+        beat = threading.Thread(target=_beat, args=(process, done), daemon=True)
+        beat.start()
+        try:
+            yield
+        finally:
+            done.set()
+            beat.join()
+            process.stdin.close()
+            process.wait(10)
+
+
+def _archive(files: Mapping[str, bytes], mode: int) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for path, content in sorted(files.items()):
+            info = tarfile.TarInfo(path)
+            info.size, info.mode, info.mtime = len(content), mode, int(time.time())
+            tar.addfile(info, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def _unpacked(data: bytes) -> dict[str, bytes]:
+    if not data:
+        return {}
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        return {
+            str(PurePosixPath(member.name)): (tar.extractfile(member) or io.BytesIO()).read()
+            for member in tar.getmembers()
+            if member.isfile()
+        }
+
+
+def _as_root(folder: str, image: str) -> list[str]:
+    """A shell that may do with one folder of the host what root may: `docker run` words, up to its script."""
+    rights = [word for name in ("CHOWN", "DAC_OVERRIDE", "FOWNER") for word in ("--cap-add", name)]
+    bare = ["run", "--rm", "-i", "--network", "none", "--cap-drop", "ALL", *rights, "-u", "0:0"]
+    return [*bare, "-v", f"{folder}:/x", "--entrypoint", "/bin/sh", image, "-c"]
+
+
+def _beat(process: subprocess.Popen[bytes], done: threading.Event) -> None:
+    assert process.stdin
+    while not done.wait(5):
+        try:
+            process.stdin.write(b".")
+            process.stdin.flush()
+        except OSError:
+            return
+
+
+def _checked(seen: Mapping[str, str], host: Host) -> HostFacts:
+    place = host.runner.place
+    root = seen.get("uid") == "0"
+    sudo = not root and seen.get("sudo") == "yes"
+    prepare = "./invoke host.prepare installs Docker and Compose on a Debian or Ubuntu host"
+    if seen.get("docker") != "yes":
+        raise PreflightError(f"{place}: no docker command there", prepare)
+    if seen.get("engine") != "yes" and seen.get("sudo_engine") != "yes":
+        raise PreflightError(
+            f"{place}: user {seen.get('user')} cannot reach a Docker engine",
+            "start it (systemctl start docker), or give the user sudo or the group docker",
+        )
+    version = tuple(
+        int(part)
+        for part in seen.get("compose", "").lstrip("v").split("-")[0].split(".")[:2]
+        if part.isdigit()
+    )
+    if version < _OLDEST_COMPOSE:
+        raise PreflightError(
+            f"{place}: Docker Compose {seen.get('compose') or 'is missing'}; 2.24 or newer is needed", prepare
+        )
+    if not (root or sudo or seen.get("writable") == "yes"):
+        raise PreflightError(
+            f"{place}: {seen.get('user')} may not write {host.root}",
+            f"on the host: install -d -o {seen.get('user')} {host.root}",
+        )
+    return HostFacts(
+        seen.get("user", ""), int(seen.get("memory", "0")), int(seen.get("free", "0")), sudo, root or sudo
+    )

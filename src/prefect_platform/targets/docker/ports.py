@@ -1,0 +1,48 @@
+"""Ports of the host that a service is to be published on, looked at before anything is changed."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+
+from prefect_platform.errors import PreflightError
+from prefect_platform.planning.bundle import Service
+
+from .host import Host
+
+# Whoever listens; names of processes are told to root only.
+_LISTENERS = 'ss -Hltnp "sport = :$1" 2>/dev/null || true'
+
+
+def check(host: Host, services: Sequence[Service]) -> None:
+    """Raises PreflightError for a port that somebody else has, with who that is."""
+    for service in services:
+        for published in service.spec.get("ports", ()):
+            address, port, _ = str(published).rsplit(":", 2)
+            if port in _own(host, str(service.spec["container_name"])):
+                continue
+            for line in host.sh(_LISTENERS, port).text.splitlines():
+                if _overlap(address, line.split()[3].rpartition(":")[0]):
+                    raise PreflightError(
+                        f"{host.runner.place}: port {port}, which {service.full_name} is to have, is taken by {_holder(line)}",
+                        f"stop that (sudo ss -ltnp 'sport = :{port}' shows it), or choose another port: platform.traefik.http_port, https_port",
+                    )
+
+
+def _own(host: Host, container: str) -> set[str]:
+    """Ports that the container has already: it will be replaced by its own successor."""
+    form = "{{json .NetworkSettings.Ports}}"
+    found = host.docker("inspect", "--format", form, container, check=False).text.strip()
+    bound = json.loads(found or "{}") or {}
+    return {each["HostPort"] for ports in bound.values() for each in ports or ()}
+
+
+def _overlap(wanted: str, held: str) -> bool:
+    anywhere = ("0.0.0.0", "*", "[::]", "::")
+    return wanted in anywhere or held in anywhere or wanted == held
+
+
+def _holder(line: str) -> str:
+    named = re.search(r'users:\(\("([^"]+)",pid=(\d+)', line)
+    return f"{named[1]} (pid {named[2]})" if named else "another process"

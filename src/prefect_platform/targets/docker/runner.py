@@ -1,0 +1,222 @@
+"""The only place that starts commands on a host: over the system's OpenSSH client, or on this machine when it is the host.
+
+OpenSSH and not a library: the operator's ssh config, agent, jump hosts and known_hosts count as they do on the command line.
+One connection is multiplexed over all commands of a run, so a command costs a round trip and no handshake.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shlex
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from prefect_platform.errors import PlatformError, PreflightError
+
+_SSH_FAILED = 255
+_ALIVE_SECONDS = 15
+_CHANGED = "REMOTE HOST IDENTIFICATION HAS CHANGED"
+_HINTS = (
+    (
+        "Permission denied (",
+        "the host refuses the key: ssh-add -l shows the agent's keys; try `ssh {host} true`",
+    ),
+    (
+        _CHANGED,
+        "the host's key is not the one that known_hosts has. If the host was installed anew: ssh-keygen -R {host}",
+    ),
+    ("Host key verification failed", "look at the host's key and accept it once: ssh {host} true"),
+    ("Could not resolve hostname", "correct platform.host in invoke.yaml (or the Host in your ssh config)"),
+    ("Connection refused", "nothing listens there: is the host up, is the port right? Try `ssh {host} true`"),
+    (
+        "timed out",
+        "the host does not answer: is it up, does a firewall drop the connection? Try `ssh {host} true`",
+    ),
+    ("No route to host", "the host cannot be reached from here: check the network, a VPN, a jump host"),
+)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command did. `stdout` is bytes: files travel through it as well."""
+
+    code: int
+    stdout: bytes
+    stderr: str
+
+    @property
+    def text(self) -> str:
+        return self.stdout.decode(errors="replace")
+
+
+class CommandFailed(PlatformError):
+    """A command on the host ended with another code than 0. Its words hold no secret: secrets travel by stdin."""
+
+    def __init__(self, where: str, words: Sequence[str], result: Result, hint: str = "") -> None:
+        self.result = result
+        said = result.stderr.strip() or result.text.strip() or "it said nothing"
+        super().__init__(f"{where}: {_shown(words)} ended with {result.code}: {said[-2000:]}", hint)
+
+
+def _shown(words: Sequence[str]) -> str:
+    text = " ".join(words)
+    return text if len(text) <= 120 else text[:117] + "…"
+
+
+class Runner(Protocol):
+    """Runs words on a host. `stdin` carries files and secrets, never the words."""
+
+    place: str
+
+    def run(
+        self, words: Sequence[str], stdin: bytes = b"", *, check: bool = True, seconds: float = 600
+    ) -> Result: ...
+    def stream(self, words: Sequence[str]) -> int: ...
+    def start(self, words: Sequence[str], both: bool = False) -> subprocess.Popen[bytes]: ...
+    def forward(self, address: str, port: int) -> contextlib.AbstractContextManager[tuple[str, int]]: ...
+
+
+class LocalRunner:
+    """This machine is the host (`platform.host: localhost`)."""
+
+    def __init__(self, environ: dict[str, str] | None = None) -> None:
+        self.place = "localhost"
+        self._environ = environ
+
+    def run(
+        self, words: Sequence[str], stdin: bytes = b"", *, check: bool = True, seconds: float = 600
+    ) -> Result:
+        return _run(self.place, list(words), words, stdin, check, seconds, self._environ)
+
+    def stream(self, words: Sequence[str]) -> int:
+        return subprocess.call(list(words), env=self._environ)
+
+    def start(self, words: Sequence[str], both: bool = False) -> subprocess.Popen[bytes]:
+        return _piped(list(words), both, self._environ)
+
+    @contextlib.contextmanager
+    def forward(self, address: str, port: int) -> Iterator[tuple[str, int]]:
+        yield address, port
+
+
+class SshRunner:
+    """A host as the operator's own `ssh HOST` reaches it."""
+
+    def __init__(self, host: str, config: Path | None = None) -> None:
+        self.place = host
+        self.host = host
+        key = hashlib.sha256(f"{host}\0{config}\0{os.getuid()}".encode()).hexdigest()[:12]
+        # A short path: the socket's may have about 100 bytes. A private folder: whoever can write the socket is us on the host.
+        folder = (
+            Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir())
+            / f"prefect-platform-{os.getuid()}"
+        )
+        folder.mkdir(mode=0o700, exist_ok=True)
+        if folder.stat().st_uid != os.getuid() or folder.stat().st_mode & 0o077:
+            raise PreflightError(f"{folder}: not ours alone", f"remove it: rm -r {folder}")
+        self._base = [
+            "ssh",
+            *(["-F", str(config)] if config else []),
+            *(
+                "-o",
+                "BatchMode=yes",
+                "-o",
+                "ConnectTimeout=15",
+                "-o",
+                f"ServerAliveInterval={_ALIVE_SECONDS}",
+            ),
+            *("-o", "ControlMaster=auto", "-o", f"ControlPath={folder}/{key}", "-o", "ControlPersist=60"),
+        ]
+
+    def run(
+        self, words: Sequence[str], stdin: bytes = b"", *, check: bool = True, seconds: float = 600
+    ) -> Result:
+        command = [*self._base, "-T", self.host, "--", shlex.join(words)]
+        result = _run(self.place, command, words, stdin, False, seconds, None)
+        if result.code == _SSH_FAILED:
+            raise self._unreachable(result)
+        if check and result.code:
+            raise CommandFailed(self.place, words, result)
+        return result
+
+    def stream(self, words: Sequence[str]) -> int:
+        """With the operator's own terminal, for logs and shells; returns the exit code."""
+        tty = ["-t"] if os.isatty(0) and os.isatty(1) else ["-T"]
+        return subprocess.call([*self._base, *tty, self.host, "--", shlex.join(words)])
+
+    def start(self, words: Sequence[str], both: bool = False) -> subprocess.Popen[bytes]:
+        """In the background, spoken to by pipes; `both`: its errors come with its output."""
+        return _piped([*self._base, "-T", self.host, "--", shlex.join(words)], both, None)
+
+    @contextlib.contextmanager
+    def forward(self, address: str, port: int) -> Iterator[tuple[str, int]]:
+        """A loopback port here that leads to `address:port` as the host sees it."""
+        local = _free_port()
+        # The connection must stand before it can be asked to forward.
+        self.run(["true"])
+        there = f"127.0.0.1:{local}:{address}:{port}"
+        _ssh([*self._base, "-O", "forward", "-L", there, self.host], self.place)
+        try:
+            yield "127.0.0.1", local
+        finally:
+            subprocess.run([*self._base, "-O", "cancel", "-L", there, self.host], capture_output=True)
+
+    def _unreachable(self, result: Result) -> PreflightError:
+        said = result.stderr.strip() or "ssh failed without a word"
+        if _CHANGED in said:  # a banner of fifteen lines
+            said = f"{_CHANGED}: somebody may stand in between, or the host was installed anew"
+        hint = next((hint for sign, hint in _HINTS if sign in said), "see what is wrong: ssh -v {host} true")
+        return PreflightError(f"{self.host}: {said[-800:]}", hint.format(host=self.host))
+
+
+def _ssh(command: Sequence[str], place: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise PlatformError(
+            f"{place}: {done.stderr.strip()}", "the host's sshd must allow AllowTcpForwarding"
+        )
+
+
+def _run(
+    place: str,
+    command: list[str],
+    words: Sequence[str],
+    stdin: bytes,
+    check: bool,
+    seconds: float,
+    environ: dict[str, str] | None,
+) -> Result:
+    try:
+        done = subprocess.run(command, input=stdin, capture_output=True, timeout=seconds, env=environ)
+    except subprocess.TimeoutExpired:
+        raise PlatformError(
+            f"{place}: {_shown(words)} has not ended after {seconds:.0f} s", "run the command again"
+        ) from None
+    except FileNotFoundError as error:
+        raise PreflightError(
+            f"{place}: {error.filename}: not installed", "install it, then run the command again"
+        ) from None
+    result = Result(done.returncode, done.stdout, done.stderr.decode(errors="replace"))
+    if check and result.code:
+        raise CommandFailed(place, words, result)
+    return result
+
+
+def _piped(command: list[str], both: bool, environ: dict[str, str] | None) -> subprocess.Popen[bytes]:
+    errors = subprocess.STDOUT if both else None
+    return subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, env=environ
+    )
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,30 @@
+"""Ways from this machine into containers of the host that publish no port: opened when first needed, closed with the process."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+
+from prefect_platform.errors import PreflightError
+
+from .host import Host
+
+
+class Tunnels:
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self._open: dict[tuple[str, int], tuple[str, int]] = {}
+
+    def to(self, container: str, network: str, port: int, next_command: str) -> str:
+        """A URL of this machine that leads to a container's port. Raises PreflightError, with what to do next, when it does not run."""
+        form = f'{{{{with index .NetworkSettings.Networks "{network}"}}}}{{{{.IPAddress}}}}{{{{end}}}}'
+        found = self.host.docker("inspect", "--format", form, container, check=False)
+        there = found.text.strip()
+        if found.code or not there:
+            raise PreflightError(f"{self.host.runner.place}: {container} does not run there", next_command)
+        if (there, port) not in self._open:
+            stack = contextlib.ExitStack()
+            atexit.register(stack.close)
+            self._open[there, port] = stack.enter_context(self.host.runner.forward(there, port))
+        here, forwarded = self._open[there, port]
+        return f"http://{here}:{forwarded}"

@@ -1,0 +1,265 @@
+"""Target `fly`: one Fly.io machine. The stacks of a single machine in one image, their databases on a volume; flyctl does what is done."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from prefect_platform.config import private_app
+from prefect_platform.config.settings import Settings
+from prefect_platform.config.stack import Stack
+from prefect_platform.errors import ApplyError, ConfigError, PlatformError
+from prefect_platform.planning.bundle import Bundle, Where
+from prefect_platform.planning.diff import Observed, Plan
+from prefect_platform.targets import LOW_BYTES, Entry, Process, Say
+from prefect_platform.targets.combined import lock as _lock
+from prefect_platform.targets.combined import sqlite
+
+from . import render, secrets
+from .apply import Applying, Releases, reference
+from .flyctl import Flyctl, Json
+from .observe import Observing
+
+_MACHINE = "/usr/local/bin/python -I /platform/machine/machine.py"
+_SERVER = "/platform/prefect/server.py"
+_RESULTS = {"complete": "good", "succeeded": "good", "failed": "failed", "interrupted": "failed"}
+
+
+class Target:
+    """See targets.Target."""
+
+    name = "fly"
+    runtime = "image"
+    combined = True
+
+    def __init__(self, settings: Settings, say: Say) -> None:
+        render.check(settings)
+        self.settings = settings
+        self.say = say
+        self.app = settings.values["fly"]["app"]
+        self.store = secrets.store_of(settings)
+        self.made = Releases(settings.state)
+        self.fly = Flyctl(self.app, say)
+        self.applying = Applying(settings, self.fly, self.store, self.made)
+        self.observing = Observing(settings, self.fly, self.store, self.made, self.applying.imported)
+
+    def lock(self, command: str, wait: float) -> AbstractContextManager[None]:
+        """One writer on this machine; between machines Fly's own lease of the machine decides. Raises LockedError."""
+        return _lock.hold(self.settings.state, command, wait, self.say)
+
+    def where(self, stack: str, scope: str = "environment") -> Where:
+        return render.where(stack, private_app.private(self.settings))
+
+    def finish(self, bundle: Bundle) -> Bundle:
+        return bundle
+
+    def gather(self, bundles: list[Bundle]) -> list[Bundle]:
+        return [*bundles, render.machine(self.settings, bundles)]
+
+    def established(self) -> list[str]:
+        """All of them, always: the image is one."""
+        return ["prefect"]
+
+    # -- observing
+    def observe(self, stacks: Sequence[Stack]) -> Observed:
+        return self.observing.observe(stacks)
+
+    def preflight(self, plan: Plan, bundles: Sequence[Bundle]) -> None:
+        """Raises PreflightError: no flyctl, no login (observing found those), no such region."""
+        self.observing.check_region(plan)
+
+    def apply(self, plan: Plan, bundles: Sequence[Bundle]) -> None:
+        """Do the steps. Interrupted anywhere, the next observe sees what is left to do."""
+        if plan.steps:
+            self.applying.apply(plan, bundles)
+
+    def complete(self, bundles: Sequence[Bundle]) -> tuple[str, ...]:
+        return ()
+
+    # -- using
+    def _inside(self, *words: str) -> str:
+        """machine.py's answer; the machine is woken for it. Raises PlatformError with what it said."""
+        machine = self.applying.wake()
+        code, out, error = self.fly.run(machine["id"], _MACHINE, *words)
+        if code:
+            raise PlatformError((error or out).strip() or f"{words[0]} ended with {code}")
+        return out
+
+    def _status(self) -> Json:
+        return dict(json.loads(self._inside("status")))
+
+    def processes(self) -> list[Process]:
+        """None where there is no machine."""
+        if not (self.fly.exists() and self.fly.machines()):
+            return []
+        found = []
+        for info in self._status()["processes"]:
+            age = int(info["now"] - info["start"]) if info["pid"] else 0
+            running = info["statename"] == "RUNNING"
+            detail = "" if running else info["spawnerr"] or info["description"]
+            state = info["statename"]
+            found.append(Process(info["name"], state, info["pid"], age, info["memory"], detail))
+        return found
+
+    def room(self) -> int:
+        """Free bytes on the volume; enough while there is no machine to ask."""
+        return int(self._status()["free"]) if self.fly.exists() and self.fly.machines() else LOW_BYTES
+
+    def run_in(self, stack: str, argv: Sequence[str]) -> str:
+        return self._inside("run", stack, _packed(argv))
+
+    def tail(self, service: str, lines: int) -> list[str]:
+        return [line for _, line in self._lines([service], follow=False)][-lines:]
+
+    def follow(self, services: Sequence[str]) -> Iterator[tuple[str, str]]:
+        return self._lines(services, follow=True)
+
+    def _lines(self, services: Sequence[str], follow: bool) -> Iterator[tuple[str, str]]:
+        for message in self.fly.logs(follow):
+            name, separator, line = message.partition(" | ")
+            if separator and name in services:
+                yield name, line
+
+    def stop(self, services: Sequence[str]) -> None:
+        """These processes; with none named, the machine."""
+        if services:
+            self._inside("stop", *services)
+        else:
+            for machine in self.fly.machines():
+                self.fly.call("machine", "stop", machine["id"], "-a", self.app)
+
+    def restart(self, services: Sequence[str]) -> None:
+        self._inside("restart", *services)
+
+    def known(self) -> list[str]:
+        machines = self.fly.machines() if self.fly.exists() else []
+        tag = str(machines[0].get("image_ref", {}).get("tag", "")) if machines else ""
+        return sorted(self.made.facts(tag).get("services", {})) if tag else []
+
+    def execute(self, service: str, words: Sequence[str]) -> int:
+        """As the process runs, with the operator's terminal."""
+        self.applying.wake()
+        return self.fly.console(f"{_MACHINE} exec {service} {_packed(words)}")
+
+    # -- releases
+    def history(self) -> list[Entry]:
+        return [_entry(each) for each in reversed(self.fly.releases())]
+
+    def releases(self, stack: Stack) -> list[tuple[str, bool, Entry | None]]:
+        found = self.fly.releases()
+        good = [each for each in found if _RESULTS.get(str(each["Status"])) == "good"]
+        current = good[0]["Version"] if good else None
+        return [(f"v{each['Version']}", each["Version"] == current, _entry(each)) for each in found]
+
+    def roll_back(self, stack: Stack, wanted: str, restore: bool) -> str:
+        """Run an earlier image. Secrets and data stay as they are. Raises ConfigError."""
+        if restore:
+            raise ConfigError("--restore: data of a volume comes back from a snapshot: docs/fly.md")
+        machines = self.fly.machines()
+        now = reference(machines[0]) if machines else ""
+        good = [each for each in self.fly.releases() if _RESULTS.get(str(each["Status"])) == "good"]
+        fits = [
+            each
+            for each in good
+            if (f"v{each['Version']}" == wanted if wanted else str(each["ImageRef"]).partition("@")[0] != now)
+        ]
+        if not fits:
+            there = ", ".join(f"v{each['Version']}" for each in good) or "none"
+            raise ConfigError(
+                f"{f'--to {wanted}: no such good release' if wanted else 'there is no other good release'}; there are: {there}",
+                "./invoke prefect.releases",
+            )
+        self.applying.roll_back(str(fits[0]["ImageRef"]).partition("@")[0])
+        return f"v{fits[0]['Version']}"
+
+    def digests(self, images: Sequence[str]) -> dict[str, str]:
+        return {}
+
+    def set_database_aside(self) -> list[Path]:
+        raise ConfigError(
+            "the database is on the machine's volume", "docs/fly.md says how to bring a snapshot back"
+        )
+
+    def backup(self, stack: Stack, folder: Path, label: str) -> Path:
+        """A consistent copy while all runs, brought here; returns the file."""
+        file = folder / f"prefect-{label}.db"
+        with self._passing() as there:
+            self.run_in("prefect", [_SERVER, "backup", there])
+            self.fly.get(there, file)
+        return file
+
+    def restore(self, stack: Stack, file: Path) -> str:
+        """A backup's copy in the place of the database, which is kept on the volume: returned. Raises PreflightError before anything stops."""
+        with self._passing() as there:
+            self.fly.put(file, there)
+            sqlite.check_file(self, _SERVER, there)
+            self.stop(["prefect-server"])
+            try:
+                return self.run_in("prefect", [_SERVER, "restore", there]).strip()
+            finally:
+                self.restart(["prefect-server"])
+
+    @contextlib.contextmanager
+    def _passing(self) -> Iterator[str]:
+        """A place on the volume for a file that is on its way; nothing is there before and after."""
+        there = "/data/prefect/passing.db"
+        gone = f"import pathlib; pathlib.Path('{there}').unlink(missing_ok=True)"
+        self.run_in("prefect", ["-c", gone])
+        try:
+            yield there
+        finally:
+            self.run_in("prefect", ["-c", gone])
+
+    def removal(self, stack: str, data: bool) -> str:
+        return f"app {self.app}: " + (
+            "with its machine, volume, secrets and address, and what is kept of it here"
+            if data
+            else "its machine; volume and secrets stay"
+        )
+
+    def remove(self, stacks: Mapping[str, Stack], stack: str, data: bool) -> None:
+        """The machine; with `data` the app and all that is its own."""
+        if not self.fly.exists():
+            raise ConfigError(f"app {self.app} is not there: nothing to remove")
+        if data:
+            self.fly.call("apps", "destroy", self.app, "-y")
+            import shutil
+
+            for folder in ("releases", "secrets"):
+                shutil.rmtree(self.settings.state / folder, ignore_errors=True)
+            return
+        for machine in self.fly.machines():
+            self.fly.call("machine", "destroy", machine["id"], "--force", "-a", self.app)
+
+
+def _packed(words: Sequence[str]) -> str:
+    """As machine.py unpacks them."""
+    return base64.urlsafe_b64encode(json.dumps(list(words)).encode()).decode()
+
+
+def _entry(release: Json) -> Entry:
+    user = (release.get("User") or {}).get("Email", "")
+    state = str(release["Status"])
+    detail = f"{release.get('Description') or ''} {release.get('ImageRef') or ''}".strip()
+    return Entry(
+        str(release["CreatedAt"]),
+        user,
+        "deploy",
+        f"v{release['Version']}",
+        _RESULTS.get(state, state),
+        detail,
+    )
+
+
+def require(target: object) -> Target:
+    """Raises ConfigError for an environment with another target."""
+    if not isinstance(target, Target):
+        raise ConfigError("this environment's target is not fly", "--env NAME of one with target: fly")
+    return target
+
+
+__all__ = ["ApplyError", "Target", "require"]

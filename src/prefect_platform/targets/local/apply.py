@@ -1,0 +1,123 @@
+"""Bringing a single machine to what is declared: the runtime, files, and the processes that supervisord looks after."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from prefect_platform.errors import ApplyError
+from prefect_platform.files import make_private, write_atomic
+from prefect_platform.planning.bundle import Bundle, Service
+from prefect_platform.planning.diff import Plan, wanted_files
+from prefect_platform.venvs import build
+
+from . import routes as _routes
+from .installation import Installation
+from .supervisord import configuration, end, lost_supervisors, orphans
+
+
+def apply(on: Installation, plan: Plan, bundles: Sequence[Bundle]) -> None:
+    """Do the steps. Interrupted anywhere, the next observe sees what is left to do."""
+    for folder in (
+        "run",
+        "logs",
+        "stacks/routes",
+        "secrets",
+        *(f"data/{bundle.stack.name}/tmp" for bundle in bundles),
+    ):
+        make_private(on.state / folder)
+    _install(on, plan)
+    for bundle in bundles:
+        on.store.ensure(bundle.stack)
+    _check_routes(on, plan, bundles)
+    services = [service for bundle in bundles for service in bundle.services]
+    versions = {bundle.stack.name: on.store.version(bundle.stack) for bundle in bundles}
+    _stop_changed(on, plan, services)
+    _write(on, plan, bundles)
+    write_atomic(
+        on.supervisor.config,
+        configuration(str(on.state), on.settings.env, services, versions).encode(),
+    )
+    _start(on, plan, services, versions)
+
+
+def _install(on: Installation, plan: Plan) -> None:
+    if "runtime" in plan.of("install"):
+        on.say("installing the runtime (Prefect, Traefik, supervisord): about a minute, once")
+        make_private(on.venv.parent)
+        build.ensure(on.venv, on.lock_file, on.say)
+    if not on.template.exists():
+        on.say("preparing an empty Prefect database: a few seconds, once")
+        done = launcher(on, "make-template", str(on.template))
+        if done.returncode:
+            raise ApplyError(
+                f"server.py make-template: {done.stderr.strip()[-800:]}", "run the command again"
+            )
+
+
+def launcher(on: Installation, *words: str) -> subprocess.CompletedProcess[str]:
+    """A command of Prefect's launcher, as it stands in the stack folder: it may not be rendered yet."""
+    file = on.settings.root / "stacks" / "prefect" / "server.py"
+    env = {"PATH": os.environ.get("PATH", ""), "HOME": str(on.venv), "PYTHONDONTWRITEBYTECODE": "1"}
+    return subprocess.run([str(on.python), str(file), *words], env=env, capture_output=True, text=True)
+
+
+def _check_routes(on: Installation, plan: Plan, bundles: Sequence[Bundle]) -> None:
+    if any(subject.startswith("routes/") for subject in plan.of("write")):
+        routes = {
+            name: content for name, content in wanted_files(bundles).items() if name.startswith("routes/")
+        }
+        _routes.check(on.venv / "bin" / "traefik", routes, on.state / "run")
+
+
+def _stop_changed(on: Installation, plan: Plan, services: Sequence[Service]) -> None:
+    """Before files change: a process must not read half of the old and half of the new. Workers first, they need the server."""
+    end_orphans(on, [service.facts() for service in services])
+    seconds = {service.full_name: service.stop_seconds for service in services}
+    order = [service.full_name for service in reversed(services)]
+    stopping = [*plan.of("stop"), *sorted(plan.of("restart"), key=order.index)]
+    for name in stopping:
+        on.say(f"stopping {name}")
+        on.record(name, None)
+        on.supervisor.stop(name, on.say, seconds.get(name, 60))
+
+
+def end_orphans(on: Installation, facts: Sequence[Mapping[str, Any]]) -> None:
+    """End what no supervisord of ours looks after any more, before it meets what is started or deleted next."""
+    patience = max((each["stop_seconds"] for each in facts), default=60)
+    end(lost_supervisors(on.supervisor.config, on.supervisor.pid()), patience)
+    known = {info["pid"] for info in on.supervisor.processes()} - {0}
+    lost = orphans(on.state, known, [each["argv"] for each in facts])
+    if lost:
+        on.say(f"ending {len(lost)} processes whose supervisord is gone")
+        end(lost, patience)
+
+
+def _write(on: Installation, plan: Plan, bundles: Sequence[Bundle]) -> None:
+    wanted = wanted_files(bundles)
+    for path in plan.of("write"):
+        write_atomic(on.state / "stacks" / path, wanted[path])
+    for path in plan.of("delete"):
+        (on.state / "stacks" / path).unlink(missing_ok=True)
+
+
+def _start(on: Installation, plan: Plan, services: Sequence[Service], versions: Mapping[str, str]) -> None:
+    declared = {service.full_name for service in services}
+    starting = plan.of("start", "restart")
+    fresh = not on.supervisor.alive()
+    if fresh:
+        on.supervisor.start()
+    else:
+        for name in plan.of("stop"):
+            on.supervisor.replace(name, wanted=False)
+    for service in services:
+        name = service.full_name
+        if name in starting or fresh:
+            if not fresh:
+                on.say(f"starting {name}")
+                on.supervisor.replace(name, wanted=name in declared)
+            record = {"facts": service.facts(), "secret_version": versions[service.stack]}
+            on.record(name, {**record, "since": time.time()})

@@ -1,0 +1,49 @@
+"""An installation on this machine: its folders, its supervisord, what is written down. Shared by all that the local target does."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+from prefect_platform.config.settings import Settings
+from prefect_platform.secretstore.store import FileStore
+from prefect_platform.targets import Say
+
+from . import preflight, processes
+from . import records as _records
+from .supervisord import Supervisor
+
+
+class Installation:
+    """State: run/ (supervisord), stacks/ (rendered), data/, logs/, secrets/, services.json (what was started)."""
+
+    def __init__(self, settings: Settings, say: Say) -> None:
+        self.settings = settings
+        self.say = say
+        self.state = settings.state
+        self.lock_file = settings.root / "requirements" / "runtime.txt"
+        self.runtime = hashlib.sha256(preflight.read_runtime_lock(self.lock_file)).hexdigest()[:12]
+        self.venv = self.state.parent / "runtime" / self.runtime
+        self.python = self.venv / "bin" / "python"
+        self.template = self.venv / "prefect-template.db"
+        self.store = FileStore(self.state / "secrets")
+        self.supervisor = Supervisor(self.state, self.python)
+
+    def records(self) -> dict[str, Any]:
+        """Service → what it was started with."""
+        return _records.read(self.state / "services.json")
+
+    def record(self, name: str, record: Mapping[str, Any] | None) -> None:
+        _records.write(self.state / "services.json", name, record)
+
+    def stop_seconds(self) -> dict[str, int]:
+        """Service → how long its stop may take."""
+        return {name: record["facts"]["stop_seconds"] for name, record in self.records().items()}
+
+    def judged(self) -> list[tuple[dict[str, Any], tuple[str, str]]]:
+        """(supervisord's word, (state, cause)) of every program."""
+        since = {name: record.get("since", 0) for name, record in self.records().items()}
+        ends = processes.unasked_ends(self.state / "logs" / "supervisord.log", since)
+        infos = self.supervisor.processes()
+        return [(info, processes.judge(info, ends.get(info["name"], []))) for info in infos]

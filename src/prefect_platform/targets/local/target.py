@@ -1,0 +1,277 @@
+"""Target `local`: this machine, no Docker, no root. supervisord runs what the stacks' compose files say; all state in one folder."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from prefect_platform.config.settings import Settings
+from prefect_platform.config.stack import Stack
+from prefect_platform.errors import ApplyError, PlatformError, PreflightError
+from prefect_platform.planning.bundle import Bundle, Service, Where
+from prefect_platform.planning.diff import Observed, Plan, Running
+from prefect_platform.targets import LOW_BYTES, Process, Say, WithoutReleases
+from prefect_platform.targets.combined import lock as _lock
+from prefect_platform.targets.combined import sqlite
+from prefect_platform.venvs import build
+
+from . import apply as _local_apply
+from . import logs
+from . import preflight as _preflight
+from .installation import Installation
+from .supervisord import MARK
+
+_DATABASE_REFUSED = 3  # exit code of stacks/prefect/server.py
+
+
+class Target(WithoutReleases):
+    """See targets.Target."""
+
+    name = "local"
+    combined = True
+
+    def __init__(self, settings: Settings, say: Say) -> None:
+        self.settings = settings
+        self.say = say
+        self.on = Installation(settings, say)
+        self.runtime = self.on.runtime
+        self.state = settings.state
+        self.store = self.on.store
+        self.supervisor = self.on.supervisor
+
+    def finish(self, bundle: Bundle) -> Bundle:
+        return bundle
+
+    def gather(self, bundles: list[Bundle]) -> list[Bundle]:
+        return bundles
+
+    def lock(self, command: str, wait: float) -> AbstractContextManager[None]:
+        """One writer per environment. Raises LockedError."""
+        return _lock.hold(self.state, command, wait, self.say)
+
+    def where(self, stack: str, scope: str = "environment") -> Where:
+        state = str(self.state)
+        return Where(
+            topology="combined",
+            python=str(self.on.python),
+            traefik=str(self.on.venv / "bin" / "traefik"),
+            entrypoint=str(self.settings.root / "vault" / "entrypoint.sh"),
+            template=str(self.on.template),
+            bundle=f"{state}/stacks/{stack}",
+            data=f"{state}/data/{stack}",
+            routes=f"{state}/stacks/routes",
+            secrets=f"{state}/secrets/{stack}.env",
+        )
+
+    # -- observing
+
+    def observe(self, stacks: Sequence[Stack]) -> Observed:
+        """The machine as it is now. Files of other stacks than these are not looked at."""
+        records = self.on.records()
+        current = (
+            build.is_current(self.on.venv, self.on.lock_file.read_bytes()) if self.on.venv.exists() else False
+        )
+        runtimes = self.on.venv.parent.exists() and any(self.on.venv.parent.iterdir())
+        running = {
+            info["name"]: Running(
+                state,
+                info["pid"],
+                records.get(info["name"], {}).get("facts"),
+                records.get(info["name"], {}).get("secret_version", ""),
+            )
+            for info, (state, _) in self.on.judged()
+        }
+        return Observed(
+            runtime=self.runtime if current else ("another" if runtimes else None),
+            supervisor=self.supervisor.alive(),
+            files=self._files({stack.name for stack in stacks}),
+            running=running,
+            missing={stack.name: tuple(spec.name for spec in self.store.missing(stack)) for stack in stacks},
+            secret_versions={stack.name: self.store.version(stack) for stack in stacks},
+        )
+
+    def _files(self, stacks: set[str]) -> dict[str, bytes]:
+        base = self.state / "stacks"
+        files = {}
+        for path in base.rglob("*"):
+            name = path.relative_to(base)
+            mine = name.parts[0] in stacks or (name.parts[0] == "routes" and path.stem in stacks)
+            if mine and path.is_file() and "__pycache__" not in name.parts and path.suffix != ".tmp":
+                files[str(name)] = path.read_bytes()
+        return files
+
+    # -- before anything is touched
+
+    def preflight(self, plan: Plan, bundles: Sequence[Bundle]) -> None:
+        """Raises PreflightError: damaged database, path too long, disk full, port taken (with its holder)."""
+        self._check_database()
+        if not plan.steps:
+            return
+        _preflight.check_folder(self.state, self.supervisor.socket, installs="runtime" in plan.of("install"))
+        starting = {*plan.of("start", "restart")}
+        for service in (service for bundle in bundles for service in bundle.services):
+            for port in service.ports if service.full_name in starting else ():
+                self._check_port(service, port)
+
+    def _check_database(self) -> None:
+        """Before a server starts on it, while whoever asked is still there to read what is wrong."""
+        database, running = (
+            self.database(),
+            [info["name"] for info in self.supervisor.processes() if info["statename"] == "RUNNING"],
+        )
+        if "prefect-server" in running or not (self.on.python.exists() and database.parent.is_dir()):
+            return
+        done = _local_apply.launcher(self.on, "check-database", str(database))
+        if done.returncode == _DATABASE_REFUSED:
+            raise PreflightError(
+                done.stderr.strip(),
+                "./invoke prefect.set-database-aside --yes moves it (nothing is deleted), then ./invoke prefect.setup",
+            )
+
+    def _check_port(self, service: Service, port: int) -> None:
+        gateway = self.settings.values["gateway"]
+        host = gateway["host"] if port == gateway["port"] else "127.0.0.1"
+        ours = {info["pid"] for info in self.supervisor.processes()}
+        _preflight.check_port(
+            service.full_name,
+            host,
+            port,
+            lambda process: process.pid in ours or process.environ().get(MARK) == str(self.state),
+        )
+
+    # -- applying-
+
+    def apply(self, plan: Plan, bundles: Sequence[Bundle]) -> None:
+        """Do the steps. Interrupted anywhere, the next observe sees what is left to do."""
+        if plan.steps:
+            _local_apply.apply(self.on, plan, bundles)
+
+    def complete(self, bundles: Sequence[Bundle]) -> tuple[str, ...]:
+        return ()
+
+    # -- using----
+
+    def processes(self) -> list[Process]:
+        """One per program, as supervisord sees it; memory is resident bytes."""
+        return [self._process(info, *judged) for info, judged in self.on.judged()]
+
+    def _process(self, info: Mapping[str, Any], state: str, detail: str) -> Process:
+        memory = 0
+        with contextlib.suppress(psutil.Error):
+            memory = psutil.Process(info["pid"]).memory_info().rss if info["pid"] else 0
+        age = int(info["now"] - info["start"]) if info["pid"] else 0
+        return Process(info["name"], state, info["pid"], age, memory, detail)
+
+    def run_in(self, stack: str, argv: Sequence[str]) -> str:
+        """Run a command as the stack's processes run, with its environment and secrets; returns stdout."""
+        facts = (record["facts"] for record in self.on.records().values())
+        service = next(
+            (each for each in facts if each["stack"] == stack and "SECRETS_FILE" in each["environment"]), None
+        )
+        if service is None:
+            raise PlatformError(
+                f"{stack}: not set up in environment {self.settings.env!r}", "./invoke prefect.setup"
+            )
+        entry = [*service["argv"][:2], str(self.on.python)]
+        env = {"PATH": "/usr/bin:/bin", "HOME": os.environ.get("HOME", "/"), **service["environment"]}
+        done = subprocess.run(
+            [*entry, *argv], env=env, cwd=service["working_dir"], capture_output=True, text=True
+        )
+        if done.returncode:
+            said = (done.stderr or done.stdout).strip() or f"{argv[0]} ended with {done.returncode}"
+            if _preflight.room(self.state) < LOW_BYTES:
+                raise ApplyError(said, "free disk space, then run the command again")
+            raise PlatformError(said)
+        return done.stdout
+
+    def room(self) -> int:
+        """Free bytes where the state is."""
+        return _preflight.room(self.state)
+
+    def tail(self, service: str, lines: int) -> list[str]:
+        return logs.tail(self.state / "logs" / f"{service}.log", lines)
+
+    def follow(self, services: Sequence[str]) -> Iterator[tuple[str, str]]:
+        return logs.follow({name: self.state / "logs" / f"{name}.log" for name in services})
+
+    def stop(self, services: Sequence[str]) -> None:
+        """Stop these processes, workers first; with none named, everything and supervisord too."""
+        seconds = self.on.stop_seconds()
+        infos = self.supervisor.processes()
+        names = [info["name"] for info in reversed(infos) if not services or info["name"] in services]
+        for name in sorted(names, key=lambda name: "worker" not in name):
+            self.say(f"stopping {name}")
+            self.supervisor.stop(name, self.say, seconds.get(name, 60))
+        if not services:
+            self.supervisor.shutdown(self.say, 30)
+            _local_apply.end_orphans(self.on, [record["facts"] for record in self.on.records().values()])
+
+    def restart(self, services: Sequence[str]) -> None:
+        """Stop (draining) and start again what already runs, with what it was last given."""
+        seconds = self.on.stop_seconds()
+        for name in sorted(services, key=lambda name: "worker" not in name):
+            self.say(f"restarting {name}")
+            self.supervisor.stop(name, self.say, seconds.get(name, 60))
+            self.supervisor.replace(name, wanted=True)
+
+    def known(self) -> list[str]:
+        """Services that were started here once and not removed since."""
+        return sorted(self.on.records())
+
+    def established(self) -> list[str]:
+        """Stacks that are set up here."""
+        return sorted({record["facts"]["stack"] for record in self.on.records().values()})
+
+    def database(self) -> Path:
+        return Path(self.where("prefect").data) / "prefect.db"
+
+    def set_database_aside(self) -> list[Path]:
+        """Stop the server and give its database's files a name of their own; returns the new names."""
+        self.stop(["prefect-server"])
+        database, when = self.database(), time.strftime("%Y%m%d-%H%M%S")
+        aside = []
+        # The log first: SQLite would replay it into whatever file appears under the name.
+        for file in sorted(database.parent.glob(f"{database.name}*"), reverse=True):
+            if file.name in (database.name, f"{database.name}-wal", f"{database.name}-shm"):
+                aside.append(file.rename(database.with_name(f"set-aside-{when}-{file.name}")))
+        return aside
+
+    def backup(self, stack: Stack, folder: Path, label: str) -> Path:
+        """A consistent copy while all runs; returns the file."""
+        file = folder / f"prefect-{label}.db"
+        self.run_in("prefect", [self._server, "backup", str(file)])
+        return file
+
+    def restore(self, stack: Stack, file: Path) -> str:
+        """A backup's copy in the place of the database, which is kept: returned. Raises PreflightError before anything is stopped."""
+        sqlite.check_file(self, self._server, str(file))
+        running = any(each.name == "prefect-server" for each in self.processes())
+        self.stop(["prefect-server"])
+        try:
+            return self.run_in("prefect", [self._server, "restore", str(file)]).strip()
+        finally:
+            self.restart(["prefect-server"] if running else ())
+
+    @property
+    def _server(self) -> str:
+        return f"{self.where('prefect').bundle}/server.py"
+
+    def removal(self, stack: str, data: bool) -> str:
+        kept = "databases, logs and secrets" if data else "data stays"
+        return f"{self.state}: the processes and rendered files of all stacks, {kept}"
+
+    def remove(self, stacks: Mapping[str, Stack], stack: str, data: bool) -> None:
+        """Stop everything and delete what was rendered; with `data` the databases, logs and secrets as well."""
+        self.stop(())
+        for folder in ("run", "stacks", *(("data", "logs", "secrets") if data else ())):
+            shutil.rmtree(self.state / folder, ignore_errors=True)
+        (self.state / "services.json").unlink(missing_ok=True)

@@ -1,0 +1,200 @@
+"""Python environments made from a hashed lock: the operator's `.venv`, the local runtime, the developers' `.venv-dev`.
+
+Standard library only: `./invoke` runs this file as a script when there is no environment yet
+(`python -I build.py FOLDER LOCK [PTH-LINE…]`; exit 0, 3 with the reason, 130 interrupted), everything else calls `ensure`.
+
+How an environment stays whole: one builder at a time (flock on `<folder>.guard`), built in `<folder>.new`, moved into place when
+complete. The copy of the lock inside, `<folder>/.lock`, is written last: same bytes as the lock = complete and current.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+if __name__ == "__main__":  # a script run with -I finds nothing of ours by itself
+    sys.path.append(str(Path(__file__).resolve().parents[2]))
+
+from prefect_platform.venvs.pip import Progress, Say, StepFailed, run
+
+try:
+    from prefect_platform.errors import PreflightError
+except ImportError:  # as a script: Invoke, the root of the error tree, is what we are about to install
+
+    class PreflightError(Exception):  # type: ignore[no-redef]
+        def __init__(self, message: str, hint: str = "") -> None:
+            self.message = f"{message}\nhint: {hint}" if hint else message
+            super().__init__(message)
+
+
+_PACKAGE = re.compile(r"^[A-Za-z0-9][^=\s]*==.*", re.MULTILINE)
+
+
+def ensure(venv_dir: Path, lock_file: Path, say: Say, pth: Sequence[str] = ()) -> Path:
+    """Make `venv_dir` hold exactly what `lock_file` says and return its python.
+
+    `pth` lines are put on its import path, relative to site-packages so that a moved clone works. Waits for another builder. `say` gets
+    whole lines, and only if it takes longer than 2 s. Raises PreflightError; Ctrl-C passes through and leaves nothing half made.
+    """
+    python = venv_dir / "bin" / "python"
+    wanted = read_lock(lock_file)
+    if is_current(venv_dir, wanted):
+        return python
+    try:
+        with _guard(venv_dir, say) as guard:
+            if not is_current(venv_dir, wanted):
+                _build(venv_dir, lock_file, wanted, pth, Progress(say, venv_dir.name), guard)
+    except StepFailed as error:
+        raise PreflightError(error.message, error.hint) from error
+    except OSError as error:
+        raise PreflightError(
+            f"{error.filename or venv_dir}: {error.strerror or error}; {venv_dir} cannot be made",
+            "put the clone on a disk with free space, in a folder that you may write to",
+        ) from error
+    return python
+
+
+def is_current(venv_dir: Path, wanted: bytes) -> bool:
+    """True if the environment is complete, made from these lock bytes, and by the Python that is asking."""
+    try:
+        stamps = (venv_dir / ".lock").read_bytes(), (venv_dir / ".python").read_text()
+    except OSError:
+        return False
+    return stamps == (wanted, _python_id()) and (venv_dir / "bin" / "python").exists()
+
+
+def read_lock(lock_file: Path) -> bytes:
+    """The lock's bytes, which name an environment made from it. Raises PreflightError."""
+    try:
+        return lock_file.read_bytes()
+    except OSError as error:
+        raise PreflightError(
+            f"{lock_file}: {error.strerror}: an environment is only ever made from a lock",
+            "git checkout -- requirements",
+        ) from error
+
+
+def _base_python() -> str:
+    """The interpreter behind any environment and symlink.
+
+    Its versioned path (…/python3.11) goes into the new environment, so that one whose Python was replaced by the next version
+    dangles, and is made anew, instead of breaking in riddles.
+    """
+    return os.path.realpath(getattr(sys, "_base_executable", None) or sys.executable)
+
+
+def _python_id() -> str:
+    return f"{sys.version_info.major}.{sys.version_info.minor} {_base_python()}\n"
+
+
+@contextlib.contextmanager
+def _guard(venv_dir: Path, say: Say) -> Iterator[int]:
+    """Hold the right to build. The number is the guard's file descriptor, for the children to inherit."""
+    guard = os.open(f"{venv_dir}.guard", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        try:
+            fcntl.flock(guard, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(guard, 20, 0).decode(errors="replace").strip()
+            say(f"waiting for another ./invoke (pid {holder or 'unknown'}) that is making {venv_dir.name}")
+            fcntl.flock(guard, fcntl.LOCK_EX)
+        os.ftruncate(guard, 0)
+        os.pwrite(guard, f"{os.getpid()}\n".encode(), 0)
+        yield guard
+    finally:
+        os.close(guard)
+
+
+def _build(
+    venv_dir: Path, lock_file: Path, wanted: bytes, pth: Sequence[str], progress: Progress, guard: int
+) -> None:
+    new, old = Path(f"{venv_dir}.new"), Path(f"{venv_dir}.old")
+    for left_behind in (new, old):
+        _rmtree(left_behind)
+    try:
+        progress.phase("making the environment")
+        run([_base_python(), "-I", "-m", "venv", str(new)], progress, guard)
+        progress.total = count_packages(wanted.decode())
+        pip = [
+            str(new / "bin" / "python"),
+            "-I",
+            "-m",
+            "pip",
+            "install",
+            "--progress-bar",
+            "off",
+            "--no-input",
+        ]
+        # The lock once more as constraints: where one package wants another with an extra, pip 23 else looks at the newest
+        # version first, which the lock has no hash for, and gives up.
+        exact = ["--require-hashes", "--only-binary", ":all:", "-r", str(lock_file), "-c", str(lock_file)]
+        run([*pip, *exact], progress, guard)
+        _finish(new, venv_dir, wanted, pth)
+        if venv_dir.exists():
+            venv_dir.rename(old)
+        new.rename(venv_dir)
+    finally:
+        for rest in (
+            new,
+            old,
+        ):  # what cannot be removed now is in nobody's way: the next build begins with it
+            shutil.rmtree(rest, ignore_errors=True)
+    progress.done()
+
+
+def _finish(new: Path, venv_dir: Path, wanted: bytes, pth: Sequence[str]) -> None:
+    site = new / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
+    if pth:
+        (site / "prefect-platform.pth").write_text("".join(f"{line}\n" for line in pth))
+    _relocate_scripts(new, venv_dir)
+    (new / ".python").write_text(_python_id())
+    (new / ".lock").write_bytes(wanted)
+
+
+def _relocate_scripts(new: Path, venv_dir: Path) -> None:
+    """Scripts carry the absolute path of where they were installed; modules and interpreters do not."""
+    for script in [new / "pyvenv.cfg", *(new / "bin").iterdir()]:
+        if script.is_symlink() or not script.is_file():
+            continue
+        with script.open("rb") as file:
+            if file.read(4) == b"\x7fELF":
+                continue
+        content = script.read_bytes()
+        moved = content.replace(os.fsencode(new), os.fsencode(venv_dir))
+        if moved != content:
+            script.write_bytes(moved)
+
+
+def _rmtree(folder: Path) -> None:
+    if folder.is_symlink() or folder.is_file():
+        folder.unlink()
+    elif folder.exists():
+        shutil.rmtree(folder)
+
+
+def count_packages(lock: str) -> int:
+    """How many packages of a universal lock this system gets, roughly: entries for Windows only are left out."""
+    return sum("win32" not in entry for entry in _PACKAGE.findall(lock))
+
+
+def main(argv: Sequence[str]) -> int:
+    folder, lock_file, *pth = argv
+    try:
+        ensure(Path(folder), Path(lock_file), lambda line: print(line, file=sys.stderr, flush=True), pth)
+    except PreflightError as error:
+        print(f"invoke: {error.message}", file=sys.stderr)
+        return 3
+    except KeyboardInterrupt:
+        print("invoke: interrupted; the next call makes the environment anew", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
