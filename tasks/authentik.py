@@ -5,7 +5,7 @@ from __future__ import annotations
 from invoke.context import Context
 from invoke.tasks import task
 
-from ._stack import platform, say, show
+from ._context import platform, say, show
 
 _ENV = "environment of invoke.yaml"
 

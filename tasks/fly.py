@@ -5,7 +5,7 @@ from __future__ import annotations
 from invoke.context import Context
 from invoke.tasks import task
 
-from ._stack import platform, say, show
+from ._context import platform, say, show
 
 
 @task(
@@ -56,7 +56,7 @@ def preview(c: Context, env: str = "fly", port: int = 8480, stop: bool = False, 
     from prefect_platform.errors import CheckFailed
     from prefect_platform.operations import deploy, fly_preview
 
-    from ._stack import _checks
+    from ._output import checks
 
     p = platform(c, env)
     p = fly_preview.here(p, port, lambda instead: platform(c, env, instead))
@@ -67,7 +67,7 @@ def preview(c: Context, env: str = "fly", port: int = 8480, stop: bool = False, 
         say(f"note: {note}")
     report = deploy.setup(p, "prefect", 600)
     used, limit = fly_preview.memory(p)
-    _checks(report.checks, json, {"url": p.url, "memory": used, "limit": limit})
+    checks(report.checks, json, {"url": p.url, "memory": used, "limit": limit})
     if not report.healthy:
         raise CheckFailed("the preview is not healthy", f"./invoke fly.preview --env {env} --stop ends it")
     shown = f"{used >> 20} of {limit >> 20} MB in use" if used else f"limit {limit >> 20} MB"

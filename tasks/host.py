@@ -5,7 +5,7 @@ from __future__ import annotations
 from invoke.context import Context
 from invoke.tasks import task
 
-from ._stack import platform
+from ._context import platform
 
 
 @task(help={"env": "environment of invoke.yaml"})

@@ -8,7 +8,7 @@ from invoke.context import Context
 from invoke.tasks import task
 
 from . import dev
-from ._stack import ROOT, say, show
+from ._context import ROOT, say, show
 
 
 @task(help={"json": "machine-readable"})

@@ -7,7 +7,7 @@ import os
 from invoke.context import Context
 from invoke.tasks import task
 
-from ._stack import platform, say
+from ._context import platform, say
 
 
 @task(help={"provider": "betterstack", "env": "environment of invoke.yaml"})

@@ -5,8 +5,9 @@ from __future__ import annotations
 from invoke.context import Context
 from invoke.tasks import task
 
-from ._stack import platform as open_platform
-from ._stack import remove_stack, say, set_up, show
+from ._context import platform as open_platform
+from ._context import say, show
+from ._stack import remove_stack, set_up
 
 
 @task(
@@ -14,10 +15,11 @@ from ._stack import remove_stack, say, set_up, show
 )
 def setup(c: Context, env: str = "local", wait: int = 600) -> None:
     """Bring up every stack in order of need, ending with prefect. Example: ./invoke platform.setup --env production"""
-    from prefect_platform.operations import deploy
+
+    from prefect_platform.operations import stack_order
 
     p = open_platform(c, env)
-    for name in deploy.order(p, "prefect"):
+    for name in stack_order.order(p, "prefect"):
         say(f"== {name}")
         set_up(p, name, False, wait, False)
 
@@ -52,9 +54,10 @@ def history(c: Context, env: str, lines: int = 30, json: bool = False) -> None:
 @task(help={"env": "environment of invoke.yaml", "json": "machine-readable"})
 def pin_images(c: Context, env: str, json: bool = False) -> None:
     """Record the digests of all images in images.lock; setup then runs exactly those. Example: ./invoke platform.pin-images --env production"""
-    from prefect_platform.operations import deploy
 
-    digests = deploy.pin_images(open_platform(c, env))
+    from prefect_platform.operations import pin_images as operation
+
+    digests = operation.pin_images(open_platform(c, env))
     if json:
         return show(digests)
     for image, digest in sorted(digests.items()):

@@ -8,7 +8,7 @@ import shlex
 from invoke.context import Context
 from invoke.tasks import task
 
-from ._stack import platform, say, show
+from ._context import platform, say, show
 
 
 @task(help={"json": "machine-readable"})
@@ -17,10 +17,10 @@ def smoke(c: Context, env: str = "local", json: bool = False) -> None:
     from prefect_platform.checks import health
     from prefect_platform.errors import CheckFailed
 
-    from ._stack import _checks
+    from ._output import checks
 
     found = health.prove(platform(c, env), canary_must_run=True)
-    _checks(found, json, {})
+    checks(found, json, {})
     if not all(check.ok for check in found):
         raise CheckFailed("the smoke test failed", "each line with FAIL above has its next command")
 
@@ -86,13 +86,13 @@ def restore(c: Context, file: str, env: str = "local", yes: bool = False) -> Non
     from prefect_platform.errors import CheckFailed
     from prefect_platform.operations import backups
 
-    from ._stack import _checks
+    from ._output import checks
 
     p = platform(c, env)
     kept = backups.bring_back(p, file, yes)
     say(f"restored; what was there: {kept or 'nothing'}")
     found = health.prove(p)
-    _checks(found, False, {})
+    checks(found, False, {})
     if not all(check.ok for check in found):
         raise CheckFailed("restored, but not healthy", "each line with FAIL above has its next command")
 
@@ -108,7 +108,7 @@ def migrate_to_postgres(
     from prefect_platform.errors import CheckFailed, ConfigError
     from prefect_platform.operations import move_to_postgres
 
-    from ._stack import _checks
+    from ._output import checks
 
     p = platform(c, env)
     if not yes:
@@ -126,7 +126,7 @@ def migrate_to_postgres(
         for name, rows in sorted(moved.rows.items()):
             print(f"{name:32} {rows:>12}")
         print(f"{'rows moved, counted at both ends':32} {total:>12}")
-        _checks(moved.report.checks, False, {})
+        checks(moved.report.checks, False, {})
     say(
         f"moved to {moved.place} in {moved.seconds} s; the SQLite file stays as it is, and is not used any more"
     )

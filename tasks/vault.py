@@ -5,7 +5,7 @@ from __future__ import annotations
 from invoke.context import Context
 from invoke.tasks import task
 
-from ._stack import platform, say
+from ._context import platform, say
 
 
 @task(help={"env": "environment of invoke.yaml"})

@@ -1,19 +1,17 @@
-"""The error tree. Its root is Invoke's Exit, so a message prints cleanly and the exit code is ours.
+"""The error tree: each class is an exit code. `cli/program.py` prints the message and exits with it.
 
-PlatformError      1  anything else that stopped us
+PlatformError      1  any other error
 ├── ConfigError    2  settings or a stack file are wrong; nothing was touched
 ├── PreflightError 3  the machine is not ready (port taken, disk full, Python too old); nothing was touched
-├── LockedError    4  somebody else is at work on this environment
+├── LockedError    4  another command is at work on this environment
 ├── CheckFailed    5  applied, but the proof failed
-└── ApplyError     6  a step of the plan failed on the way; running the command again goes on
+└── ApplyError     6  a step of the plan failed on the way; run it again to resume
 """
 
 from __future__ import annotations
 
-from invoke.exceptions import Exit
 
-
-class PlatformError(Exit):
+class PlatformError(Exception):
     """One paragraph: `place: what is wrong`, then a `hint:` that names the next command."""
 
     exit_code = 1
@@ -21,10 +19,14 @@ class PlatformError(Exit):
     def __init__(self, message: str, hint: str = "") -> None:
         self.reason = message
         self.hint = hint
-        super().__init__(f"{message}\nhint: {hint}" if hint else message, code=self.exit_code)
+        super().__init__(message, hint)
+
+    @property
+    def message(self) -> str:
+        return f"{self.reason}\nhint: {self.hint}" if self.hint else self.reason
 
     def __str__(self) -> str:
-        return str(self.message)
+        return self.message
 
 
 class ConfigError(PlatformError):

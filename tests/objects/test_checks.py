@@ -12,7 +12,8 @@ import httpx
 import pytest
 
 from prefect_platform.checks import canary, probes, schedules
-from prefect_platform.checks.run import Check, CheckSpec, canary_check, outcome, run_checks, wait_for_checks
+from prefect_platform.checks.check import Check
+from prefect_platform.checks.run import CheckSpec, canary_check, outcome, run_checks, wait_for_checks
 from prefect_platform.config.objects import Canary, Desired, Pool
 from prefect_platform.errors import CheckFailed
 from prefect_platform.provisioning.prefect.api import PrefectApi

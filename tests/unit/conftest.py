@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from prefect_platform.config import settings, stack
-from prefect_platform.planning.bundle import Where
+from prefect_platform.planning.where import Where
 
 ROOT = Path(__file__).resolve().parents[2]
 Load = Callable[..., settings.Settings]

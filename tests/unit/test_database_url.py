@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from prefect_platform.config import database_url
-from prefect_platform.environment import platform
+from prefect_platform.config import database_url, rules
 from prefect_platform.errors import ConfigError
 
 from .conftest import Load
@@ -79,4 +78,4 @@ def test_only_one_machine_has_it_elsewhere(load: Load) -> None:
         {"target": "compose", "host": "h", "domain": "example.com", "prefect": {"database_url": DIRECT}}
     )
     with pytest.raises(ConfigError, match="target compose has a PostgreSQL of its own"):
-        platform._cross_check(settings)
+        rules.cross_check(settings)

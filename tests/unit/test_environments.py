@@ -11,7 +11,7 @@ import yaml
 
 from prefect_platform.config import stack
 from prefect_platform.config.settings import Settings
-from prefect_platform.planning import bundle
+from prefect_platform.planning import bundle, render
 from prefect_platform.targets.compose import compose_file, names
 
 from .conftest import ROOT, Load
@@ -31,7 +31,7 @@ def _rendered(load: Load, env: str) -> dict[str, bundle.Bundle]:
     edges = ["platform-edge", "platform-edge-staging"]
     found = {}
     for name, each in stack.for_target(stack.read_all(ROOT), "compose").items():
-        built = bundle.build(each, chosen, names.where(chosen, each.scope, MEMORY))
+        built = render.build(each, chosen, names.where(chosen, each.scope, MEMORY))
         found[name] = compose_file.finish(built, names.frame(chosen, each, MEMORY, edges))
     return found
 

@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from prefect_platform.config import stack
-from prefect_platform.planning import bundle
-from prefect_platform.targets.fly import render
+from prefect_platform.planning import bundle, render
+from prefect_platform.targets.fly import render as machine
 from prefect_platform_lab.standins import flyctl
 
 from .conftest import ROOT, Load, where
@@ -40,8 +40,8 @@ def _differences(load: Load) -> Iterator[str]:
     fly = load({**shared, "target": "fly", "fly": {"app": "my-app"}}, root=ROOT)
     there = stack.read_all(ROOT)
     for name, each in stack.for_target(there, "local").items():
-        ours = bundle.build(each, local, where(name))
-        theirs = bundle.build(stack.for_target(there, "fly")[name], fly, render.where(name))
+        ours = render.build(each, local, where(name))
+        theirs = render.build(stack.for_target(there, "fly")[name], fly, machine.where(name))
         for file in sorted({*ours.files, *theirs.files, "routes.yml"}):
             here = _moved(name, (ours.routes if file == "routes.yml" else ours.files.get(file)) or b"")
             gone = (theirs.routes if file == "routes.yml" else theirs.files.get(file)) or b""
@@ -62,7 +62,7 @@ def _moved(name: str, body: bytes) -> list[str]:
     """A local file with the machine's places."""
     text = body.decode()
     for place in PLACES:
-        text = text.replace(getattr(where(name), place), getattr(render.where(name), place))
+        text = text.replace(getattr(where(name), place), getattr(machine.where(name), place))
     return text.splitlines()
 
 
@@ -77,7 +77,7 @@ def _moved(name: str, body: bytes) -> list[str]:
 )
 def test_its_fly_toml_is_one_that_flyctl_reads(load: Load, fly: dict[str, Any]) -> None:
     made = {"target": "fly", "fly": {"app": "my-app", **fly}, "prefect": {"workers": []}}
-    text = render.machine(load(made, root=ROOT), []).files["fly.toml"].decode()
+    text = machine.machine(load(made, root=ROOT), []).files["fly.toml"].decode()
     found = tomllib.loads(text)
     schema = yaml.safe_load(flyctl.SCHEMA.read_text())
     jsonschema.validate(found, schema)
@@ -99,8 +99,8 @@ def test_the_page_s_example_becomes_a_machine(load: Load) -> None:
     )
     fly = load(example["platform"]["environments"]["fly"], root=ROOT)
     there = stack.for_target(stack.read_all(ROOT), "fly")
-    bundles = [bundle.build(each, fly, render.where(name)) for name, each in there.items()]
-    found = tomllib.loads(render.machine(fly, bundles).files["fly.toml"].decode())
+    bundles = [render.build(each, fly, machine.where(name)) for name, each in there.items()]
+    found = tomllib.loads(machine.machine(fly, bundles).files["fly.toml"].decode())
     assert found["app"] == example["platform"]["environments"]["fly"]["fly"]["app"]
     assert found["kill_timeout"] <= 300
 

@@ -10,18 +10,18 @@ import pytest
 import yaml
 
 from prefect_platform.config import stack
-from prefect_platform.planning import bundle
+from prefect_platform.planning import bundle, render
+from prefect_platform.targets.combined.supervisord_conf import configuration
 from prefect_platform.targets.compose import compose_file
 from prefect_platform.targets.compose import names as _names
-from prefect_platform.targets.fly import render
-from prefect_platform.targets.local.supervisord import configuration
+from prefect_platform.targets.fly import render as machine
 
 from .conftest import ROOT, Load, where
 
 
 def _rendered(load: Load, stacks: dict[str, stack.Stack], name: str) -> dict[str, str]:
     example = yaml.safe_load((ROOT / "invoke.example.yaml").read_text())["platform"]
-    built = bundle.build(stacks[name], load(example, root=ROOT), where(name))
+    built = render.build(stacks[name], load(example, root=ROOT), where(name))
     own = {path.name for path in stacks[name].folder.glob("*.j2")}
     files = {path: text.decode() for path, text in built.files.items() if f"{path}.j2" in own}
     if built.routes:
@@ -44,7 +44,7 @@ def _composed(load: Load, name: str) -> dict[str, str]:
     chosen = load(example, env="production", root=ROOT)
     each = stack.for_target(stack.read_all(ROOT), "compose")[name]
     memory = 8 * 2**30
-    built = bundle.build(each, chosen, _names.where(chosen, each.scope, memory))
+    built = render.build(each, chosen, _names.where(chosen, each.scope, memory))
     finished = compose_file.finish(built, _names.frame(chosen, each, memory, []))
     # Files that are copied as they are stand in the stack's folder already.
     own = {path.name.removesuffix(".j2") for path in each.folder.glob("*.j2")} | {
@@ -63,8 +63,8 @@ def _machined(load: Load) -> dict[str, bundle.Bundle]:
     example = yaml.safe_load((ROOT / "invoke.example.yaml").read_text())["platform"]
     chosen = load(example, env="fly", root=ROOT)
     there = stack.with_needs(stack.for_target(stack.read_all(ROOT), "fly"), "prefect")
-    built = [bundle.build(each, chosen, render.where(each.name)) for each in there]
-    made = [*built, render.machine(chosen, built)]
+    built = [render.build(each, chosen, machine.where(each.name)) for each in there]
+    made = [*built, machine.machine(chosen, built)]
     return {each.stack.name: each for each in made}
 
 

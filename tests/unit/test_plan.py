@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from prefect_platform.config import stack
-from prefect_platform.planning import bundle, diff
+from prefect_platform.planning import bundle, diff, render
 
 from .conftest import ROOT, Load, where
 
@@ -15,7 +15,7 @@ NOTHING = diff.Observed(None, False, {}, {}, {"gateway": ("GATEWAY_SIGNING_KEYS"
 
 def _bundles(load: Load, stacks: dict[str, stack.Stack], **prefect: object) -> list[bundle.Bundle]:
     chosen = load({"prefect": prefect}, root=ROOT)
-    return [bundle.build(each, chosen, where(each.name)) for each in stack.with_needs(stacks, "prefect")]
+    return [render.build(each, chosen, where(each.name)) for each in stack.with_needs(stacks, "prefect")]
 
 
 def _applied(built: list[bundle.Bundle]) -> diff.Observed:
@@ -76,7 +76,7 @@ def test_the_files_of_a_package_are_one_line_where_they_are_many() -> None:
 def test_a_new_route_restarts_nothing(load: Load, stacks: dict[str, stack.Stack]) -> None:
     before = _bundles(load, stacks)
     chosen = load({"gateway": {"routes": [{"name": "a", "path": "/a", "url": "http://a:1"}]}}, root=ROOT)
-    after = [bundle.build(each, chosen, where(each.name)) for each in stack.with_needs(stacks, "prefect")]
+    after = [render.build(each, chosen, where(each.name)) for each in stack.with_needs(stacks, "prefect")]
     assert _make(after, _applied(before)) == ["write routes/gateway.yml: changed"]
 
 

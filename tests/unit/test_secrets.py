@@ -10,7 +10,8 @@ import pytest
 
 from prefect_platform.config import stack
 from prefect_platform.errors import PlatformError
-from prefect_platform.secretstore.store import FileStore, Secret, rotated
+from prefect_platform.secretstore.file_store import FileStore
+from prefect_platform.secretstore.store import Secret, rotated
 
 from .conftest import ROOT
 

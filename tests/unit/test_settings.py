@@ -58,7 +58,7 @@ def test_a_slip_is_named_with_its_place(load: Load, raw: dict[str, Any], message
     with pytest.raises(ConfigError) as caught:
         load(raw)
     assert message in caught.value.reason
-    assert caught.value.code == 2
+    assert caught.value.exit_code == 2
 
 
 def test_the_message_names_file_and_line(load: Load, tmp_path: Path) -> None:

@@ -10,10 +10,10 @@ import httpx
 import pytest
 
 from prefect_platform.checks import sso as sso_probe
-from prefect_platform.checks.probes import CheckSpec
+from prefect_platform.checks.spec import CheckSpec
 from prefect_platform.config import sso, stack
 from prefect_platform.errors import CheckFailed, ConfigError
-from prefect_platform.planning import bundle
+from prefect_platform.planning import render
 from prefect_platform.targets.compose import names
 
 from .conftest import ROOT, Load
@@ -67,7 +67,7 @@ def test_an_authentik_elsewhere_has_no_file_of_routes(load: Load) -> None:
     authentik = stack.for_target(stack.read_all(ROOT), "compose")["authentik"]
     for settings, served in ((elsewhere, False), (ours, True)):
         where = names.where(settings, "environment", 2**32)
-        assert bool(bundle.build(authentik, settings, where).routes) is served
+        assert bool(render.build(authentik, settings, where).routes) is served
 
 
 def test_the_doors(load: Load) -> None:

@@ -19,7 +19,8 @@ from typing import Any
 import jinja2
 import psutil
 
-from prefect_platform.secretstore.store import FileStore, Secret
+from prefect_platform.secretstore.file_store import FileStore
+from prefect_platform.secretstore.store import Secret
 from prefect_platform.secretstore.vault.kv import Vault
 from prefect_platform.secretstore.vault.setup import Setup
 

@@ -10,7 +10,7 @@ import pytest
 
 from prefect_platform.config.stack import SecretSpec
 from prefect_platform.errors import PlatformError
-from prefect_platform.secretstore.store import FileStore
+from prefect_platform.secretstore.file_store import FileStore
 
 from .conftest import Ready, make_stack
 

@@ -10,9 +10,9 @@ from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
 from prefect_platform.errors import CheckFailed
-from prefect_platform.provisioning.prefect.api import bearer, is_loopback
+from prefect_platform.http_client import bearer, described, is_loopback
 
-from .probes import CheckSpec, described
+from .spec import CheckSpec
 
 
 def events(spec: CheckSpec) -> str:

@@ -7,14 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from prefect_platform.config import sso, tls
-from prefect_platform.environment import authentik
 from prefect_platform.environment.access import api, tail, token
 from prefect_platform.environment.platform import Platform, desired
 from prefect_platform.errors import PlatformError
 from prefect_platform.provisioning.prefect.heartbeat import is_online
-from prefect_platform.targets import LOW_BYTES, Process
+from prefect_platform.targets.protocol import LOW_BYTES, Process
 
-from .run import Check, CheckSpec, canary_check, run_checks, wait_for_checks
+from . import authentik, certificate
+from .check import Check
+from .run import CheckSpec, canary_check, run_checks, wait_for_checks
 
 _CANARY_SECONDS = 120
 _CALM_SECONDS = 45
@@ -108,9 +109,9 @@ def machine_checks(platform: Platform) -> list[Check]:
     """Processes, and the room they have: on a full disk not even their logs say what is wrong."""
     found = [_process_check(platform, each) for each in platform.target.processes()]
     secrets = _secrets_check(platform) if found else None
-    certificate = tls.check(platform.settings, platform.url) if found and platform.served else None
+    served = certificate.check(platform.settings, platform.url) if found and platform.served else None
     people = authentik.check(platform) if found and secrets and secrets.ok else None
-    more = [each for each in (secrets, certificate, people) if each]
+    more = [each for each in (secrets, served, people) if each]
     return [*found, *more, _disk_check(platform)]
 
 

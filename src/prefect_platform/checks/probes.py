@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from urllib.parse import urljoin, urlsplit
 
 import httpx
 
+from prefect_platform.checks.spec import CheckSpec
 from prefect_platform.errors import CheckFailed
-from prefect_platform.provisioning.prefect.api import ApiError, Json, PrefectApi, Trust, bearer
+from prefect_platform.http_client import bearer, described
+from prefect_platform.provisioning.prefect.api import ApiError, Json, PrefectApi
 from prefect_platform.provisioning.prefect.heartbeat import is_online, seconds_since
 
 # Prefect marks a run Late 15 s after its time, looking every 5 s, and a pool NOT_READY by looking every 15 s:
@@ -18,28 +19,6 @@ from prefect_platform.provisioning.prefect.heartbeat import is_online, seconds_s
 SERVICES_GRACE = 60.0
 REDELIVERED_WITHIN = 480.0
 """Seconds. pydocket 0.27 takes what another worker left behind after 300 s, and looks for it each 75 s or so."""
-
-
-@dataclass(frozen=True)
-class CheckSpec:
-    """What to prove. `public_url` has no path (`http://127.0.0.1:8080`); `workers` are (pool, worker) names,
-    `canary` those of a flow and its deployment, `timeout` seconds per request; `sso_url` is where people sign in, if they do."""
-
-    public_url: str
-    token: str = field(repr=False)
-    version: str
-    workers: tuple[tuple[str, str], ...] = ()
-    canary: tuple[str, str] | None = None
-    timeout: float = 5.0
-    ui_path: str = "/prefect"
-    api_path: str = "/prefect/api"
-    ping_path: str = "/ping"
-    trust: Trust = None
-    sso_url: str | None = None
-
-    @property
-    def api_url(self) -> str:
-        return self.public_url.rstrip("/") + self.api_path
 
 
 # -- the gateway
@@ -207,8 +186,3 @@ def _get(
 
 def _seen(answer: httpx.Response) -> str:
     return f"{answer.status_code} {' '.join(answer.text[:200].split())}".strip()
-
-
-def described(error: Exception) -> str:
-    """Kind and text: some errors of the network have no text."""
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

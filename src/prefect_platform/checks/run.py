@@ -5,16 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 
 import httpx
 
+from prefect_platform.checks.check import Check
 from prefect_platform.errors import PlatformError
-from prefect_platform.provisioning.prefect.api import PrefectApi, client_for
+from prefect_platform.http_client import client_for
+from prefect_platform.provisioning.prefect.api import PrefectApi
 
 from . import canary, events, probes, schedules, sso
-from .probes import CheckSpec
+from .spec import CheckSpec
 
 __all__ = ["Check", "CheckSpec", "canary_check", "outcome", "run_checks", "wait_for_checks"]
 
@@ -24,17 +25,6 @@ Names = Collection[str]
 PAUSE = 0.2
 STATUS_HINT = "./invoke prefect.logs shows why"
 LAST_CANARY = "canary (last)"
-
-
-@dataclass(frozen=True)
-class Check:
-    """Outcome of one probe. `seconds` is how long it took."""
-
-    name: str
-    ok: bool
-    detail: str
-    seconds: float
-    hint: str = ""
 
 
 def _quiet(text: str) -> None:

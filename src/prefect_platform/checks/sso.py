@@ -7,8 +7,9 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 
 from prefect_platform.errors import CheckFailed
+from prefect_platform.http_client import described
 
-from .probes import CheckSpec, described
+from .spec import CheckSpec
 
 _PAGE = {"Accept": "text/html,*/*"}
 # What a stranger might hope to be taken for.

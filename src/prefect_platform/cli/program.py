@@ -28,7 +28,7 @@ from invoke.program import Program
 from invoke.util import helpline
 
 from prefect_platform import __version__
-from prefect_platform.errors import ConfigError
+from prefect_platform.errors import ConfigError, PlatformError
 
 from .config import PlatformConfig
 from .hints import addressed
@@ -106,6 +106,9 @@ class PlatformProgram(Program):
             if error.result.hide:
                 print(error, file=sys.stderr, end="")
             return int(error.result.exited)
+        except PlatformError as error:
+            print(addressed(error.message), file=sys.stderr)
+            return error.exit_code
         except Exit as error:
             if error.message:
                 print(addressed(error.message), file=sys.stderr)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from prefect_platform.config import settings
 from prefect_platform.errors import ConfigError
 
 # Prefect 3.8.8, types/names.py.
@@ -186,3 +187,19 @@ def _check_count(place: str, value: float | None) -> None:
 
 def _wrong(reason: str) -> ConfigError:
     return ConfigError(f"platform.prefect.{reason}", "invoke.example.yaml explains every key")
+
+
+CANARY_ENTRYPOINT = "canary.py:platform_canary"
+
+
+def desired(chosen: settings.Settings, folder: str | None) -> Desired:
+    section = chosen.values["prefect"]
+    beat = section["heartbeat_seconds"]
+    workers = section["workers"]
+    canary = None
+    if folder and workers:
+        canary = Canary(workers[0]["pool"], folder, CANARY_ENTRYPOINT)
+    elif folder and section["work_pools"]:
+        source = (chosen.root / "stacks" / "prefect" / "canary.py").read_text()
+        canary = Canary(section["work_pools"][0]["name"], None, CANARY_ENTRYPOINT, source=source)
+    return desired_objects(section, Zombies(beat, max(90, 3 * beat)), canary)

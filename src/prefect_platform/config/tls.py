@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 import datetime
-import socket
 import ssl
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
-from prefect_platform.checks.run import Check
 from prefect_platform.errors import ConfigError
 
 from .settings import Settings
 
-WARN_DAYS = 14
-"""Let's Encrypt's are renewed thirty days before their end: with fewer left than this, that has failed for weeks."""
-_DEFAULT = "TRAEFIK DEFAULT CERT"
-_TIMEOUT = 5.0
 _GIVEN = {
     "own": ("certificate", "private_key"),
     "acme": ("acme_server", "acme_ca_cert", "acme_dns_provider", "acme_dns_credentials"),
@@ -136,58 +128,15 @@ def trust(settings: Settings) -> ssl.SSLContext | None:
     if ca_cert:
         return ssl.create_default_context(cafile=str(settings.root / ca_cert))
     if settings.target == "compose" and settings.values["traefik"]["tls"] == "self-signed":
-        return _blind()
+        return blind()
     return None
 
 
-def _blind() -> ssl.SSLContext:
+def blind() -> ssl.SSLContext:
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     return context
-
-
-def check(settings: Settings, url: str) -> Check | None:
-    """What the public port serves, and for how long; None for plain HTTP."""
-    parts = urlsplit(url)
-    if parts.scheme != "https" or not parts.hostname:
-        return None
-    began = time.monotonic()
-    try:
-        with (
-            socket.create_connection((parts.hostname, parts.port or 443), _TIMEOUT) as plain,
-            _blind().wrap_socket(plain, server_hostname=parts.hostname) as secure,
-        ):
-            data = secure.getpeercert(binary_form=True) or b""
-    except OSError as error:
-        why = f"{url}: no TLS connection: {error}"
-        return Check("certificate", False, why, time.monotonic() - began, "./invoke traefik.logs")
-    ok, detail, hint = _judged(read(data), parts.hostname, settings)
-    return Check("certificate", ok, detail, time.monotonic() - began, hint)
-
-
-def _judged(found: Certificate, host: str, settings: Settings) -> tuple[bool, str, str]:
-    kind = settings.values["traefik"]["tls"] if settings.target == "compose" else "own"
-    told = f"until {found.ends:%Y-%m-%d} ({found.days} days), by {found.issuer}"
-    if kind == "self-signed":
-        return True, f"{told}: no browser trusts it", ""
-    if _DEFAULT in found.issuer:
-        hint = "./invoke traefik.logs; does the name's DNS entry lead here, and is port 80 open?"
-        return False, "Traefik serves its default certificate: it has none for this name", hint
-    if not found.covers(host):
-        return (
-            False,
-            f"it is for {', '.join(found.names) or 'nobody'}, not for {host}",
-            "./invoke traefik.logs",
-        )
-    if found.days < WARN_DAYS:
-        hint = (
-            "./invoke traefik.logs"
-            if kind == "acme"
-            else "put a new one in its place, then ./invoke traefik.setup"
-        )
-        return False, f"it ends soon: {told}", hint
-    return True, told, ""
 
 
 def private_files(settings: Settings) -> dict[str, bytes]:

@@ -11,7 +11,7 @@ from typing import Any
 from prefect_platform.config import tls
 from prefect_platform.errors import PlatformError
 from prefect_platform.provisioning.prefect.api import PrefectApi
-from prefect_platform.secretstore.store import FileStore
+from prefect_platform.secretstore.file_store import FileStore
 
 from .platform import Platform
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import time
 
-from prefect_platform.checks.run import Check
 from prefect_platform.config import sso, tls
-from prefect_platform.errors import PlatformError, PreflightError
-from prefect_platform.provisioning.authentik import application, apps, bootstrap, plan
+from prefect_platform.errors import PreflightError
+from prefect_platform.provisioning.authentik import application, apps, bootstrap
 from prefect_platform.provisioning.authentik.client import Api
 from prefect_platform.secretstore.store import Secret
 
@@ -100,25 +98,3 @@ def ensure_prefect(platform: Platform) -> tuple[str, ...]:
     with api(platform) as client:
         done = apps.ensure(client, wanted(platform), platform.say)
     return tuple(str(change) for change in done)
-
-
-def check(platform: Platform) -> Check | None:
-    """Whether Authentik has Prefect's application as declared. None where people do not sign in."""
-    if not sso.guards_prefect(platform.settings):
-        return None
-    began = time.monotonic()
-    try:
-        with api(platform) as client:
-            want = wanted(platform)
-            changes = plan.plan(want, apps.observe(client, want))
-    except PlatformError as error:
-        hint = error.hint or "./invoke authentik.status"
-        return Check("authentik", False, error.reason, time.monotonic() - began, hint)
-    seconds = time.monotonic() - began
-    if changes:
-        told = "; ".join(f"would be {change}" for change in changes)
-        return Check("authentik", False, f"not as declared: {told}", seconds, "./invoke prefect.setup")
-    who = ", ".join(want.groups) or "everybody"
-    return Check(
-        "authentik", True, f"application {want.slug} is there for {who}, the outpost serves it", seconds
-    )

@@ -21,17 +21,8 @@ from pathlib import Path
 if __name__ == "__main__":  # a script run with -I finds nothing of ours by itself
     sys.path.append(str(Path(__file__).resolve().parents[2]))
 
+from prefect_platform.errors import PreflightError
 from prefect_platform.venvs.pip import Progress, Say, StepFailed, run
-
-try:
-    from prefect_platform.errors import PreflightError
-except ImportError:  # as a script: Invoke, the root of the error tree, is what we are about to install
-
-    class PreflightError(Exception):  # type: ignore[no-redef]
-        def __init__(self, message: str, hint: str = "") -> None:
-            self.message = f"{message}\nhint: {hint}" if hint else message
-            super().__init__(message)
-
 
 _PACKAGE = re.compile(r"^[A-Za-z0-9][^=\s]*==.*", re.MULTILINE)
 

@@ -11,7 +11,7 @@ from urllib.parse import quote
 import httpx
 
 from prefect_platform.errors import ConfigError, PlatformError
-from prefect_platform.provisioning.prefect.api import Trust, bearer, client_for
+from prefect_platform.http_client import Trust, bearer, client_for
 from prefect_platform.secretstore.store import Secret
 
 Json = dict[str, Any]

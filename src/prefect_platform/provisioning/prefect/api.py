@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 import time
 from collections.abc import Mapping
 from types import TracebackType
@@ -12,13 +11,11 @@ from urllib.parse import quote, urlsplit
 import httpx
 
 from prefect_platform.errors import PlatformError
+from prefect_platform.http_client import Trust, bearer, client_for
 
 Json = dict[str, Any]
-Trust = ssl.SSLContext | None
-"""Whose certificates an https server may have; None: those that every client trusts."""
 PAGE = 200  # the server's default and greatest page size
 RETRIED = {502, 503}
-LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 
 class ApiError(PlatformError):
@@ -230,29 +227,6 @@ class _Unsent(ApiError):
 
     def __init__(self, what: str, error: Exception) -> None:
         super().__init__(f"{what}: no connection ({error})")
-
-
-def bearer(token: str | None) -> dict[str, str]:
-    """The header that carries a token. A text that cannot be one is refused here: others would print it."""
-    if not token:
-        return {}
-    if not token.isascii() or not token.isprintable() or " " in token:
-        raise PlatformError("token: contains characters that no token has", "./invoke gateway.create-token")
-    return {"Authorization": f"Bearer {token}"}
-
-
-def client_for(url: str, timeout: float, headers: Mapping[str, str], trust: Trust = None) -> httpx.Client:
-    """A client for one server; `timeout` in seconds per step of a request."""
-    # On plain http there is nothing to verify, and loading the certificates costs more than the requests.
-    verify = trust or True if urlsplit(url).scheme != "http" else False
-    return httpx.Client(
-        base_url=url, headers=headers, timeout=timeout, trust_env=not is_loopback(url), verify=verify
-    )
-
-
-def is_loopback(url: str) -> bool:
-    """Whether a URL stays on this machine, where a proxy from the environment must not be asked."""
-    return urlsplit(url).hostname in LOOPBACK
 
 
 def _lost(what: str, error: Exception) -> ApiError:

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Protocol
 
 from prefect_platform.errors import ConfigError, PlatformError
-from prefect_platform.secretstore.store import FileStore, Secret
+from prefect_platform.secretstore.file_store import FileStore
+from prefect_platform.secretstore.store import Secret
 
 from .journal import Journal
 from .kv import Status, Vault

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from prefect_platform.errors import LockedError, PreflightError
 from prefect_platform.files import make_private
-from prefect_platform.targets import Say
+from prefect_platform.targets.protocol import Say
 
 
 @contextlib.contextmanager

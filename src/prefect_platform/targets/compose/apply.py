@@ -13,7 +13,7 @@ from prefect_platform.errors import ApplyError, PlatformError
 from prefect_platform.planning.bundle import Bundle
 from prefect_platform.planning.diff import UNHEALTHY, Plan
 from prefect_platform.targets.docker import databases, health, releases
-from prefect_platform.targets.docker.vault_access import NETWORK
+from prefect_platform.targets.docker.agent import NETWORK
 
 from . import compose_file, names
 from .site import Site

@@ -18,7 +18,9 @@ import yaml
 
 from prefect_platform.config import images
 from prefect_platform.errors import ConfigError
-from prefect_platform.planning.bundle import Bundle, Service, Where, content_digest, env_file
+from prefect_platform.planning.bundle import Bundle, Service, content_digest
+from prefect_platform.planning.render import env_file
+from prefect_platform.planning.where import Where
 
 APP = "/platform/app"
 ENTRYPOINT = "/platform/entrypoint.sh"

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from prefect_platform.errors import ConfigError, PlatformError
-from prefect_platform.targets import Process
 from prefect_platform.targets.docker import health
+from prefect_platform.targets.protocol import Process
 
 from . import compose_file
 from .site import Site

@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 from prefect_platform.config import images
 from prefect_platform.config.settings import Settings
 from prefect_platform.config.stack import Stack
-from prefect_platform.planning.bundle import Where, public_url
-from prefect_platform.targets.docker import agent as _agent
-from prefect_platform.targets.docker import vault_access
+from prefect_platform.config.urls import public_url
+from prefect_platform.planning.where import Where
+from prefect_platform.targets.docker import agent
 
 from .compose_file import APP, DATABASE_PASSWORD, ENTRYPOINT, Frame
 
@@ -27,7 +27,7 @@ class Placed:
 
 def placed(settings: Settings, stack: Stack) -> Placed:
     # Somebody else's Vault is nothing of the host's: another environment there may have ours.
-    elsewhere = stack.name == "vault" and vault_access.external(settings)
+    elsewhere = stack.name == "vault" and agent.external(settings)
     scope = "host" if stack.scope == "host" and not elsewhere else settings.env
     return Placed(scope, f"{settings.values['root']}/{scope}/{stack.name}")
 
@@ -76,10 +76,10 @@ def frame(settings: Settings, stack: Stack, memory: int, edges: Sequence[str]) -
         name: (f"platform-{name}{suffix}",) for name in ("edge", "data", "work")
     }
     networks |= {
-        "vault": (vault_access.network(settings),),
+        "vault": (agent.network(settings),),
         "edges": tuple(sorted({edge(settings), *edges})),
     }
-    agent, files = _agent.agent(settings, stack, here.folder) if stack.secrets else (None, {})
+    sidecar, files = agent.service(settings, stack, here.folder) if stack.secrets else (None, {})
     programs = {
         PurePosixPath(path).name: (settings.root / "vault" / PurePosixPath(path).name).read_bytes()
         for path in (ENTRYPOINT, DATABASE_PASSWORD)
@@ -90,7 +90,7 @@ def frame(settings: Settings, stack: Stack, memory: int, edges: Sequence[str]) -
         where(settings, stack.scope, memory),
         networks,
         programs,
-        agent,
+        sidecar,
         files,
         digests=images.read(settings.root),
     )

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 
 from prefect_platform.config.settings import Settings
 from prefect_platform.config.stack import Stack
-from prefect_platform.planning.bundle import Where
+from prefect_platform.planning.where import Where
 from prefect_platform.secretstore.store import SecretStore
-from prefect_platform.targets import Say
 from prefect_platform.targets.docker import releases, vault_access
 from prefect_platform.targets.docker.host import Host
+from prefect_platform.targets.protocol import Say
 
 from . import compose_file, names
 

@@ -11,22 +11,17 @@ from pathlib import Path
 from prefect_platform.config.settings import Settings
 from prefect_platform.config.stack import Stack
 from prefect_platform.errors import ConfigError, PreflightError
-from prefect_platform.planning.bundle import Bundle, Where
+from prefect_platform.planning.bundle import Bundle
 from prefect_platform.planning.diff import Observed, Plan
+from prefect_platform.planning.where import Where
 from prefect_platform.secretstore.store import SecretStore
-from prefect_platform.targets import Entry, Process, Say
-from prefect_platform.targets.docker import ports
-from prefect_platform.targets.docker import releases as _releases
+from prefect_platform.targets.docker import ports, releases
 from prefect_platform.targets.docker.host import Host
 from prefect_platform.targets.docker.runner import LocalRunner, Runner, SshRunner
 from prefect_platform.targets.docker.tunnels import Tunnels
+from prefect_platform.targets.protocol import Entry, Process, Say
 
-from . import apply as _apply
-from . import backup as _backups
-from . import compose_file, containers, names
-from . import observe as _observed
-from . import remove as _removal
-from . import roll_back as _rollback
+from . import apply, backup, compose_file, containers, names, observe, remove, roll_back
 from .site import Site
 
 _FREE_BYTES = 2 * 1024**3
@@ -60,7 +55,7 @@ class Target:
 
     def lock(self, command: str, wait: float) -> AbstractContextManager[None]:
         """One writer per environment, and per host for what all share. Raises LockedError."""
-        who = f"{command} by {_releases.who()} (pid {os.getpid()}, since {datetime.datetime.now():%H:%M:%S})"
+        who = f"{command} by {releases.who()} (pid {os.getpid()}, since {datetime.datetime.now():%H:%M:%S})"
         return self.host.lock(f"{self.host.root}/{self.settings.env}", who, wait, self.site.say)
 
     def where(self, stack: str, scope: str = "environment") -> Where:
@@ -83,7 +78,7 @@ class Target:
 
     # -- setup
     def observe(self, stacks: Sequence[Stack]) -> Observed:
-        return _observed.observe(self.site, stacks)
+        return observe.observe(self.site, stacks)
 
     def preflight(self, plan: Plan, bundles: Sequence[Bundle]) -> None:
         """Raises PreflightError: host unreachable, no Docker, disk nearly full, a port taken."""
@@ -100,7 +95,7 @@ class Target:
     def apply(self, plan: Plan, bundles: Sequence[Bundle]) -> None:
         """Do the steps. Interrupted anywhere, the next observe sees what is left to do."""
         for bundle in bundles if plan.steps else ():
-            _apply.apply(self.site, bundle, plan)
+            apply.apply(self.site, bundle, plan)
 
     def complete(self, bundles: Sequence[Bundle]) -> tuple[str, ...]:
         """What a stack needs beyond running containers; returns what was changed."""
@@ -127,13 +122,13 @@ class Target:
         return self.host.facts().free
 
     def digests(self, images: Sequence[str]) -> dict[str, str]:
-        return _apply.digests(self.site, images)
+        return apply.digests(self.site, images)
 
     def backup(self, stack: Stack, folder: Path, label: str) -> Path:
-        return _backups.backup(self.site, stack, folder, label)
+        return backup.backup(self.site, stack, folder, label)
 
     def restore(self, stack: Stack, file: Path) -> str:
-        return _backups.restore(self.site, stack, file)
+        return backup.restore(self.site, stack, file)
 
     # -- containers
     def processes(self) -> list[Process]:
@@ -164,18 +159,18 @@ class Target:
     def history(self) -> list[Entry]:
         """Of the environment and of what the host shares, oldest first."""
         folders = (f"{self.host.root}/{self.settings.env}", f"{self.host.root}/host")
-        lines = [line for folder in folders for line in _releases.history(self.host, folder)]
+        lines = [line for folder in folders for line in releases.history(self.host, folder)]
         return sorted(lines, key=lambda line: line.time)
 
     def releases(self, stack: Stack) -> list[tuple[str, bool, Entry | None]]:
         """(release, whether it is the current one, what the history says of it), newest first."""
         told = {line.release: line for line in self.history() if line.what.startswith(f"{stack.name}.")}
         current = self.site.current(stack)
-        there = _releases.present(self.host, self.site.folder(stack))
+        there = releases.present(self.host, self.site.folder(stack))
         return [(each, each == current, told.get(each)) for each in reversed(there)]
 
     def roll_back(self, stack: Stack, wanted: str, restore: bool) -> str:
-        return _rollback.roll_back(self.site, stack, wanted, restore)
+        return roll_back.roll_back(self.site, stack, wanted, restore)
 
     def set_database_aside(self) -> list[Path]:
         raise ConfigError(
@@ -183,10 +178,10 @@ class Target:
         )
 
     def removal(self, stack: str, data: bool) -> str:
-        return _removal.told(self.site, stack, data)
+        return remove.told(self.site, stack, data)
 
     def remove(self, stacks: Mapping[str, Stack], stack: str, data: bool) -> None:
-        _removal.remove(self.site, stacks, stack, data)
+        remove.remove(self.site, stacks, stack, data)
 
 
 def recover_vault(target: object, keys: Sequence[str]) -> None:

@@ -14,10 +14,10 @@ CONTAINER = "platform-vault"
 _LOGIN = "/vault/approle"
 
 
-def agent(settings: Settings, stack: Stack, folder: str) -> tuple[dict[str, Any], dict[str, bytes]]:
+def service(settings: Settings, stack: Stack, folder: str) -> tuple[dict[str, Any], dict[str, bytes]]:
     """The Compose service of the agent, and its files."""
     section: Mapping[str, Any] = settings.values["vault"]
-    agent = render(
+    configuration = render(
         settings,
         "agent.hcl.j2",
         address=section["address"] or f"http://{CONTAINER}:8200",
@@ -29,7 +29,7 @@ def agent(settings: Settings, stack: Stack, folder: str) -> tuple[dict[str, Any]
         perms="0400",
     )
     files = {
-        "agent.hcl": agent.encode(),
+        "agent.hcl": configuration.encode(),
         "secrets.ctmpl": render(settings, "secrets.ctmpl.j2", sources=sources(settings, stack)).encode(),
     }
     if section["ca_cert"]:
@@ -62,3 +62,21 @@ def render(settings: Settings, template: str, **values: Any) -> str:
     text = (settings.root / "vault" / template).read_text()
     env = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False)
     return env.from_string(text).render(values)
+
+
+NETWORK = "platform-vault"
+"""Where agents meet our own Vault: it has no way out."""
+
+
+_WAY_OUT = "platform-vault-external"
+"""Where agents reach somebody else's."""
+
+
+def external(settings: Settings) -> bool:
+    """Whether the environment uses a Vault that is not ours."""
+    return bool(settings.values["vault"]["address"])
+
+
+def network(settings: Settings) -> str:
+    """The network that agents stand in."""
+    return _WAY_OUT if external(settings) else NETWORK

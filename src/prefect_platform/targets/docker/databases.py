@@ -8,7 +8,7 @@ from __future__ import annotations
 from prefect_platform.config.stack import DatabaseSpec, Stack
 from prefect_platform.errors import ApplyError, PreflightError
 from prefect_platform.secretstore.store import SecretStore
-from prefect_platform.targets import Say
+from prefect_platform.targets.protocol import Say
 
 from .host import Host
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from prefect_platform.targets import Process
+from prefect_platform.targets.protocol import Process
 
 from .host import Host
 

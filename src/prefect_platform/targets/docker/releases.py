@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from prefect_platform.errors import ConfigError
-from prefect_platform.targets import Entry
+from prefect_platform.targets.protocol import Entry
 
 from .host import Host
 

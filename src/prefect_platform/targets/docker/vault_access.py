@@ -12,7 +12,9 @@ from prefect_platform.config import images
 from prefect_platform.config.settings import Settings
 from prefect_platform.config.stack import Stack
 from prefect_platform.errors import PreflightError
-from prefect_platform.secretstore.store import FileStore, Secret
+from prefect_platform.secretstore.file_store import FileStore
+from prefect_platform.secretstore.store import Secret
+from prefect_platform.targets.docker.agent import NETWORK
 
 from . import agent
 from .agent import CONTAINER
@@ -23,21 +25,7 @@ if TYPE_CHECKING:  # hvac is imported when Vault is asked: not every command doe
     from prefect_platform.secretstore.vault import setup
     from prefect_platform.secretstore.vault.kv import Vault, VaultStore
 
-NETWORK = "platform-vault"
-"""Where agents meet our own Vault: it has no way out."""
-_WAY_OUT = "platform-vault-external"
-"""Where agents reach somebody else's."""
 _TOKEN = "OPERATOR_TOKEN"  # noqa: S105 - a name
-
-
-def external(settings: Settings) -> bool:
-    """Whether the environment uses a Vault that is not ours."""
-    return bool(settings.values["vault"]["address"])
-
-
-def network(settings: Settings) -> str:
-    """The network that agents stand in."""
-    return _WAY_OUT if external(settings) else NETWORK
 
 
 def tokens(settings: Settings, host: Host) -> FileStore:

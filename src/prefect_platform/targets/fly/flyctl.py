@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from prefect_platform.errors import ApplyError, PlatformError, PreflightError
-from prefect_platform.targets import Say
+from prefect_platform.targets.protocol import Say
 
 Json = dict[str, Any]
 _AWAY = (

@@ -10,8 +10,8 @@ from prefect_platform.errors import PreflightError
 from prefect_platform.planning.diff import Observed, Plan, Running, Step
 from prefect_platform.secretstore.store import SecretStore
 
-from .apply import Releases, reference
 from .flyctl import Flyctl, Json
+from .releases import Releases, reference
 from .secrets import Imported
 
 

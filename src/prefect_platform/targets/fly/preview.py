@@ -20,7 +20,7 @@ from prefect_platform.config.stack import Stack
 from prefect_platform.errors import ApplyError, PreflightError
 from prefect_platform.planning.bundle import Bundle
 from prefect_platform.planning.diff import Observed, Plan
-from prefect_platform.targets import Say
+from prefect_platform.targets.protocol import Say
 
 from . import render, target
 from .flyctl import Json

@@ -15,9 +15,11 @@ from prefect_platform.config import images, private_app
 from prefect_platform.config.settings import Settings
 from prefect_platform.config.stack import Stack
 from prefect_platform.errors import ConfigError
-from prefect_platform.planning.bundle import Bundle, Service, Where, library
+from prefect_platform.planning.bundle import Bundle, Service
 from prefect_platform.planning.diff import wanted_files
-from prefect_platform.targets.local.supervisord import programs
+from prefect_platform.planning.render import library
+from prefect_platform.planning.where import Where
+from prefect_platform.targets.combined.supervisord_conf import programs
 
 MACHINE = "machine"
 TEMPLATES = Path(__file__).parent / "templates"

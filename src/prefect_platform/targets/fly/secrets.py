@@ -16,7 +16,8 @@ from prefect_platform.config.settings import Settings
 from prefect_platform.config.stack import Stack
 from prefect_platform.errors import PlatformError, PreflightError
 from prefect_platform.files import read_mapping, write_atomic
-from prefect_platform.secretstore.store import FileStore, Secret, SecretStore
+from prefect_platform.secretstore.file_store import FileStore
+from prefect_platform.secretstore.store import Secret, SecretStore
 
 from .flyctl import Json
 

@@ -13,16 +13,17 @@ from prefect_platform.config import private_app
 from prefect_platform.config.settings import Settings
 from prefect_platform.config.stack import Stack
 from prefect_platform.errors import ApplyError, ConfigError, PlatformError
-from prefect_platform.planning.bundle import Bundle, Where
+from prefect_platform.planning.bundle import Bundle
 from prefect_platform.planning.diff import Observed, Plan
-from prefect_platform.targets import LOW_BYTES, Entry, Process, Say
-from prefect_platform.targets.combined import lock as _lock
-from prefect_platform.targets.combined import sqlite
+from prefect_platform.planning.where import Where
+from prefect_platform.targets.combined import lock, sqlite
+from prefect_platform.targets.protocol import LOW_BYTES, Entry, Process, Say
 
 from . import render, secrets
-from .apply import Applying, Releases, reference
+from .apply import Applying
 from .flyctl import Flyctl, Json
 from .observe import Observing
+from .releases import Releases, reference
 
 _MACHINE = "/usr/local/bin/python -I /platform/machine/machine.py"
 _SERVER = "/platform/prefect/server.py"
@@ -49,7 +50,7 @@ class Target:
 
     def lock(self, command: str, wait: float) -> AbstractContextManager[None]:
         """One writer on this machine; between machines Fly's own lease of the machine decides. Raises LockedError."""
-        return _lock.hold(self.settings.state, command, wait, self.say)
+        return lock.hold(self.settings.state, command, wait, self.say)
 
     def where(self, stack: str, scope: str = "environment") -> Where:
         return render.where(stack, private_app.private(self.settings))

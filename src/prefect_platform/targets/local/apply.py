@@ -12,11 +12,12 @@ from prefect_platform.errors import ApplyError
 from prefect_platform.files import make_private, write_atomic
 from prefect_platform.planning.bundle import Bundle, Service
 from prefect_platform.planning.diff import Plan, wanted_files
+from prefect_platform.targets.combined.supervisord_conf import configuration
 from prefect_platform.venvs import build
 
-from . import routes as _routes
+from . import routes
 from .installation import Installation
-from .supervisord import configuration, end, lost_supervisors, orphans
+from .supervisord import end, lost_supervisors, orphans
 
 
 def apply(on: Installation, plan: Plan, bundles: Sequence[Bundle]) -> None:
@@ -67,10 +68,10 @@ def launcher(on: Installation, *words: str) -> subprocess.CompletedProcess[str]:
 
 def _check_routes(on: Installation, plan: Plan, bundles: Sequence[Bundle]) -> None:
     if any(subject.startswith("routes/") for subject in plan.of("write")):
-        routes = {
+        wanted = {
             name: content for name, content in wanted_files(bundles).items() if name.startswith("routes/")
         }
-        _routes.check(on.venv / "bin" / "traefik", routes, on.state / "run")
+        routes.check(on.venv / "bin" / "traefik", wanted, on.state / "run")
 
 
 def _stop_changed(on: Installation, plan: Plan, services: Sequence[Service]) -> None:

@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from prefect_platform.config.settings import Settings
-from prefect_platform.secretstore.store import FileStore
-from prefect_platform.targets import Say
+from prefect_platform.secretstore.file_store import FileStore
+from prefect_platform.targets.protocol import Say
 
-from . import preflight, processes
-from . import records as _records
+from . import preflight, processes, records
 from .supervisord import Supervisor
 
 
@@ -32,10 +31,10 @@ class Installation:
 
     def records(self) -> dict[str, Any]:
         """Service → what it was started with."""
-        return _records.read(self.state / "services.json")
+        return records.read(self.state / "services.json")
 
     def record(self, name: str, record: Mapping[str, Any] | None) -> None:
-        _records.write(self.state / "services.json", name, record)
+        records.write(self.state / "services.json", name, record)
 
     def stop_seconds(self) -> dict[str, int]:
         """Service → how long its stop may take."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shlex
 import signal
 import subprocess
 import time
@@ -13,15 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-import jinja2
 import psutil
 from supervisor.xmlrpc import SupervisorTransport
 
 from prefect_platform.errors import ApplyError
-from prefect_platform.planning.bundle import Service
+from prefect_platform.targets.combined.supervisord_conf import MARK
 
-_TEMPLATE = Path(__file__).parents[1] / "combined" / "supervisord.conf.j2"
-MARK = "PREFECT_PLATFORM_STATE"
 _BUSY = ("STOPPING", "RUNNING", "STARTING", "BACKOFF")
 # A process gets these from us and nothing else of the operator's shell: an HTTP_PROXY would redirect Traefik's
 # ForwardAuth calls, and whatever answers them lets everybody in.
@@ -33,50 +29,6 @@ def clean_environment(environ: Mapping[str, str]) -> dict[str, str]:
     return {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"} | {
         name: environ[name] for name in _KEPT if name in environ
     }
-
-
-def programs(
-    services: Sequence[Service], state: str, secret_versions: Mapping[str, str]
-) -> list[dict[str, Any]]:
-    """What a template needs of each service: one program. With a `state` folder its processes are marked by it."""
-    order = {service.name: index for index, service in enumerate(services)}
-    return [
-        {
-            "name": service.full_name,
-            "command": _escaped(shlex.join(service.argv)),
-            "environment": _environment(service, state, secret_versions.get(service.stack, "")),
-            "directory": _escaped(service.working_dir),
-            "priority": 100 + order[service.name],
-            "stop_signal": service.stop_signal,
-            "stop_seconds": service.stop_seconds,
-        }
-        for service in services
-    ]
-
-
-def configuration(
-    state: str, env: str, services: Sequence[Service], secret_versions: Mapping[str, str]
-) -> str:
-    """supervisord.conf: one program per service. A changed digest is a changed program in supervisord's eyes as well."""
-    each = programs(services, state, secret_versions)
-    template = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True).from_string(
-        _TEMPLATE.read_text()
-    )
-    return template.render(state=_escaped(state), identifier=f"prefect-platform-{env}", programs=each)
-
-
-def _escaped(text: str) -> str:
-    return text.replace("%", "%%")
-
-
-def _environment(service: Service, state: str, secret_version: str) -> str:
-    version = secret_version if service.needs_secrets else ""
-    values = dict(service.environment)
-    if state:
-        values |= {MARK: state, "PREFECT_PLATFORM_DIGEST": f"{service.digest()}{version}"}
-    # supervisord reads this line with shlex, double quotes around, so only these two need a backslash.
-    quoted = (value.replace("\\", "\\\\").replace('"', '\\"') for value in values.values())
-    return _escaped(",".join(f'{name}="{value}"' for name, value in zip(values, quoted, strict=True)))
 
 
 class Supervisor:

@@ -17,18 +17,16 @@ import psutil
 from prefect_platform.config.settings import Settings
 from prefect_platform.config.stack import Stack
 from prefect_platform.errors import ApplyError, PlatformError, PreflightError
-from prefect_platform.planning.bundle import Bundle, Service, Where
+from prefect_platform.planning.bundle import Bundle, Service
 from prefect_platform.planning.diff import Observed, Plan, Running
-from prefect_platform.targets import LOW_BYTES, Process, Say, WithoutReleases
-from prefect_platform.targets.combined import lock as _lock
-from prefect_platform.targets.combined import sqlite
+from prefect_platform.planning.where import Where
+from prefect_platform.targets.combined import lock, sqlite
+from prefect_platform.targets.combined.supervisord_conf import MARK
+from prefect_platform.targets.protocol import LOW_BYTES, Process, Say, WithoutReleases
 from prefect_platform.venvs import build
 
-from . import apply as _local_apply
-from . import logs
-from . import preflight as _preflight
+from . import apply, logs, preflight
 from .installation import Installation
-from .supervisord import MARK
 
 _DATABASE_REFUSED = 3  # exit code of stacks/prefect/server.py
 
@@ -56,7 +54,7 @@ class Target(WithoutReleases):
 
     def lock(self, command: str, wait: float) -> AbstractContextManager[None]:
         """One writer per environment. Raises LockedError."""
-        return _lock.hold(self.state, command, wait, self.say)
+        return lock.hold(self.state, command, wait, self.say)
 
     def where(self, stack: str, scope: str = "environment") -> Where:
         state = str(self.state)
@@ -116,7 +114,7 @@ class Target(WithoutReleases):
         self._check_database()
         if not plan.steps:
             return
-        _preflight.check_folder(self.state, self.supervisor.socket, installs="runtime" in plan.of("install"))
+        preflight.check_folder(self.state, self.supervisor.socket, installs="runtime" in plan.of("install"))
         starting = {*plan.of("start", "restart")}
         for service in (service for bundle in bundles for service in bundle.services):
             for port in service.ports if service.full_name in starting else ():
@@ -130,7 +128,7 @@ class Target(WithoutReleases):
         )
         if "prefect-server" in running or not (self.on.python.exists() and database.parent.is_dir()):
             return
-        done = _local_apply.launcher(self.on, "check-database", str(database))
+        done = apply.launcher(self.on, "check-database", str(database))
         if done.returncode == _DATABASE_REFUSED:
             raise PreflightError(
                 done.stderr.strip(),
@@ -141,7 +139,7 @@ class Target(WithoutReleases):
         gateway = self.settings.values["gateway"]
         host = gateway["host"] if port == gateway["port"] else "127.0.0.1"
         ours = {info["pid"] for info in self.supervisor.processes()}
-        _preflight.check_port(
+        preflight.check_port(
             service.full_name,
             host,
             port,
@@ -153,7 +151,7 @@ class Target(WithoutReleases):
     def apply(self, plan: Plan, bundles: Sequence[Bundle]) -> None:
         """Do the steps. Interrupted anywhere, the next observe sees what is left to do."""
         if plan.steps:
-            _local_apply.apply(self.on, plan, bundles)
+            apply.apply(self.on, plan, bundles)
 
     def complete(self, bundles: Sequence[Bundle]) -> tuple[str, ...]:
         return ()
@@ -188,14 +186,14 @@ class Target(WithoutReleases):
         )
         if done.returncode:
             said = (done.stderr or done.stdout).strip() or f"{argv[0]} ended with {done.returncode}"
-            if _preflight.room(self.state) < LOW_BYTES:
+            if preflight.room(self.state) < LOW_BYTES:
                 raise ApplyError(said, "free disk space, then run the command again")
             raise PlatformError(said)
         return done.stdout
 
     def room(self) -> int:
         """Free bytes where the state is."""
-        return _preflight.room(self.state)
+        return preflight.room(self.state)
 
     def tail(self, service: str, lines: int) -> list[str]:
         return logs.tail(self.state / "logs" / f"{service}.log", lines)
@@ -213,7 +211,7 @@ class Target(WithoutReleases):
             self.supervisor.stop(name, self.say, seconds.get(name, 60))
         if not services:
             self.supervisor.shutdown(self.say, 30)
-            _local_apply.end_orphans(self.on, [record["facts"] for record in self.on.records().values()])
+            apply.end_orphans(self.on, [record["facts"] for record in self.on.records().values()])
 
     def restart(self, services: Sequence[str]) -> None:
         """Stop (draining) and start again what already runs, with what it was last given."""

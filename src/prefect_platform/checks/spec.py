@@ -1,0 +1,29 @@
+"""What the probes need to know of an environment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from prefect_platform.http_client import Trust
+
+
+@dataclass(frozen=True)
+class CheckSpec:
+    """What to prove. `public_url` has no path (`http://127.0.0.1:8080`); `workers` are (pool, worker) names,
+    `canary` those of a flow and its deployment, `timeout` seconds per request; `sso_url` is where people sign in, if they do."""
+
+    public_url: str
+    token: str = field(repr=False)
+    version: str
+    workers: tuple[tuple[str, str], ...] = ()
+    canary: tuple[str, str] | None = None
+    timeout: float = 5.0
+    ui_path: str = "/prefect"
+    api_path: str = "/prefect/api"
+    ping_path: str = "/ping"
+    trust: Trust = None
+    sso_url: str | None = None
+
+    @property
+    def api_url(self) -> str:
+        return self.public_url.rstrip("/") + self.api_path

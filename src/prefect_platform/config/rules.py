@@ -1,0 +1,83 @@
+"""Rules between settings, which no schema can say."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from urllib.parse import urlsplit
+
+from prefect_platform.config import database_url, private_app, settings, sso, stack, tls, urls
+from prefect_platform.config.objects import desired
+from prefect_platform.errors import ConfigError
+
+_RESERVED = {"prefect", "metrics"}
+
+
+_OWN_PATHS = {"prefect", "auth", "ping", "metrics", "verify", "outpost.goauthentik.io"}
+
+
+def with_sso(chosen: settings.Settings, stacks: dict[str, stack.Stack]) -> dict[str, stack.Stack]:
+    """Where people sign in, Prefect needs Authentik; of one that runs elsewhere there is nothing to keep here."""
+    if "authentik" not in stacks:
+        return stacks
+    changed = dict(stacks)
+    if sso.wanted(chosen):
+        changed["prefect"] = replace(stacks["prefect"], needs=(*stacks["prefect"].needs, "authentik"))
+    if sso.external(chosen):
+        changed["authentik"] = replace(stacks["authentik"], secrets=(), databases=())
+    return changed
+
+
+def cross_check(chosen: settings.Settings) -> None:
+    prefect = chosen.values["prefect"]
+    pools = {pool["name"] for pool in prefect["work_pools"]}
+    for worker in prefect["workers"]:
+        if worker["pool"] not in pools:
+            raise ConfigError(
+                f"platform.prefect.workers: {worker['name']}: pool {worker['pool']!r} is not in work_pools ({', '.join(sorted(pools))})"
+            )
+    for place, names in (
+        ("prefect.workers", [worker["name"] for worker in prefect["workers"]]),
+        ("gateway.routes", [route["name"] for route in chosen.values["gateway"]["routes"]]),
+    ):
+        reserved = _RESERVED & set(names)
+        if place == "gateway.routes" and reserved:
+            raise ConfigError(f"platform.{place}: the name {sorted(reserved)[0]!r} belongs to the platform")
+        twice = {name for name in names if names.count(name) > 1}
+        if twice:
+            raise ConfigError(f"platform.{place}: {sorted(twice)[0]!r} is declared twice")
+    for route in chosen.values["gateway"]["routes"]:
+        first = route["path"].split("/")[1] if route["path"] else ""
+        if first in _OWN_PATHS:
+            # Its rule would be longer than ours and win: a public route could open what a door guards.
+            raise ConfigError(
+                f"platform.gateway.routes: {route['name']}: paths under /{first} belong to the platform"
+            )
+    if url := prefect["database_url"]:
+        _check_database(chosen, url)
+    private_app.validate(chosen)
+    if prefect["replica"]:
+        _check_replica(chosen)
+    tls.validate(chosen)
+    sso.validate(chosen, urlsplit(urls.public_url(chosen)).hostname or "")
+    desired(chosen, None)
+
+
+def _check_database(chosen: settings.Settings, url: str) -> None:
+    if chosen.target == "compose":
+        raise ConfigError(
+            f"{database_url.KEY}: target compose has a PostgreSQL of its own; this is for local and fly",
+            "leave it out",
+        )
+    database_url.parse(url)
+
+
+def _check_replica(chosen: settings.Settings) -> None:
+    if chosen.target != "fly":
+        raise ConfigError(
+            f"platform.prefect.replica: target {chosen.target} has none; it is for the one volume of target fly",
+            "leave it out, and copy what ./invoke prefect.backup writes",
+        )
+    if chosen.values["prefect"]["database_url"]:
+        raise ConfigError(
+            "platform.prefect.replica is a copy of the SQLite database, and platform.prefect.database_url is set: leave one of them out"
+        )

@@ -1,0 +1,31 @@
+"""Which stacks go before which."""
+
+from __future__ import annotations
+
+from prefect_platform.config import stack
+from prefect_platform.environment.platform import Platform
+from prefect_platform.errors import PreflightError
+
+
+def order(platform: Platform, name: str) -> list[str]:
+    """The stacks to set up one after another for `name`: a combined target does all of them at once."""
+    if platform.target.combined:
+        return [name]
+    return [each.name for each in stack.with_needs(platform.stacks, name)]
+
+
+def missing_needs(platform: Platform, name: str) -> list[str]:
+    """The stacks that must be there before `name` and are not, in order; a combined target brings them along."""
+    if platform.target.combined:
+        return []
+    there = platform.target.established()
+    return [each for each in order(platform, name)[:-1] if each not in there]
+
+
+def require_needs(platform: Platform, name: str) -> None:
+    env = platform.settings.env
+    for need in missing_needs(platform, name):
+        raise PreflightError(
+            f"{name} needs {need}, which is not set up in environment {env!r}",
+            f"./invoke {need}.setup --env {env}, or all in order: ./invoke {name}.setup --with-needs --env {env}",
+        )

@@ -1,0 +1,128 @@
+"""Stack + Settings + Where → Bundle. Pure but for reading the stack's folder."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import jinja2
+import yaml
+
+from prefect_platform.config import database_url, sso, tls
+from prefect_platform.config.settings import Settings
+from prefect_platform.config.stack import Stack
+from prefect_platform.config.urls import listen, public_url
+from prefect_platform.errors import ConfigError
+from prefect_platform.planning.bundle import Bundle, Service, content_digest
+from prefect_platform.planning.where import Where
+
+ROUTES = "routes.yml"
+
+
+_NOT_RENDERED = {"stack.yml", "README.md", "compose.yml.j2"}
+
+
+_SIGNALS = {"SIGTERM": "TERM", "SIGINT": "INT", "SIGQUIT": "QUIT"}
+
+
+def build(stack: Stack, settings: Settings, where: Where) -> Bundle:
+    """Render a stack. Secret names may appear, values cannot: they are not an argument. Raises ConfigError with the template's place."""
+    values = {
+        "settings": settings.values,
+        "where": where,
+        "topology": where.topology,
+        "env": settings.env,
+        "public_url": public_url(settings),
+        "sso": sso.doors(settings, where.host, where.address("authentik", "server")) if where.host else None,
+        "sso_url": sso.known_url(settings),
+        "database": database_url.parse(url) if (url := settings.values["prefect"]["database_url"]) else None,
+        # Names of the files that only Traefik may read; what is in them is not an argument of rendering.
+        "private": sorted(tls.private_files(settings)) if where.private else [],
+    }
+    rendered = {path: _render(stack, path, values) for path in sorted(stack.folder.glob("*.j2"))}
+    # What renders to nothing is not wanted with these settings.
+    files = {path.name.removesuffix(".j2"): text.encode() for path, text in rendered.items() if text.strip()}
+    compose = files.pop("compose.yml")
+    routes = files.pop(ROUTES, b"")
+    for path in sorted(stack.folder.iterdir()):
+        if path.is_file() and path.suffix != ".j2" and path.name not in _NOT_RENDERED:
+            files[path.name] = path.read_bytes()
+    for package in stack.packages:
+        files |= _package(settings.root / "src", package)
+    for name in stack.libraries if where.topology == "split" or where.official else ():
+        files |= library(name)
+    parsed = yaml.safe_load(compose)
+    services = _services(stack, parsed, files, where) if where.topology == "combined" else ()
+    # A file of nothing is refused by Traefik, which then goes on with all the routes that it had.
+    return Bundle(stack, files, services, routes if routes.strip() else None, parsed)
+
+
+def _render(stack: Stack, path: Path, values: Mapping[str, Any]) -> str:
+    env = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False)
+    env.globals["listen"] = listen
+    host = values["where"].host
+    env.globals["on"] = lambda rule: f"Host(`{host}`) && ({rule})" if host else rule
+    # Traefik's rules for who asks: a machine with a token; a person's browser that opens a page.
+    env.globals["bearer"] = r"HeaderRegexp(`Authorization`, `(?i)^bearer[ \\t]`)"
+    env.globals["page"] = "Method(`GET`) && HeaderRegexp(`Accept`, `text/html`)"
+    env.globals["sso_host"] = urlsplit(values["sso_url"]).hostname or ""
+    env.filters["megabytes"] = lambda size: int(size[:-1]) * (1024 if size[-1] == "g" else 1)
+    env.filters["wrapped"] = lambda rule: f"({rule})"
+    try:
+        return env.from_string(path.read_text()).render(values)
+    except jinja2.TemplateError as error:
+        raise ConfigError(f"stacks/{stack.name}/{path.name}: {error}") from None
+
+
+def _package(src: Path, package: str) -> dict[str, bytes]:
+    """A package's modules, with the __init__ files above it."""
+    folder = src / package
+    parents = [
+        src / Path(*Path(package).parts[:depth]) / "__init__.py"
+        for depth in range(1, len(Path(package).parts))
+    ]
+    return {
+        str(path.relative_to(src)): path.read_bytes() for path in [*parents, *sorted(folder.rglob("*.py"))]
+    }
+
+
+def library(name: str) -> dict[str, bytes]:
+    """An installed pure-Python package, as the lock pins it: an official image does not have it."""
+    spec = importlib.util.find_spec(name)
+    if spec is None or not spec.submodule_search_locations:
+        raise ConfigError(f"{name}: not installed here", "./invoke --list makes the environment anew")
+    folder = Path(spec.submodule_search_locations[0])
+    return {f"{name}/{path.relative_to(folder)}": path.read_bytes() for path in sorted(folder.rglob("*.py"))}
+
+
+def _services(stack: Stack, compose: Any, files: Mapping[str, bytes], where: Where) -> tuple[Service, ...]:
+    services = []
+    for name, spec in compose["services"].items():
+        environment: dict[str, str] = {}
+        for name_of_file in spec.get("env_file", ()):
+            environment |= env_file(files[name_of_file].decode())
+        environment |= {key: str(value) for key, value in spec.get("environment", {}).items()}
+        services.append(
+            Service(
+                stack.name,
+                name,
+                tuple(str(word) for word in [*spec.get("entrypoint", ()), *spec["command"]]),
+                environment,
+                spec.get("working_dir", where.data),
+                _SIGNALS[spec.get("stop_signal", "SIGTERM")],
+                int(str(spec.get("stop_grace_period", "10s")).removesuffix("s")),
+                tuple(spec.get("depends_on", ())),
+                {path: content_digest(files, path) for path in spec.get("x-reads", ())},
+                tuple(spec.get("x-ports", ())),
+            )
+        )
+    return tuple(services)
+
+
+def env_file(text: str) -> dict[str, str]:
+    """NAME=value lines; # begins a comment line."""
+    lines = (line.strip() for line in text.splitlines())
+    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))

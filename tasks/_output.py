@@ -1,0 +1,187 @@
+"""What tasks print."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from prefect_platform.cli.hints import addressed
+
+from ._context import say, services, show
+
+if TYPE_CHECKING:
+    from prefect_platform.environment.platform import Platform
+
+
+def setup(p: Platform, name: str, dry_run: bool, wait: int, json: bool) -> None:
+    from prefect_platform.errors import CheckFailed
+    from prefect_platform.operations import deploy
+
+    if dry_run:
+        return plan(p, name, json)
+    began = time.monotonic()
+    report = deploy.setup(p, name, wait)
+    changed = len(report.plan.steps) + len(report.changes)
+    for notice in report.notices:
+        say(f"note: {notice}")
+    checks(
+        report.checks,
+        json,
+        {
+            "changed": changed,
+            "steps": [vars(step) for step in report.plan.steps],
+            "objects": list(report.changes),
+        },
+    )
+    say(f"\n{'nothing changed' if not changed else f'{changed} changes'}; {time.monotonic() - began:.1f} s")
+    if not report.healthy:
+        raise CheckFailed(
+            "set up, but not healthy: see the checks above",
+            "./invoke prefect.status, ./invoke prefect.logs --service NAME",
+        )
+    say(next_steps(p, name))
+    return None
+
+
+def plan(p: Platform, name: str, json: bool) -> None:
+
+    from prefect_platform.operations import bundles, deploy, objects
+
+    built = bundles.bundles(p, name)
+    todo = deploy.make_plan(p, built)
+    p.target.preflight(todo, built)
+    running = bool(p.target.processes())
+    inside = objects.object_changes(p) if running and not todo.of("install") else None
+    if json:
+        return show(
+            {
+                "steps": [vars(step) for step in todo.steps],
+                "objects": list(inside) if inside is not None else None,
+            }
+        )
+    print(todo)
+    for step in todo.steps:
+        if step.detail:
+            print("\n" + step.detail)
+    for line in inside or ():
+        print(line)
+    if inside is None:
+        say("work pools, limits and automations are compared once Prefect runs")
+    return None
+
+
+def status(p: Platform, json: bool) -> None:
+    from prefect_platform.checks import health
+    from prefect_platform.errors import CheckFailed
+
+    found = health.check(p)
+    checks(found, json, {})
+    if not all(check.ok for check in found):
+        raise CheckFailed(
+            "not healthy",
+            "./invoke prefect.logs --service NAME; ./invoke prefect.setup repairs what is declared",
+        )
+
+
+def logs(p: Platform, name: str, service: str, lines: int, follow: bool) -> None:
+    from prefect_platform.environment import access
+
+    names = services(p, name, service)
+    for each in names:
+        for line in access.tail(p, each, lines):
+            print(f"{each} | {line}" if len(names) > 1 else line)
+    sys.stdout.flush()
+    hide = access.redactor(p)
+    for each, line in p.target.follow(names) if follow else ():
+        text = hide(line)
+        print(f"{each} | {text}" if len(names) > 1 else text, flush=True)
+
+
+def restart(p: Platform, name: str, service: str) -> None:
+    with p.target.lock(f"{name}.restart", 600):
+        p.target.restart(services(p, name, service))
+
+
+def releases(p: Platform, name: str, json: bool) -> None:
+    found = p.target.releases(p.stacks[name])
+    if json:
+        return show(
+            [{"release": each, "current": now, "history": line and vars(line)} for each, now, line in found]
+        )
+    for each, now, line in found:
+        told = f"{line.result:7} {line.time}  {line.who}  {line.detail}" if line else "unfinished"
+        print(f"{'*' if now else ' '} {each}  {told}")
+    return None
+
+
+def rollback(p: Platform, name: str, to: str, restore: bool) -> None:
+    with p.target.lock(f"{name}.rollback", 600):
+        release = p.target.roll_back(p.stacks[name], to, restore)
+    say(f"{name} runs release {release}; invoke.yaml is as it was: the next setup goes forward again")
+    status(p, False)
+
+
+def execute(p: Platform, name: str, service: str) -> None:
+    from invoke.exceptions import Exit
+
+    words = sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else ["/bin/sh"]
+    if code := p.target.execute(services(p, name, service)[0], words):
+        raise Exit(code=code)
+
+
+def rotate_secret(p: Platform, name: str, secret: str, json: bool) -> None:
+    from prefect_platform.errors import CheckFailed
+    from prefect_platform.operations import rotate_secret as operation
+
+    with p.target.lock(f"{name}.rotate-secret", 600):
+        found = operation.rotate_secret(p, name, secret)
+    checks(found, json, {})
+    if not all(check.ok for check in found):
+        raise CheckFailed(
+            f"{secret} has its new value, but not all is well with it",
+            f"./invoke {name}.setup --env {p.settings.env} brings role and secret in line",
+        )
+
+
+def stop(p: Platform, name: str) -> None:
+    names = [] if p.target.combined else services(p, name, "")
+    if not names and not p.target.combined:
+        say(f"{name} is not set up in environment {p.settings.env!r}: nothing to stop")
+        return
+    with p.target.lock(f"{name}.stop", 600):
+        p.target.stop(names)
+
+
+def next_steps(p: Platform, name: str) -> str:
+    """What a person does after a setup that went well."""
+    from prefect_platform.config import sso
+
+    again = f"./invoke {name}.status   these checks again"
+    if name != "prefect":
+        return f"next: {again}"
+    if not p.served:
+        return f"next: {again}\n      set prefect.upstream in the environment of the gateway, and ./invoke prefect.setup there"
+    home = p.url + p.target.where("prefect").base
+    enter = f"./invoke gateway.login-url   a link that opens {home}/ in a browser"
+    if sso.guards_prefect(p.settings):
+        enter = f"{home}/   people sign in there"
+        if not sso.external(p.settings):
+            enter += "; akadmin's first password: ./invoke authentik.first-password"
+    machines = "./invoke gateway.create-token   a token for clients and workers elsewhere"
+    return f"next: {enter}\n      {machines}\n      {again}"
+
+
+def checks(found: Any, json: bool, more: dict[str, Any]) -> None:
+    if json:
+        lines = [{**vars(check), "hint": addressed(check.hint)} for check in found]
+        return show({"healthy": all(check.ok for check in found), "checks": lines, **more})
+    width = max((len(check.name) for check in found), default=0)
+    for check in found:
+        first, *rest = check.detail.splitlines() or [""]
+        print(f"{'ok  ' if check.ok else 'FAIL'}  {check.name:{width}}  {first}")
+        for line in rest[-8:]:  # the end of a traceback says what happened
+            print(f"{'':{width + 8}}{line}")
+        if not check.ok and check.hint:
+            print(f"{'':{width + 8}}next: {addressed(check.hint)}")
+    return None

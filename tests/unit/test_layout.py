@@ -1,0 +1,173 @@
+"""The direction of imports, and the size of what a reader has to hold in mind at once."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .conftest import ROOT
+
+LAYERS = (
+    ("tasks",),
+    ("operations",),
+    ("checks",),
+    ("environment",),
+    ("targets", "provisioning"),
+    ("secretstore", "planning"),
+    ("config",),
+    ("http_client", "venvs", "files"),
+    ("errors",),
+)
+"""A layer imports from those after it and from itself; `cli` is the program around all, `gateway` runs alone."""
+RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
+MAY = {"cli": {"cli", "errors", "config"}, "gateway": {"gateway"}}
+BESIDE = {"tasks": {"cli"}}
+"""Tasks use the hints of the command line."""
+PACKAGE = "prefect_platform"
+
+
+def _imports(text: str, module: str) -> Iterator[tuple[int, str]]:
+    """(line, module that is imported), absolute."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = module.split(".")[: -node.level] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            yield from ((node.lineno, f"{base}.{alias.name}") for alias in node.names)
+
+
+def _part(module: str) -> str:
+    """The folder or top module of the package that a module belongs to; `tasks` for the tasks; empty for what is not ours."""
+    first, *rest = module.split(".")
+    if first == "tasks":
+        return "tasks"
+    return rest[0] if first == PACKAGE and rest and rest[0] != "__version__" else ""
+
+
+def wrong_imports(text: str, module: str) -> list[str]:
+    mine, found = _part(module), []
+    for line, name in _imports(text, module):
+        other = _part(name)
+        if name.split(".")[0] == "prefect_platform_lab" and mine not in ("tasks", ""):
+            found.append(f"{module}:{line} imports {name}: the lab is beside the package, not part of it")
+        if not other or other == mine or not mine:
+            continue
+        if other not in {*RANK, *MAY}:
+            found.append(f"{module}:{line} imports {name}: {other} is in no layer")
+        elif mine in MAY:
+            allowed = other in MAY[mine]
+            found += [] if allowed else [f"{module}:{line} imports {name}"]
+        elif other not in BESIDE.get(mine, ()) and RANK.get(other, -1) <= RANK[mine]:
+            found.append(f"{module}:{line} imports {name}: {mine} must not know {other}")
+    return found
+
+
+def _modules() -> list[tuple[Path, str]]:
+    found = []
+    for base, folder in ((ROOT / "src", ROOT / "src" / PACKAGE), (ROOT, ROOT / "tasks")):
+        for path in sorted(folder.rglob("*.py")):
+            # Programs of the Fly machine import each other as scripts do.
+            if "machine" not in path.relative_to(base).parts[:-1]:
+                parts = path.relative_to(base).with_suffix("").parts
+                found.append((path, ".".join(parts)))
+    return found
+
+
+def test_imports_go_one_way() -> None:
+    assert [line for path, module in _modules() for line in wrong_imports(path.read_text(), module)] == []
+
+
+@pytest.mark.parametrize(
+    ("module", "text"),
+    [
+        ("prefect_platform.config.settings", "from prefect_platform.targets import open_target"),
+        ("prefect_platform.planning.diff", "from prefect_platform import operations"),
+        ("prefect_platform.targets.fly.target", "from ...environment.access import api"),
+        ("prefect_platform.secretstore.store", "def f():\n    from prefect_platform.planning import diff"),
+        ("prefect_platform.gateway.app", "from prefect_platform.errors import PlatformError"),
+        ("prefect_platform.checks.run", "import prefect_platform_lab"),
+        ("prefect_platform.targets.local.target", "from prefect_platform.targets.compose import names"),
+    ],
+)
+def test_an_import_against_the_direction_is_found(module: str, text: str) -> None:
+    assert wrong_imports(text, module) or _sideways(text, module)
+
+
+SHARED = {"docker", "combined", "protocol"}
+
+
+def _sideways(text: str, module: str) -> list[str]:
+    """Imports from one target's folder into another's: what they share stands in `docker` or `combined`."""
+    parts = module.split(".")
+    if parts[1:2] != ["targets"] or len(parts) < 4:
+        return []
+    targets = {
+        (line, name.split(".")[2])
+        for line, name in _imports(text, module)
+        if name.startswith(f"{PACKAGE}.targets.") and len(name.split(".")) > 3
+    }
+    allowed = SHARED | {parts[2]} if parts[2] not in SHARED else {parts[2], "protocol"}
+    return [
+        f"{module}:{line} imports from {other}" for line, other in sorted(targets) if other not in allowed
+    ]
+
+
+def test_no_target_knows_another() -> None:
+    assert [line for path, module in _modules() for line in _sideways(path.read_text(), module)] == []
+
+
+def test_no_module_imports_itself_in_a_circle() -> None:
+    """Module by module, imports inside functions left out: those are made for speed, not to break a circle."""
+    graph: dict[str, set[str]] = {}
+    names = {module.removesuffix(".__init__") for _, module in _modules()}
+    for path, module in _modules():
+        top = [
+            node for node in ast.parse(path.read_text()).body if isinstance(node, ast.ImportFrom | ast.Import)
+        ]
+        text = "\n".join(ast.unparse(node) for node in top)
+        targets = {name for _, name in _imports(text, module)}
+        reached = {each if each in names else each.rpartition(".")[0] for each in targets}
+        graph[module.removesuffix(".__init__")] = (reached & names) - {module.removesuffix(".__init__")}
+
+    def circle(name: str, path: tuple[str, ...], done: set[str]) -> tuple[str, ...]:
+        if name in path:
+            return (*path[path.index(name) :], name)
+        if name in done:
+            return ()
+        for each in sorted(graph[name]):
+            if found := circle(each, (*path, name), done):
+                return found
+        done.add(name)
+        return ()
+
+    done: set[str] = set()
+    assert [found for name in sorted(graph) if (found := circle(name, (), done))] == []
+
+
+def test_a_reader_finds_things() -> None:
+    package = ROOT / "src" / PACKAGE
+    folders = [path.name for path in package.iterdir() if path.is_dir() and path.name != "__pycache__"]
+    files = [path.name for path in package.iterdir() if path.is_file()]
+    assert len(folders) <= 12
+    assert len(files) <= 6
+    assert [str(path) for path in (package / "targets").rglob("_*.py") if path.name != "__init__.py"] == []
+
+
+def test_files_and_functions_are_small() -> None:
+    long = []
+    for path, module in _modules():
+        text = path.read_text()
+        if len(text.splitlines()) > 300:
+            long.append(f"{module}: {len(text.splitlines())} lines")
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                first = min([node.lineno, *(each.lineno for each in node.decorator_list)])
+                lines = (node.end_lineno or 0) - first + 1
+                # namespace() of tasks/_stack.py only holds the tasks that every stack has.
+                if lines > 45 and (module, node.name) != ("tasks._stack", "namespace"):
+                    long.append(f"{module}.{node.name}: {lines} lines")
+    assert long == []
