@@ -11,7 +11,7 @@ from prefect_platform.cli.hints import addressed
 from ._context import say, services, show
 
 if TYPE_CHECKING:
-    from prefect_platform.environment.platform import Platform
+    from prefect_platform.environment.opened import Platform
 
 
 def setup(p: Platform, name: str, dry_run: bool, wait: int, json: bool) -> None:

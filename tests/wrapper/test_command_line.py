@@ -65,7 +65,7 @@ def test_a_hostile_place(ready: Clone, tmp_path: Path) -> None:
 def test_no_task_gives_an_overview(ready: Clone) -> None:
     result = ready.run()
     assert (result.returncode, result.stderr) == (0, "")
-    assert "First steps\n  ./invoke prefect.setup   Bring everything up." in result.stdout
+    assert "First steps\n  ./invoke prefect.setup  Bring everything up." in result.stdout
     assert "prefect.status" not in result.stdout, "a first step that does not exist"
 
 

@@ -10,7 +10,7 @@ from prefect_platform.provisioning.authentik import application, apps, bootstrap
 from prefect_platform.provisioning.authentik.client import Api
 from prefect_platform.secretstore.store import Secret
 
-from .platform import Platform
+from .opened import Platform
 
 STACK = "authentik"
 TOKEN = "PLATFORM_TOKEN"  # noqa: S105 - a name

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from prefect_platform.config import sso, stack
-from prefect_platform.environment.platform import Platform
+from prefect_platform.environment.opened import Platform
 from prefect_platform.errors import ConfigError
 from prefect_platform.operations.stack_order import order, require_needs
 from prefect_platform.planning import bundle, render

@@ -10,7 +10,7 @@ from prefect_platform.checks.check import Check
 from prefect_platform.checks.health import check, machine_checks, prove
 from prefect_platform.config import database_url
 from prefect_platform.environment import authentik
-from prefect_platform.environment.platform import Platform
+from prefect_platform.environment.opened import Platform
 from prefect_platform.operations.bundles import bundles
 from prefect_platform.operations.objects import READY_SECONDS, ensure_objects
 from prefect_platform.planning import bundle, diff

@@ -6,7 +6,7 @@ import time
 
 from prefect_platform.checks.health import failing
 from prefect_platform.environment.access import api, forget_token
-from prefect_platform.environment.platform import Platform, desired
+from prefect_platform.environment.opened import Platform, desired
 from prefect_platform.errors import CheckFailed, ConfigError, PlatformError
 from prefect_platform.provisioning.prefect import objects
 from prefect_platform.provisioning.prefect.api import ApiError, PrefectApi

@@ -16,7 +16,7 @@ from prefect_platform.targets.docker import databases, health, releases
 from prefect_platform.targets.docker.agent import NETWORK
 
 from . import compose_file, names
-from .site import Site
+from .on_host import Site
 
 UP_SECONDS = 240
 _BACK_SECONDS = 120

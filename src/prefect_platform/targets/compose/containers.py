@@ -15,7 +15,7 @@ from prefect_platform.targets.docker import health
 from prefect_platform.targets.protocol import Process
 
 from . import compose_file
-from .site import Site
+from .on_host import Site
 
 
 def found(site: Site) -> list[dict[str, Any]]:

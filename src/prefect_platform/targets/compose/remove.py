@@ -9,7 +9,7 @@ from prefect_platform.config.stack import Stack
 from prefect_platform.errors import ConfigError
 from prefect_platform.targets.docker import databases, releases
 
-from .site import Site
+from .on_host import Site
 
 _NEEDED = """
 for f in "$1"/*/*/current; do [ -e "$f" ] && d=${f%/current} && echo "$(basename "$(dirname "$d")")/$(basename "$d")"; done; true

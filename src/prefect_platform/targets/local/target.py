@@ -23,7 +23,7 @@ from prefect_platform.planning.where import Where
 from prefect_platform.targets.combined import lock, sqlite
 from prefect_platform.targets.combined.supervisord_conf import MARK
 from prefect_platform.targets.protocol import LOW_BYTES, Process, Say, WithoutReleases
-from prefect_platform.venvs import build
+from prefect_platform.venvs import make
 
 from . import apply, logs, preflight
 from .installation import Installation
@@ -76,7 +76,7 @@ class Target(WithoutReleases):
         """The machine as it is now. Files of other stacks than these are not looked at."""
         records = self.on.records()
         current = (
-            build.is_current(self.on.venv, self.on.lock_file.read_bytes()) if self.on.venv.exists() else False
+            make.is_current(self.on.venv, self.on.lock_file.read_bytes()) if self.on.venv.exists() else False
         )
         runtimes = self.on.venv.parent.exists() and any(self.on.venv.parent.iterdir())
         running = {
