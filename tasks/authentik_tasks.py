@@ -52,17 +52,8 @@ def create_proxy_app(
     groups = [each.strip() for each in allowed_groups.split(",") if each.strip()]
     more = {"everyone": everyone, "create_groups": create_groups, "adopt": adopt}
     own = not sso.external(p.settings)
-    want = application.wanted(
-        name,
-        slug,
-        external_host,
-        internal_host,
-        int(port),
-        groups,
-        sso.public_url(p.settings),
-        own=own,
-        **more,
-    )
+    places = (external_host, internal_host, int(port))
+    want = application.wanted(name, slug, *places, groups, sso.public_url(p.settings), own=own, **more)
     with authentik.api(p) as client:
         if dry_run:
             changes = plan.plan(want, apps.observe(client, want))
