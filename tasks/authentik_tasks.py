@@ -7,7 +7,6 @@ from invoke.context import Context
 from ._context import platform, say, show
 from ._task import task
 
-
 _PROXY_APP = {
     "name": "what people see",
     "slug": "its short name in URLs",
@@ -52,8 +51,10 @@ def create_proxy_app(
     groups = [each.strip() for each in allowed_groups.split(",") if each.strip()]
     more = {"everyone": everyone, "create_groups": create_groups, "adopt": adopt}
     own = not sso.external(p.settings)
-    places = (external_host, internal_host, int(port))
-    want = application.wanted(name, slug, *places, groups, sso.public_url(p.settings), own=own, **more)
+    there = sso.public_url(p.settings)
+    want = application.wanted(
+        name, slug, external_host, internal_host, int(port), groups, there, own=own, **more
+    )
     with authentik.api(p) as client:
         if dry_run:
             changes = plan.plan(want, apps.observe(client, want))

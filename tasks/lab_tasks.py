@@ -1,4 +1,4 @@
-"""The lab: a VPS on this machine, to rehearse and test."""
+"""A VPS on this machine, for rehearsals and tests."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from invoke.context import Context
 
+from . import _output
 from ._context import platform as open_platform
 from ._context import say, show
 from ._stack import remove_stack, set_up
@@ -23,6 +24,46 @@ def setup(c: Context, env: str = "local", wait: int = 600) -> None:
     for name in stack_order.order(p, "prefect"):
         say(f"== {name}")
         set_up(p, name, False, wait, False)
+
+
+@task()
+def plan(c: Context, env: str = "local") -> None:
+    """Show what setup would change, stack by stack.
+
+    Example: ./invoke platform.plan --env production
+
+    Touches nothing.
+    """
+    from prefect_platform.operations import stack_order
+
+    p = open_platform(c, env)
+    for name in stack_order.order(p, "prefect"):
+        print(f"== {name}")
+        _output.plan(p, name, False)
+
+
+@task()
+def status(c: Context, env: str = "local", json: bool = False) -> None:
+    """Check all stacks; exit 0 only if healthy.
+
+    Example: ./invoke platform.status --env production
+    """
+    _output.status(open_platform(c, env), json)
+
+
+@task(
+    help={
+        "service": "one service (default: all)",
+        "lines": "how many of the last",
+        "follow": "keep printing until Ctrl-C",
+    }
+)
+def logs(c: Context, env: str = "local", service: str = "", lines: int = 50, follow: bool = False) -> None:
+    """Show the last log lines of all services.
+
+    Example: ./invoke platform.logs --env production --lines 20
+    """
+    _output.logs(open_platform(c, env), "", service, lines, follow)
 
 
 @task()

@@ -42,6 +42,12 @@ def setup(c, env="local", port=0):
 
 
 @task
+def needs(c, word):
+    """Take a word."""
+    print("needs", word)
+
+
+@task
 def bug(c):
     """Fail as only a bug does."""
     raise RuntimeError("a bug")
@@ -65,7 +71,7 @@ def wait(c):
 
 prefect = Collection("prefect")
 prefect.add_task(setup)
-namespace = Collection(where, bug, flood, wait)
+namespace = Collection(where, needs, bug, flood, wait)
 namespace.add_collection(prefect)
 namespace.configure({"lab": {"gateway": {"port": 4200}, "strict": True, "routes": []}})
 '''

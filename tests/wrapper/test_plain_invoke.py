@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from tests import plain_invoke
 
 from .conftest import REPOSITORY, Clone
 
@@ -63,17 +63,7 @@ class Plain:
 @pytest.fixture(scope="session")
 def plain(template: Clone, tmp_path_factory: pytest.TempPathFactory) -> Plain:
     folder = tmp_path_factory.mktemp("plain")
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder / "venv")], check=True)
-    theirs = template.root / ".venv"
-    (source,), (site,) = (
-        theirs.glob("lib/python*/site-packages"),
-        folder.glob("venv/lib/python*/site-packages"),
-    )
-    for package in source.glob("invoke*"):
-        shutil.copytree(package, site / package.name)
-    program = folder / "venv" / "bin" / "invoke"
-    program.write_text((theirs / "bin" / "invoke").read_text().replace(str(theirs), str(folder / "venv")))
-    program.chmod(0o755)
+    program = plain_invoke.make(folder / "venv", template.root / ".venv")
     (folder / "home").mkdir()
     return Plain(program, folder / "home")
 

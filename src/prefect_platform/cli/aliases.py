@@ -21,7 +21,8 @@ class Aliases(Collection):
 
 def without_aliases(collection: Collection) -> Collection:
     """The same collection for a list; the original keeps its aliases."""
-    shown = Collection(collection.name)
+    shown = Collection()
+    shown.name = collection.name
     shown.default = collection.default
     shown.tasks = collection.tasks
     for name, sub in collection.collections.items():

@@ -160,6 +160,7 @@ class PlatformProgram(Program):
     def update_config(self, merge: bool = True) -> None:
         super().update_config(merge=merge)
         self.config.require_runtime_file()
+        self.config.require_known_keys(self.collection.configuration() if hasattr(self, "collection") else ())
 
     def no_tasks_given(self) -> None:
         self.print_overview()

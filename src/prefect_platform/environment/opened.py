@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,11 +39,12 @@ def open_platform(
     environ: Mapping[str, str],
     say: Say,
     instead: Mapping[str, Any] | None = None,
+    files: Sequence[Path] = (),
 ) -> Platform:
-    """Read and validate everything that is declared; `instead` are settings that count more. Raises ConfigError; nothing is touched."""
+    """Read and validate the settings; `instead` overrides them, `files` are where they were read. Raises ConfigError; touches nothing."""
     stacks = stack.read_all(root)
     schema = settings.platform_schema({each.section: dict(each.settings) for each in stacks.values()})
-    chosen = settings.load(root, raw, schema, env, environ, instead)
+    chosen = settings.load(root, raw, schema, env, environ, instead, files)
     cross_check(chosen)
     there = private_app.stacks(chosen, with_sso(chosen, stack.for_target(stacks, chosen.target)))
     there = {name: each.as_set(chosen.values[each.section]) for name, each in there.items()}
