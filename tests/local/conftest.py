@@ -62,7 +62,7 @@ class Clone:
         (self.root / "invoke.yaml").write_text(yaml.safe_dump({"platform": self.settings}))
 
     def start(
-        self, *words: str, cwd: Path | None = None, program: Path | None = None, **env: str
+        self, *words: str, cwd: Path | None = None, program: str = "", **env: str
     ) -> subprocess.Popen[str]:
         """`./invoke`, or another program for it, in the background, as the user it is for, in a session of its own."""
         passed = {
@@ -88,7 +88,7 @@ class Clone:
         *words: str,
         code: int | None = 0,
         cwd: Path | None = None,
-        program: Path | None = None,
+        program: str = "",
         **env: str,
     ) -> subprocess.CompletedProcess[str]:
         """Run `./invoke`; with `code` not None its exit code must be that."""

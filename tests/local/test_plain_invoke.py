@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,8 @@ import pytest
 from tests import plain_invoke
 
 from .conftest import Clone
+
+pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture(scope="module")
@@ -25,11 +28,13 @@ def program(clone: Clone) -> Iterator[Path]:
 def test_setup_status_and_help(platform: Clone, program: Path, tmp_path: Path, folder: str) -> None:
     home = tmp_path / "home"
     home.mkdir(mode=0o777)
-    where = {"cwd": platform.root / folder, "program": program}
-    again = platform.invoke("prefect.setup", HOME=str(home), **where)
-    assert "nothing changed" in again.stderr
-    status = platform.invoke("prefect.status", HOME=str(home), **where)
-    assert "FAIL" not in status.stdout
-    assert " canary " in status.stdout
-    shown = platform.invoke("authentik.shared.create-proxy-app", "--help", HOME=str(home), **where)
-    assert "--external-host=STRING" in shown.stdout
+    there = platform.root / folder
+
+    def plain(*words: str) -> subprocess.CompletedProcess[str]:
+        return platform.invoke(*words, cwd=there, program=str(program), HOME=str(home))
+
+    assert "nothing changed" in plain("prefect.setup").stderr
+    status = plain("prefect.status").stdout
+    assert "FAIL" not in status
+    assert " canary " in status
+    assert "--external-host=STRING" in plain("authentik.shared.create-proxy-app", "--help").stdout
