@@ -44,7 +44,7 @@ def create_proxy_app(
 ) -> None:
     """Put an application behind the sign-on. Example: ./invoke authentik.create-proxy-app --name=Prefect --slug=prefect --external-host=https://prefect.example.com --internal-host=platform-prefect-server --port=4200 --allowed-groups=admins"""
     from prefect_platform.config import sso
-    from prefect_platform.environment import authentik
+    from prefect_platform.environment.provisioners import sign_on as authentik
     from prefect_platform.provisioning.authentik import application, apps, plan
 
     p = platform(c, env)
@@ -81,7 +81,7 @@ def remove_proxy_app(
     c: Context, slug: str, yes: bool = False, json: bool = False, env: str = "production"
 ) -> None:
     """Take an application and its provider away. Example: ./invoke authentik.remove-proxy-app --slug=prefect --yes"""
-    from prefect_platform.environment import authentik
+    from prefect_platform.environment.provisioners import sign_on as authentik
     from prefect_platform.errors import ConfigError
     from prefect_platform.provisioning.authentik import apps
     from prefect_platform.provisioning.authentik.application import Wanted
@@ -104,7 +104,7 @@ def remove_proxy_app(
 @task(name="list-apps", help={"json": "machine-readable", "env": _ENV})
 def list_apps(c: Context, json: bool = False, env: str = "production") -> None:
     """The applications behind the sign-on, and who may use them. Example: ./invoke authentik.list-apps"""
-    from prefect_platform.environment import authentik
+    from prefect_platform.environment.provisioners import sign_on as authentik
     from prefect_platform.provisioning.authentik import apps
 
     with authentik.api(platform(c, env)) as client:
@@ -128,7 +128,7 @@ def list_apps(c: Context, json: bool = False, env: str = "production") -> None:
 @task(name="setup-admin-group", help={"group": "its name", "user": "a user to put into it", "env": _ENV})
 def setup_admin_group(c: Context, group: str = "", user: str = "akadmin", env: str = "production") -> None:
     """The administrators' group, with a member; needs an administrator's token. Example: AUTHENTIK_TOKEN=… ./invoke authentik.setup-admin-group --user jo"""
-    from prefect_platform.environment import authentik
+    from prefect_platform.environment.provisioners import sign_on as authentik
     from prefect_platform.provisioning.authentik import bootstrap
 
     p = platform(c, env)
@@ -143,7 +143,7 @@ def setup_admin_group(c: Context, group: str = "", user: str = "akadmin", env: s
 @task(name="create-api-token", help={"name": "what the token is called", "user": "whose it is", "env": _ENV})
 def create_api_token(c: Context, name: str, user: str = "akadmin", env: str = "production") -> None:
     """A token for Authentik's API; printed once; needs an administrator's. Example: AUTHENTIK_TOKEN=… ./invoke authentik.create-api-token --name ci"""
-    from prefect_platform.environment import authentik
+    from prefect_platform.environment.provisioners import sign_on as authentik
     from prefect_platform.provisioning.authentik import bootstrap
 
     with authentik.api(platform(c, env)) as client:
@@ -153,7 +153,7 @@ def create_api_token(c: Context, name: str, user: str = "akadmin", env: str = "p
 @task(name="first-password", help={"env": _ENV})
 def first_password(c: Context, env: str = "production") -> None:
     """The password that akadmin was made with. Example: ./invoke authentik.first-password --env production"""
-    from prefect_platform.environment import authentik
+    from prefect_platform.environment.provisioners import sign_on as authentik
     from prefect_platform.errors import PreflightError
 
     held = platform(c, env).target.store.read(authentik.STACK).get("AUTHENTIK_BOOTSTRAP_PASSWORD")

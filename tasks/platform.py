@@ -16,10 +16,13 @@ from ._stack import remove_stack, set_up
 def setup(c: Context, env: str = "local", wait: int = 600) -> None:
     """Bring up every stack in order of need, ending with prefect. Example: ./invoke platform.setup --env production"""
 
-    from prefect_platform.operations import stack_order
+    from prefect_platform.operations import preconditions, stack_order
 
     p = open_platform(c, env)
-    for name in stack_order.order(p, "prefect"):
+    names = stack_order.order(p, p.main)
+    if len(names) > 1:
+        preconditions.require_all(p, names)
+    for name in names:
         say(f"== {name}")
         set_up(p, name, False, wait, False)
 
@@ -43,7 +46,9 @@ def remove(c: Context, env: str = "local", yes: bool = False, data: bool = False
 )
 def history(c: Context, env: str, lines: int = 30, json: bool = False) -> None:
     """Who did what on the host, and how it ended. Example: ./invoke platform.history --env production"""
-    found = open_platform(c, env).target.history()[-lines:]
+    from prefect_platform.targets.protocol import Releases, require
+
+    found = require(open_platform(c, env).target, Releases).history()[-lines:]
     if json:
         return show([vars(line) for line in found])
     for line in found:

@@ -10,7 +10,14 @@ from prefect_platform.planning import bundle, diff, render
 from .conftest import ROOT, Load, where
 
 RUNTIME = "r1"
-NOTHING = diff.Observed(None, False, {}, {}, {"gateway": ("GATEWAY_SIGNING_KEYS",)}, {})
+NOTHING = diff.Observed(
+    False,
+    {},
+    {},
+    {"gateway": ("GATEWAY_SIGNING_KEYS",)},
+    {},
+    (diff.Step("install", "runtime", "not there yet"),),
+)
 
 
 def _bundles(load: Load, stacks: dict[str, stack.Stack], **prefect: object) -> list[bundle.Bundle]:
@@ -25,14 +32,11 @@ def _applied(built: list[bundle.Bundle]) -> diff.Observed:
         for each in services
     }
     versions = {each.stack.name: "v1" for each in built}
-    return diff.Observed(RUNTIME, True, diff.wanted_files(built), running, {}, versions)
+    return diff.Observed(True, diff.wanted_files(built), running, {}, versions)
 
 
 def _make(built: list[bundle.Bundle], seen: diff.Observed) -> list[str]:
-    return [
-        f"{step.action} {step.subject}: {step.cause}"
-        for step in diff.make(built, seen, RUNTIME, ["gateway", "traefik", "prefect"]).steps
-    ]
+    return [f"{step.action} {step.subject}: {step.cause}" for step in diff.make(built, seen).steps]
 
 
 def test_an_empty_machine_gets_everything_in_order(load: Load, stacks: dict[str, stack.Stack]) -> None:
@@ -47,7 +51,7 @@ def test_an_empty_machine_gets_everything_in_order(load: Load, stacks: dict[str,
 def test_as_declared_is_an_empty_plan(load: Load, stacks: dict[str, stack.Stack]) -> None:
     built = _bundles(load, stacks)
     assert _make(built, _applied(built)) == []
-    assert str(diff.Plan(())) == "nothing to do: everything is as declared"
+    assert str(diff.Plan(())) == "nothing to do: all is as configured"
 
 
 def test_a_setting_restarts_only_what_it_touches_and_says_so(

@@ -21,7 +21,10 @@ def with_sso(chosen: settings.Settings, stacks: dict[str, stack.Stack]) -> dict[
         return stacks
     changed = dict(stacks)
     if sso.wanted(chosen):
-        changed["prefect"] = replace(stacks["prefect"], needs=(*stacks["prefect"].needs, "authentik"))
+        # Who may come in is the gateway's to say, so it is set up again with Prefect.
+        changed["prefect"] = replace(
+            stacks["prefect"], needs=(*stacks["prefect"].needs, "authentik"), along=("gateway",)
+        )
     if sso.external(chosen):
         changed["authentik"] = replace(stacks["authentik"], secrets=(), databases=())
     return changed

@@ -28,6 +28,7 @@ _SCHEMA = {
         "scope": {"enum": ["environment", "host"]},
         "targets": {"type": "array", "items": {"type": "string"}},
         "expose": {"enum": ["at-once", "when-complete"]},
+        "proves": {"type": "boolean"},
         "databases": {
             "type": "array",
             "items": {
@@ -92,7 +93,8 @@ class Stack:
 
     `expose` says when its routes are first served: before its containers start (requests are then held), or when its setup is over.
     `libraries` are installed pure-Python packages that an official image lacks, `scope` says whether there is one for each
-    environment or one for the whole host, `targets` where it can run (() is everywhere).
+    environment or one for the whole host, `targets` where it can run (() is everywhere). `proves`: its setup ends with the checks of a
+    client and the canary. `along`: stacks whose configuration depends on this one's settings, set up with it.
     """
 
     name: str
@@ -108,6 +110,8 @@ class Stack:
     targets: tuple[str, ...] = ()
     databases: tuple[DatabaseSpec, ...] = ()
     expose: str = "at-once"
+    proves: bool = False
+    along: tuple[str, ...] = ()
 
     def on(self, target: str) -> Stack:
         """The stack as a target runs it: without the secrets and databases that belong to others."""
@@ -163,6 +167,7 @@ def read(root: Path, name: str) -> Stack:
             for item in data.get("databases", ())
         ),
         data.get("expose", "at-once"),
+        data.get("proves", False),
     )
 
 

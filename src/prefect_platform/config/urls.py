@@ -18,5 +18,11 @@ def public_url(settings: Settings) -> str:
     return str(given or f"http://{listen(shown, gateway['port'])}")
 
 
+def made_by_target(settings: Settings) -> bool:
+    """Whether the public name comes into being with the first setup, so that it cannot be asked for before."""
+    given = settings.values["gateway"]["public_url"] or settings.values["domain"]
+    return not given and settings.target == "fly"
+
+
 def listen(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from prefect_platform.config import objects, private_app, settings, stack, urls
+from prefect_platform.config import database_url, objects, private_app, settings, stack, urls
 from prefect_platform.config.rules import cross_check, with_sso
 from prefect_platform.targets import open_target
 from prefect_platform.targets.protocol import Say, Target
@@ -30,6 +30,26 @@ class Platform:
     def served(self) -> bool:
         """Whether there is a gateway here. What is behind another one is proven there, as any client sees it."""
         return not private_app.private(self.settings)
+
+    @property
+    def main(self) -> str:
+        """The stack whose setup ends with the whole proof: what an environment is for."""
+        return next(name for name, each in self.stacks.items() if each.proves)
+
+    @property
+    def api_url(self) -> str:
+        """Prefect's API as clients reach it: public URL, base path, /api."""
+        return f"{self.url}{self.target.where(self.main).base}/api"
+
+    @property
+    def named_by_settings(self) -> bool:
+        """Whether the public name must exist before setup: Fly makes its own name with the app."""
+        return not urls.made_by_target(self.settings)
+
+    def notes(self) -> tuple[str, ...]:
+        """What was read differently from how it was written."""
+        url = self.settings.values["prefect"]["database_url"]
+        return tuple(f"{database_url.KEY}: {note}" for note in database_url.parse(url).notes) if url else ()
 
 
 def open_platform(

@@ -31,14 +31,13 @@ class Running:
 class Observed:
     """A machine, seen once. `files`: path (`<stack>/<file>`, `routes/<stack>.yml`) → text; `missing`: stack → secret names."""
 
-    runtime: str | None
     supervisor: bool
     files: Mapping[str, bytes]
     running: Mapping[str, Running]
     missing: Mapping[str, tuple[str, ...]]
     secret_versions: Mapping[str, str]
     more: tuple[Step, ...] = ()
-    """What the target itself has to do before anything else, whatever the bundles say."""
+    """What the target itself must do first: its app, networks, volumes, roles."""
 
 
 @dataclass(frozen=True)
@@ -56,13 +55,16 @@ class Step:
 
 @dataclass(frozen=True)
 class Plan:
+    """All that a setup does. `steps` are the target's, in their order; `inside` are those within the services, once they run."""
+
     steps: tuple[Step, ...]
+    inside: tuple[Step, ...] = ()
 
     def of(self, *actions: str) -> list[str]:
         return [step.subject for step in self.steps if step.action in actions]
 
     def __str__(self) -> str:
-        return "\n".join(_lines(self.steps)) or "nothing to do: everything is as declared"
+        return "\n".join(_lines((*self.steps, *self.inside))) or "nothing to do: all is as configured"
 
 
 def _lines(steps: Sequence[Step]) -> Iterator[str]:
@@ -81,13 +83,10 @@ def _package(step: Step) -> tuple[str, str, str]:
     return step.action, f"{stack}/{folder}" if inside else "", step.cause
 
 
-def make(bundles: Sequence[Bundle], observed: Observed, runtime: str, stacks: Sequence[str]) -> Plan:
-    """Steps in the order they are done. `stacks` are the ones whose leftover processes may be stopped."""
+def make(bundles: Sequence[Bundle], observed: Observed) -> Plan:
+    """Steps in the order they are done. Leftover processes of other stacks than the bundles' stay."""
+    stacks = [bundle.stack.name for bundle in bundles]
     steps: list[Step] = [*observed.more]
-    if observed.runtime != runtime:
-        steps.append(
-            Step("install", "runtime", "not there yet" if observed.runtime is None else "its lock changed")
-        )
     for bundle in bundles:
         given = {spec.name for spec in bundle.stack.secrets if spec.given}
         steps += [

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import pkgutil
-from typing import cast
 
 from prefect_platform.config.settings import Settings
 from prefect_platform.errors import ConfigError
@@ -29,4 +28,5 @@ def open_target(settings: Settings, say: Say) -> Target:
             f"platform.target: {settings.target!r} is not a target; there are: {', '.join(kinds())}"
         )
     module = importlib.import_module(f"{__name__}.{settings.target}.target")
-    return cast(Target, module.Target(settings, say))
+    target: Target = module.Target(settings, say)
+    return target

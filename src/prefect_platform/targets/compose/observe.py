@@ -37,7 +37,7 @@ def observe(site: Site, stacks: Sequence[Stack]) -> Observed:
             files[f"routes/{stack.name}.yml"] = routes
         running |= _running(site, stack, facts)
         missing[stack.name] = tuple(spec.name for spec in site.store.missing(stack)) if stack.secrets else ()
-    return Observed("", True, files, running, missing, {})
+    return Observed(True, files, running, missing, {})
 
 
 def _running(site: Site, stack: Stack, facts: Mapping[str, Any]) -> dict[str, Running]:

@@ -12,7 +12,7 @@ from prefect_platform.config.settings import Settings
 from prefect_platform.config.stack import Stack
 from prefect_platform.errors import ConfigError, PreflightError
 from prefect_platform.planning.bundle import Bundle
-from prefect_platform.planning.diff import Observed, Plan
+from prefect_platform.planning.diff import Observed, Plan, Step
 from prefect_platform.planning.where import Where
 from prefect_platform.secretstore.store import SecretStore
 from prefect_platform.targets.docker import ports, releases
@@ -40,7 +40,6 @@ class Target:
     """See targets.Target."""
 
     name = "compose"
-    runtime = ""
     combined = False
 
     def __init__(self, settings: Settings, say: Say) -> None:
@@ -61,15 +60,15 @@ class Target:
     def where(self, stack: str, scope: str = "environment") -> Where:
         return self.site.where(scope)
 
-    def finish(self, bundle: Bundle) -> Bundle:
-        """The bundle as this host gets it."""
+    def adapt(self, bundles: list[Bundle]) -> list[Bundle]:
+        """The bundles as this host gets them."""
+        return [self._finished(bundle) for bundle in bundles]
+
+    def _finished(self, bundle: Bundle) -> Bundle:
         stack = bundle.stack
         edges = self._edges() if stack.scope == "host" else []
         frame = names.frame(self.settings, stack, self.host.facts().memory, edges)
         return compose_file.finish(bundle, frame)
-
-    def gather(self, bundles: list[Bundle]) -> list[Bundle]:
-        return bundles
 
     def _edges(self) -> list[str]:
         """The edge networks that are there: Traefik stands in that of every environment of the host."""
@@ -77,8 +76,8 @@ class Target:
         return self.host.docker("network", "ls", *words).text.split()
 
     # -- setup
-    def observe(self, stacks: Sequence[Stack]) -> Observed:
-        return observe.observe(self.site, stacks)
+    def observe(self, bundles: Sequence[Bundle]) -> Observed:
+        return observe.observe(self.site, [bundle.stack for bundle in bundles])
 
     def preflight(self, plan: Plan, bundles: Sequence[Bundle]) -> None:
         """Raises PreflightError: host unreachable, no Docker, disk nearly full, a port taken."""
@@ -97,10 +96,15 @@ class Target:
         for bundle in bundles if plan.steps else ():
             apply.apply(self.site, bundle, plan)
 
-    def complete(self, bundles: Sequence[Bundle]) -> tuple[str, ...]:
-        """What a stack needs beyond running containers; returns what was changed."""
-        mine = any(bundle.stack.name == "vault" for bundle in bundles)
-        return self.site.vault.set_up() if mine else ()
+    # -- Vault
+    def vault_steps(self) -> tuple[Step, ...]:
+        return ()
+
+    def set_up_vault(self) -> tuple[Step, ...]:
+        return tuple(Step("update", change, "") for change in self.site.vault.set_up())
+
+    def recover_vault(self, keys: Sequence[str]) -> None:
+        self.site.vault.recover(keys)
 
     def expose(self, bundle: Bundle) -> None:
         """Serve the routes of a stack whose setup is over."""
@@ -172,25 +176,11 @@ class Target:
     def roll_back(self, stack: Stack, wanted: str, restore: bool) -> str:
         return roll_back.roll_back(self.site, stack, wanted, restore)
 
-    def set_database_aside(self) -> list[Path]:
-        raise ConfigError(
-            "the database of this environment is PostgreSQL", "docs/vps.md says how to restore it"
-        )
-
     def removal(self, stack: str, data: bool) -> str:
         return remove.told(self.site, stack, data)
 
     def remove(self, stacks: Mapping[str, Stack], stack: str, data: bool) -> None:
         remove.remove(self.site, stacks, stack, data)
-
-
-def recover_vault(target: object, keys: Sequence[str]) -> None:
-    """See Access.recover. Raises ConfigError for an environment without a Vault."""
-    if not isinstance(target, Target):
-        raise ConfigError(
-            "this environment's target keeps its secrets in a file: there is no Vault to recover"
-        )
-    target.site.vault.recover(keys)
 
 
 def prepare(settings: Settings) -> str:

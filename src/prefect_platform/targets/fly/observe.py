@@ -40,7 +40,7 @@ class Observing:
             if there
             else (Step("create", "app", f"{self.fly.app}: not there yet"),)
         )
-        return Observed("image", True, self.releases.files(tag), running, missing, versions, more)
+        return Observed(True, self.releases.files(tag), running, missing, versions, more)
 
     def _more(
         self, stacks: Sequence[Stack], machines: Sequence[Json], missing: Mapping[str, tuple[str, ...]]

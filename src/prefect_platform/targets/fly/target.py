@@ -12,14 +12,14 @@ from pathlib import Path
 from prefect_platform.config import private_app
 from prefect_platform.config.settings import Settings
 from prefect_platform.config.stack import Stack
-from prefect_platform.errors import ApplyError, ConfigError, PlatformError
+from prefect_platform.errors import ConfigError, PlatformError
 from prefect_platform.planning.bundle import Bundle
 from prefect_platform.planning.diff import Observed, Plan
 from prefect_platform.planning.where import Where
 from prefect_platform.targets.combined import lock, sqlite
 from prefect_platform.targets.protocol import LOW_BYTES, Entry, Process, Say
 
-from . import render, secrets
+from . import render, secrets, sleeping
 from .apply import Applying
 from .flyctl import Flyctl, Json
 from .observe import Observing
@@ -34,7 +34,6 @@ class Target:
     """See targets.Target."""
 
     name = "fly"
-    runtime = "image"
     combined = True
 
     def __init__(self, settings: Settings, say: Say) -> None:
@@ -55,10 +54,7 @@ class Target:
     def where(self, stack: str, scope: str = "environment") -> Where:
         return render.where(stack, private_app.private(self.settings))
 
-    def finish(self, bundle: Bundle) -> Bundle:
-        return bundle
-
-    def gather(self, bundles: list[Bundle]) -> list[Bundle]:
+    def adapt(self, bundles: list[Bundle]) -> list[Bundle]:
         return [*bundles, render.machine(self.settings, bundles)]
 
     def established(self) -> list[str]:
@@ -66,8 +62,11 @@ class Target:
         return ["prefect"]
 
     # -- observing
-    def observe(self, stacks: Sequence[Stack]) -> Observed:
-        return self.observing.observe(stacks)
+    def observe(self, bundles: Sequence[Bundle]) -> Observed:
+        return self.observing.observe([bundle.stack for bundle in bundles])
+
+    def notes(self) -> tuple[str, ...]:
+        return sleeping.notes(self.settings.values)
 
     def preflight(self, plan: Plan, bundles: Sequence[Bundle]) -> None:
         """Raises PreflightError: no flyctl, no login (observing found those), no such region."""
@@ -77,9 +76,6 @@ class Target:
         """Do the steps. Interrupted anywhere, the next observe sees what is left to do."""
         if plan.steps:
             self.applying.apply(plan, bundles)
-
-    def complete(self, bundles: Sequence[Bundle]) -> tuple[str, ...]:
-        return ()
 
     # -- using
     def _inside(self, *words: str) -> str:
@@ -177,14 +173,6 @@ class Target:
         self.applying.roll_back(str(fits[0]["ImageRef"]).partition("@")[0])
         return f"v{fits[0]['Version']}"
 
-    def digests(self, images: Sequence[str]) -> dict[str, str]:
-        return {}
-
-    def set_database_aside(self) -> list[Path]:
-        raise ConfigError(
-            "the database is on the machine's volume", "docs/fly.md says how to bring a snapshot back"
-        )
-
     def backup(self, stack: Stack, folder: Path, label: str) -> Path:
         """A consistent copy while all runs, brought here; returns the file."""
         file = folder / f"prefect-{label}.db"
@@ -254,13 +242,3 @@ def _entry(release: Json) -> Entry:
         _RESULTS.get(state, state),
         detail,
     )
-
-
-def require(target: object) -> Target:
-    """Raises ConfigError for an environment with another target."""
-    if not isinstance(target, Target):
-        raise ConfigError("this environment's target is not fly", "--env NAME of one with target: fly")
-    return target
-
-
-__all__ = ["ApplyError", "Target", "require"]

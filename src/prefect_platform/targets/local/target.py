@@ -18,11 +18,11 @@ from prefect_platform.config.settings import Settings
 from prefect_platform.config.stack import Stack
 from prefect_platform.errors import ApplyError, PlatformError, PreflightError
 from prefect_platform.planning.bundle import Bundle, Service
-from prefect_platform.planning.diff import Observed, Plan, Running
+from prefect_platform.planning.diff import Observed, Plan, Running, Step
 from prefect_platform.planning.where import Where
 from prefect_platform.targets.combined import lock, sqlite
 from prefect_platform.targets.combined.supervisord_conf import MARK
-from prefect_platform.targets.protocol import LOW_BYTES, Process, Say, WithoutReleases
+from prefect_platform.targets.protocol import LOW_BYTES, Process, Say
 from prefect_platform.venvs import build
 
 from . import apply, logs, preflight
@@ -31,7 +31,7 @@ from .installation import Installation
 _DATABASE_REFUSED = 3  # exit code of stacks/prefect/server.py
 
 
-class Target(WithoutReleases):
+class Target:
     """See targets.Target."""
 
     name = "local"
@@ -41,15 +41,11 @@ class Target(WithoutReleases):
         self.settings = settings
         self.say = say
         self.on = Installation(settings, say)
-        self.runtime = self.on.runtime
         self.state = settings.state
         self.store = self.on.store
         self.supervisor = self.on.supervisor
 
-    def finish(self, bundle: Bundle) -> Bundle:
-        return bundle
-
-    def gather(self, bundles: list[Bundle]) -> list[Bundle]:
+    def adapt(self, bundles: list[Bundle]) -> list[Bundle]:
         return bundles
 
     def lock(self, command: str, wait: float) -> AbstractContextManager[None]:
@@ -72,13 +68,10 @@ class Target(WithoutReleases):
 
     # -- observing
 
-    def observe(self, stacks: Sequence[Stack]) -> Observed:
+    def observe(self, bundles: Sequence[Bundle]) -> Observed:
         """The machine as it is now. Files of other stacks than these are not looked at."""
+        stacks = [bundle.stack for bundle in bundles]
         records = self.on.records()
-        current = (
-            build.is_current(self.on.venv, self.on.lock_file.read_bytes()) if self.on.venv.exists() else False
-        )
-        runtimes = self.on.venv.parent.exists() and any(self.on.venv.parent.iterdir())
         running = {
             info["name"]: Running(
                 state,
@@ -89,13 +82,24 @@ class Target(WithoutReleases):
             for info, (state, _) in self.on.judged()
         }
         return Observed(
-            runtime=self.runtime if current else ("another" if runtimes else None),
             supervisor=self.supervisor.alive(),
             files=self._files({stack.name for stack in stacks}),
             running=running,
             missing={stack.name: tuple(spec.name for spec in self.store.missing(stack)) for stack in stacks},
             secret_versions={stack.name: self.store.version(stack) for stack in stacks},
+            more=self._runtime_steps(),
         )
+
+    def _runtime_steps(self) -> tuple[Step, ...]:
+        """What is made once for all environments: programs, and a database with Prefect's schema to begin with."""
+        steps = []
+        lock = self.on.lock_file.read_bytes()
+        if not (self.on.venv.exists() and build.is_current(self.on.venv, lock)):
+            others = self.on.venv.parent.exists() and any(self.on.venv.parent.iterdir())
+            steps.append(Step("install", "runtime", "its lock changed" if others else "not there yet"))
+        if not self.on.template.exists():
+            steps.append(Step("prepare", "database template", "not there yet"))
+        return tuple(steps)
 
     def _files(self, stacks: set[str]) -> dict[str, bytes]:
         base = self.state / "stacks"
@@ -152,9 +156,6 @@ class Target(WithoutReleases):
         """Do the steps. Interrupted anywhere, the next observe sees what is left to do."""
         if plan.steps:
             apply.apply(self.on, plan, bundles)
-
-    def complete(self, bundles: Sequence[Bundle]) -> tuple[str, ...]:
-        return ()
 
     # -- using----
 
