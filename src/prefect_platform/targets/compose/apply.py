@@ -13,9 +13,8 @@ from prefect_platform.errors import ApplyError, PlatformError
 from prefect_platform.planning.bundle import Bundle
 from prefect_platform.planning.diff import UNHEALTHY, Plan
 from prefect_platform.targets.docker import databases, health, releases
-from prefect_platform.targets.docker.agent import NETWORK
 
-from . import compose_file, names
+from . import compose_file, names, resources
 from .site import Site
 
 UP_SECONDS = 240
@@ -25,8 +24,7 @@ _BACK_SECONDS = 120
 def apply(site: Site, bundle: Bundle, plan: Plan) -> None:
     """Interrupted anywhere, the next run sees what is left to do. Raises ApplyError after a roll-back."""
     stack = bundle.stack
-    _ensure_networks(site, bundle)
-    _ensure_volumes(site, bundle)
+    resources.create(site, bundle, plan)
     if stack.secrets:
         site.vault.admit(stack, site.folder(stack), _user_of(bundle))
         site.store.ensure(stack)
@@ -35,7 +33,6 @@ def apply(site: Site, bundle: Bundle, plan: Plan) -> None:
     if stack.name == "traefik":
         _lay_private(site, bundle)
     release = _lay(site, bundle)
-    pull(site, bundle)
     before, routes = site.current(stack), site.routes(stack)
     try:
         # Requests to what is not there yet are held; and Traefik's own health is one of its routes.
@@ -77,14 +74,6 @@ def _lay_private(site: Site, bundle: Bundle) -> None:
     spec = next(iter(bundle.services)).spec
     files = tls.private_files(site.settings)
     site.host.lay_private(names.private(site.settings), files, str(spec["user"]), str(spec["image"]))
-
-
-def pull(site: Site, bundle: Bundle) -> None:
-    """What is not there yet."""
-    for image in sorted({str(service.spec["image"]) for service in bundle.services}):
-        if site.host.docker("image", "inspect", image, check=False).code:
-            site.say(f"pulling {image}")
-            site.host.docker("pull", "-q", image, seconds=1800)
 
 
 def digests(site: Site, images: Sequence[str]) -> dict[str, str]:
@@ -154,33 +143,6 @@ def _roll_back(site: Site, stack: Stack, before: str, error: PlatformError) -> N
     site.say(f"rolling {stack.name} back to {before}")
     site.up(stack, before, _BACK_SECONDS, check=False)
     raise ApplyError(f"{error.reason}\nrolled back to release {before}", error.hint) from None
-
-
-def _ensure_networks(site: Site, bundle: Bundle) -> None:
-    scope = site.placed(bundle.stack).scope
-    for name in sorted({name for service in bundle.services for name in service.spec.get("networks", ())}):
-        if site.host.docker("network", "inspect", name, check=False).code:
-            closed = ["--internal"] if "-data" in name or name == NETWORK else []
-            edge = ["--label", "prefect-platform.edge=yes"] if "-edge" in name else []
-            label = f"prefect-platform.env={scope}"
-            site.host.docker("network", "create", *closed, *edge, "--label", label, name)
-
-
-def _ensure_volumes(site: Site, bundle: Bundle) -> None:
-    """Made and given to their user once: a fresh volume belongs to root, whom no service runs as."""
-    stack = bundle.stack
-    for volume in compose_file.volumes(bundle, site.where(stack.scope)):
-        marker = f"{site.folder(stack)}/volumes/{volume.name}"
-        if site.host.sh('[ -e "$1" ]', marker, check=False).code == 0:
-            continue
-        pull(site, bundle)
-        env, name = f"prefect-platform.env={site.placed(stack).scope}", f"prefect-platform.stack={stack.name}"
-        site.host.docker("volume", "create", "--label", env, "--label", name, volume.name)
-        image = str(next(iter(bundle.services)).spec["image"])
-        bare = ("run", "--rm", "--network", "none", "--cap-drop", "ALL", "--cap-add", "CHOWN")
-        chown = ("--entrypoint", "chown", "-v", f"{volume.name}:/volume", image, volume.owner, "/volume")
-        site.host.docker(*bare, "-u", "0:0", *chown)
-        site.host.sh('mkdir -p "$(dirname "$1")" && : >"$1"', marker)
 
 
 def _user_of(bundle: Bundle) -> str:

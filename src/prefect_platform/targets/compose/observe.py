@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from prefect_platform.config.stack import Stack
+from prefect_platform.planning.bundle import Bundle
 from prefect_platform.planning.diff import Observed, Running
 
+from . import resources
 from .compose_file import DIGEST
 from .containers import service_of
 from .site import Site
@@ -22,8 +24,9 @@ _STATES = {
 }
 
 
-def observe(site: Site, stacks: Sequence[Stack]) -> Observed:
-    """The current releases' files, the containers, the secrets that Vault has."""
+def observe(site: Site, bundles: Sequence[Bundle]) -> Observed:
+    """The current releases' files, the containers, the secrets that Vault has, and what the host lacks."""
+    stacks = [bundle.stack for bundle in bundles]
     files: dict[str, bytes] = {}
     running: dict[str, Running] = {}
     missing: dict[str, tuple[str, ...]] = {}
@@ -36,8 +39,17 @@ def observe(site: Site, stacks: Sequence[Stack]) -> Observed:
         if routes := site.routes(stack):
             files[f"routes/{stack.name}.yml"] = routes
         running |= _running(site, stack, facts)
-        missing[stack.name] = tuple(spec.name for spec in site.store.missing(stack)) if stack.secrets else ()
-    return Observed(True, files, running, missing, {})
+        missing[stack.name] = _missing_secrets(site, stack)
+    return Observed(True, files, running, missing, {}, resources.steps(site, bundles))
+
+
+def _missing_secrets(site: Site, stack: Stack) -> tuple[str, ...]:
+    """All of them while there is no Vault yet."""
+    if not stack.secrets:
+        return ()
+    if site.vault.is_new():
+        return tuple(spec.name for spec in stack.secrets if not spec.source)
+    return tuple(spec.name for spec in site.store.missing(stack))
 
 
 def _running(site: Site, stack: Stack, facts: Mapping[str, Any]) -> dict[str, Running]:

@@ -77,7 +77,7 @@ class Target:
 
     # -- setup
     def observe(self, bundles: Sequence[Bundle]) -> Observed:
-        return observe.observe(self.site, [bundle.stack for bundle in bundles])
+        return observe.observe(self.site, bundles)
 
     def preflight(self, plan: Plan, bundles: Sequence[Bundle]) -> None:
         """Raises PreflightError: host unreachable, no Docker, disk nearly full, a port taken."""

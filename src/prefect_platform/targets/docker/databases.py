@@ -21,6 +21,12 @@ cd "$1" && ls -1t | grep -E "^$3-[0-9].*[.]dump$" | tail -n "+$(($5 + 1))" | xar
 _LOAD = 'docker exec -i "$2" pg_restore -U postgres --exit-on-error -d "$3" <"$1"'
 
 
+def existing(host: Host, container: str) -> set[str]:
+    """Names of the databases; none while PostgreSQL does not run."""
+    sql = "SELECT datname FROM pg_database"
+    return set(host.docker("exec", container, *_PSQL, "postgres", "-At", "-c", sql, check=False).text.split())
+
+
 def ensure(host: Host, container: str, stack: Stack, store: SecretStore) -> None:
     """Create what is missing and set the role's password to what the secret says. Raises PreflightError without Postgres."""
     if host.docker("inspect", container, check=False).code:

@@ -1,0 +1,102 @@
+"""What a stack needs on its host before its containers: images, networks, volumes, databases. Looked at for the plan, made by it.
+
+`create` makes what the plan lists and nothing else, so a setup does nothing that its plan did not show.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from prefect_platform.config.stack import Stack
+from prefect_platform.planning.bundle import Bundle
+from prefect_platform.planning.diff import Plan, Step
+from prefect_platform.targets.docker import databases
+from prefect_platform.targets.docker.agent import NETWORK
+
+from . import compose_file
+from .site import Site
+
+_ABSENT_IMAGES = 'for i in "$@"; do docker image inspect "$i" >/dev/null 2>&1 || echo "$i"; done'
+_ABSENT_NETWORKS = 'for n in "$@"; do docker network inspect "$n" >/dev/null 2>&1 || echo "$n"; done'
+_ABSENT_FILES = 'for f in "$@"; do [ -e "$f" ] || echo "$f"; done'
+
+
+def steps(site: Site, bundles: Sequence[Bundle]) -> tuple[Step, ...]:
+    """What is missing, each once."""
+    found: dict[Step, None] = {}
+    for bundle in bundles:
+        for kind, names in (
+            ("image", _absent(site, _ABSENT_IMAGES, _images(bundle))),
+            ("network", _absent(site, _ABSENT_NETWORKS, _networks(bundle))),
+            ("volume", _absent_volumes(site, bundle)),
+            ("database", _absent_databases(site, bundle.stack)),
+        ):
+            verb = "pull" if kind == "image" else "create"
+            found |= dict.fromkeys(Step(verb, f"{kind} {name}", "not there yet") for name in names)
+    return tuple(found)
+
+
+def create(site: Site, bundle: Bundle, plan: Plan) -> None:
+    """Images, networks and volumes of the plan, as far as they are this stack's."""
+    listed = {*plan.of("create", "pull")}
+    for name in _images(bundle):
+        if f"image {name}" in listed:
+            site.say(f"pulling {name}")
+            site.host.docker("pull", "-q", name, seconds=1800)
+    for name in _networks(bundle):
+        if f"network {name}" in listed:
+            _create_network(site, bundle.stack, name)
+    for volume in compose_file.volumes(bundle, site.where(bundle.stack.scope)):
+        if f"volume {volume.name}" in listed:
+            _create_volume(site, bundle, volume)
+
+
+def _images(bundle: Bundle) -> list[str]:
+    return sorted({str(service.spec["image"]) for service in bundle.services})
+
+
+def _networks(bundle: Bundle) -> list[str]:
+    return sorted({name for service in bundle.services for name in service.spec.get("networks", ())})
+
+
+def _absent(site: Site, script: str, names: Iterable[str]) -> list[str]:
+    wanted = list(names)
+    return site.host.sh(script, *wanted).text.split() if wanted else []
+
+
+def _marker(site: Site, stack: Stack, volume: str) -> str:
+    """Written once the volume belongs to its user: a fresh volume belongs to root, whom no service runs as."""
+    return f"{site.folder(stack)}/volumes/{volume}"
+
+
+def _absent_volumes(site: Site, bundle: Bundle) -> list[str]:
+    volumes = compose_file.volumes(bundle, site.where(bundle.stack.scope))
+    markers = [_marker(site, bundle.stack, each.name) for each in volumes]
+    return [path.rpartition("/")[2] for path in _absent(site, _ABSENT_FILES, markers)]
+
+
+def _absent_databases(site: Site, stack: Stack) -> list[str]:
+    wanted = [each.name for each in stack.databases]
+    there = databases.existing(site.host, site.postgres) if wanted else ()
+    return [name for name in wanted if name not in there]
+
+
+def _create_network(site: Site, stack: Stack, name: str) -> None:
+    # One that an interrupted or another setup made in the meantime is as good.
+    if site.host.docker("network", "inspect", name, check=False).code == 0:
+        return
+    closed = ["--internal"] if "-data" in name or name == NETWORK else []
+    edge = ["--label", "prefect-platform.edge=yes"] if "-edge" in name else []
+    label = f"prefect-platform.env={site.placed(stack).scope}"
+    site.host.docker("network", "create", *closed, *edge, "--label", label, name)
+
+
+def _create_volume(site: Site, bundle: Bundle, volume: compose_file.Volume) -> None:
+    stack = bundle.stack
+    env, name = f"prefect-platform.env={site.placed(stack).scope}", f"prefect-platform.stack={stack.name}"
+    site.host.docker("volume", "create", "--label", env, "--label", name, volume.name)
+    image = str(next(iter(bundle.services)).spec["image"])
+    bare = ("run", "--rm", "--network", "none", "--cap-drop", "ALL", "--cap-add", "CHOWN")
+    chown = ("--entrypoint", "chown", "-v", f"{volume.name}:/volume", image, volume.owner, "/volume")
+    site.host.docker(*bare, "-u", "0:0", *chown)
+    site.host.sh('mkdir -p "$(dirname "$1")" && : >"$1"', _marker(site, stack, volume.name))
