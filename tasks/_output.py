@@ -12,7 +12,7 @@ from ._context import say, services, show
 
 if TYPE_CHECKING:
     from prefect_platform.environment.platform import Platform
-    from prefect_platform.planning.diff import Step
+    from prefect_platform.planning.diff import Plan, Step
 
 
 def setup(p: Platform, name: str, dry_run: bool, wait: int, json: bool) -> None:
@@ -31,8 +31,7 @@ def setup(p: Platform, name: str, dry_run: bool, wait: int, json: bool) -> None:
         json,
         {
             "changed": changed,
-            "steps": [vars(step) for step in report.plan.steps],
-            "objects": [_object(step) for step in report.plan.inside],
+            **_planned(report.plan),
         },
     )
     say(f"\n{'nothing changed' if not changed else f'{changed} changes'}; {time.monotonic() - began:.1f} s")
@@ -52,17 +51,33 @@ def plan(p: Platform, name: str, json: bool) -> None:
     todo = deploy.make_plan(p, built)
     preconditions.require_preconditions(p, todo, built)
     if json:
-        return show(
-            {
-                "steps": [vars(step) for step in todo.steps],
-                "objects": [_object(step) for step in todo.inside],
-            }
-        )
+        return show(_planned(todo))
+    return _print_plan(todo)
+
+
+def plan_environment(p: Platform, json: bool) -> None:
+    from prefect_platform.operations import deploy
+
+    plans = dict(deploy.plan_environment(p))
+    if json:
+        return show({name: _planned(todo) for name, todo in plans.items()})
+    for name, todo in plans.items():
+        if len(plans) > 1:
+            print(f"== {name}")
+        _print_plan(todo)
+    return None
+
+
+def _print_plan(todo: Plan) -> None:
     print(todo)
     for step in todo.steps:
         if step.detail:
             print("\n" + step.detail)
-    return None
+
+
+def _planned(todo: Plan) -> dict[str, Any]:
+    """Stable keys: `steps` of the target, `objects` within the services."""
+    return {"steps": [vars(step) for step in todo.steps], "objects": [_object(step) for step in todo.inside]}
 
 
 def _object(step: Step) -> str:

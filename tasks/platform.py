@@ -5,6 +5,7 @@ from __future__ import annotations
 from invoke.context import Context
 from invoke.tasks import task
 
+from . import _output
 from ._context import platform as open_platform
 from ._context import say, show
 from ._stack import remove_stack, set_up
@@ -25,6 +26,12 @@ def setup(c: Context, env: str = "local", wait: int = 600) -> None:
     for name in names:
         say(f"== {name}")
         set_up(p, name, False, wait, False)
+
+
+@task(help={"env": "environment of invoke.yaml (default: local)", "json": "machine-readable"})
+def plan(c: Context, env: str = "local", json: bool = False) -> None:
+    """Show everything that platform.setup would do, stack by stack. Touches nothing. Example: ./invoke platform.plan --env production"""
+    _output.plan_environment(open_platform(c, env), json)
 
 
 @task

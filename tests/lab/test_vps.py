@@ -21,7 +21,37 @@ from .vps import Vps, containers, secrets
 pytestmark = pytest.mark.timeout(900)
 
 
-def test_an_empty_host_becomes_a_platform(vps: Vps, docker: Docker) -> None:
+def _planned(shown: str) -> set[str]:
+    """`action subject` of every step, of all stacks."""
+    plans = json.loads(shown).values()
+    steps = {f"{step['action']} {step['subject']}" for plan in plans for step in plan["steps"]}
+    return steps | {each.partition(":")[0] for plan in plans for each in plan["objects"]}
+
+
+def _of(planned: set[str], words: str) -> set[str]:
+    return {step.removeprefix(words) for step in planned if step.startswith(words)}
+
+
+def test_an_empty_host_becomes_what_the_plan_showed(vps: Vps, docker: Docker) -> None:
+    planned = _planned(vps.invoke("platform.plan", "--json").stdout)
+    label = ("--filter", "label=prefect-platform.env", "-q")
+    assert docker("ps", "-a", *label) + docker("network", "ls", *label) + docker("volume", "ls", *label) == ""
+    _test_setup(vps, docker)
+    there = containers(docker)
+    labels = [each["Config"]["Labels"] for each in there.values()]
+    running = {f"{each['prefect-platform.stack']}-{each['prefect-platform.service']}" for each in labels}
+    assert running == _of(planned, "start ")
+    networks = docker("network", "ls", "--filter", "name=platform-", "--format", "{{.Name}}").split()
+    assert set(networks) == _of(planned, "create network ")
+    volumes = docker("volume", "ls", "--filter", "name=platform-", "--format", "{{.Name}}").split()
+    assert set(volumes) == _of(planned, "create volume ")
+    sql = "SELECT datname FROM pg_database WHERE NOT datistemplate AND datname <> 'postgres'"
+    databases = docker("exec", "platform-postgres-lab", "psql", "-U", "postgres", "-Atc", sql).split()
+    assert set(databases) == _of(planned, "create database ")
+    assert {"create work pool default", "create deployment platform-canary/canary"} <= planned
+
+
+def _test_setup(vps: Vps, docker: Docker) -> None:
     alone = vps.invoke("prefect.setup", code=3)
     assert "needs vault" in alone.stderr
     assert "./invoke vault.setup --env lab" in alone.stderr

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from prefect_platform.checks.check import Check
@@ -15,8 +15,9 @@ from prefect_platform.planning import bundle, diff
 from prefect_platform.secretstore.store import keep_given
 from prefect_platform.targets.protocol import Exposes, Notes
 
-from .bundles import bundles
+from .bundles import bundles, unready_bundles
 from .preconditions import require_preconditions
+from .stack_order import order
 
 READY_SECONDS = 120
 
@@ -45,6 +46,12 @@ def make_plan(platform: Platform, built: Sequence[bundle.Bundle]) -> diff.Plan:
         for step in provisioner.plan(platform, running)
     )
     return replace(todo, inside=tuple(dict.fromkeys(inside)))
+
+
+def plan_environment(platform: Platform) -> Iterator[tuple[str, diff.Plan]]:
+    """(stack, its plan) of everything that `platform.setup` sets up, in that order, as if those before it were set up."""
+    for name in order(platform, platform.main):
+        yield name, make_plan(platform, unready_bundles(platform, name))
 
 
 def setup(platform: Platform, name: str, wait: float, ready_seconds: float = READY_SECONDS) -> Report:

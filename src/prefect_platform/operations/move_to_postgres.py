@@ -43,7 +43,7 @@ def to_postgres(platform: Platform, on_sqlite: Callable[[], Platform], wait: flo
     `on_sqlite` opens the same environment without the URL: what is set up again when nothing could be moved. Raises ConfigError,
     PreflightError before anything is touched; ApplyError when it failed, and then Prefect runs on SQLite as before.
     """
-    url = platform.settings.values["prefect"]["database_url"]
+    url = platform.settings.values[platform.main]["database_url"]
     if not url:
         raise ConfigError(
             f"{database_url.KEY} is not set: where should it go?",

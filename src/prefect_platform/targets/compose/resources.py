@@ -18,6 +18,7 @@ from .site import Site
 
 _ABSENT_IMAGES = 'for i in "$@"; do docker image inspect "$i" >/dev/null 2>&1 || echo "$i"; done'
 _ABSENT_NETWORKS = 'for n in "$@"; do docker network inspect "$n" >/dev/null 2>&1 || echo "$n"; done'
+_ABSENT_VOLUMES = 'for v in "$@"; do docker volume inspect "$v" >/dev/null 2>&1 || echo "$v"; done'
 _ABSENT_FILES = 'for f in "$@"; do [ -e "$f" ] || echo "$f"; done'
 
 
@@ -70,9 +71,14 @@ def _marker(site: Site, stack: Stack, volume: str) -> str:
 
 
 def _absent_volumes(site: Site, bundle: Bundle) -> list[str]:
-    volumes = compose_file.volumes(bundle, site.where(bundle.stack.scope))
-    markers = [_marker(site, bundle.stack, each.name) for each in volumes]
-    return [path.rpartition("/")[2] for path in _absent(site, _ABSENT_FILES, markers)]
+    """Those that hold data, and the one in memory that Compose makes for secrets."""
+    where = site.where(bundle.stack.scope)
+    data = compose_file.volumes(bundle, where)
+    markers = [_marker(site, bundle.stack, each.name) for each in data]
+    unowned = [path.rpartition("/")[2] for path in _absent(site, _ABSENT_FILES, markers)]
+    agents = any(service.name == compose_file.AGENT for service in bundle.services)
+    secrets = [where.container(bundle.stack.name, "secrets")] if agents else []
+    return [*unowned, *_absent(site, _ABSENT_VOLUMES, secrets)]
 
 
 def _absent_databases(site: Site, stack: Stack) -> list[str]:
