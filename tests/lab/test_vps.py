@@ -36,7 +36,7 @@ def test_an_empty_host_becomes_what_the_plan_showed(vps: Vps, docker: Docker) ->
     planned = _planned(vps.invoke("platform.plan", "--json").stdout)
     label = ("--filter", "label=prefect-platform.env", "-q")
     assert docker("ps", "-a", *label) + docker("network", "ls", *label) + docker("volume", "ls", *label) == ""
-    _test_setup(vps, docker)
+    _set_up(vps, docker)
     there = containers(docker)
     labels = [each["Config"]["Labels"] for each in there.values()]
     running = {f"{each['prefect-platform.stack']}-{each['prefect-platform.service']}" for each in labels}
@@ -51,7 +51,7 @@ def test_an_empty_host_becomes_what_the_plan_showed(vps: Vps, docker: Docker) ->
     assert {"create work pool default", "create deployment platform-canary/canary"} <= planned
 
 
-def _test_setup(vps: Vps, docker: Docker) -> None:
+def _set_up(vps: Vps, docker: Docker) -> None:
     alone = vps.invoke("prefect.setup", code=3)
     assert "needs vault" in alone.stderr
     assert "./invoke vault.setup --env lab" in alone.stderr
