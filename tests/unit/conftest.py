@@ -11,6 +11,8 @@ import pytest
 from prefect_platform.config import settings, stack
 from prefect_platform.planning.where import Where
 
+from .rules import ENV, FakeHost
+
 ROOT = Path(__file__).resolve().parents[2]
 Load = Callable[..., settings.Settings]
 
@@ -52,3 +54,11 @@ def where(name: str) -> Where:
         f"{state}/stacks/routes",
         f"{state}/secrets/{name}.env",
     )
+
+
+@pytest.fixture
+def fake(tmp_path: Path, load: Load) -> FakeHost:
+    """A host of the compose target whose files are in a temporary folder and whose Docker is scripted."""
+    (tmp_path / "host").mkdir()
+    values = {"target": "compose", "host": "host", "root": str(tmp_path), "domain": "example.com"}
+    return FakeHost(tmp_path, load({"environments": {ENV: values}}, env=ENV, root=ROOT))

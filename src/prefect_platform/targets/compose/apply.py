@@ -14,7 +14,7 @@ from prefect_platform.planning.bundle import Bundle
 from prefect_platform.planning.diff import UNHEALTHY, Plan
 from prefect_platform.targets.docker import databases, health, releases
 
-from . import compose_file, names, resources
+from . import compose_file, names, resources, schema
 from .site import Site
 
 UP_SECONDS = 240
@@ -98,14 +98,11 @@ def _up(site: Site, bundle: Bundle, release: str, before: str, plan: Plan) -> No
     stack, changed = bundle.stack, {*plan.of("start", "restart")}
     if not bundle.services:
         return  # a Vault or an Authentik that runs elsewhere
-    if before and not compose_file.once(bundle) and _another_image(stack, plan):
-        # It migrates its database itself, when it starts.
+    once = [name for name in compose_file.once(bundle) if f"{stack.name}-{name}" in changed]
+    if before and (once or _another_schema(site, bundle, before)):
         databases.dump(site.host, site.postgres, site.dumps, stack, before, site.say)
-    for name in compose_file.once(bundle):
-        if f"{stack.name}-{name}" in changed:
-            if before:
-                databases.dump(site.host, site.postgres, site.dumps, stack, before, site.say)
-            _run_once(site, bundle, release, name)
+    for name in once:
+        _run_once(site, bundle, release, name)
     site.say(f"starting {stack.name}: {', '.join(sorted(changed)) or 'nothing new'}")
     # Compose leaves alone what runs as declared, well or not.
     ill = {step.subject for step in plan.steps if step.cause == UNHEALTHY}
@@ -122,9 +119,13 @@ def _up(site: Site, bundle: Bundle, release: str, before: str, plan: Plan) -> No
         ) from None
 
 
-def _another_image(stack: Stack, plan: Plan) -> bool:
-    mine = (step for step in plan.steps if step.subject.startswith(f"{stack.name}-"))
-    return bool(stack.databases) and any("image changed" in step.cause for step in mine)
+def _another_schema(site: Site, bundle: Bundle, before: str) -> bool:
+    """Whether the services may migrate the databases when they start."""
+    stack = bundle.stack
+    if not stack.databases:
+        return False
+    now = schema.decided_by(bundle.files["compose.yml"])
+    return now != schema.decided_by(site.compose_files(stack).get(before, b""))
 
 
 def _run_once(site: Site, bundle: Bundle, release: str, name: str) -> None:

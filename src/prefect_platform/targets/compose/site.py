@@ -9,7 +9,7 @@ from prefect_platform.config.stack import Stack
 from prefect_platform.planning.where import Where
 from prefect_platform.secretstore.store import SecretStore
 from prefect_platform.targets.docker import releases, vault_access
-from prefect_platform.targets.docker.host import Host
+from prefect_platform.targets.docker.host import Host, unpacked
 from prefect_platform.targets.protocol import Say
 
 from . import compose_file, names
@@ -65,6 +65,12 @@ class Site:
         script = 'readlink "$1/current" 2>/dev/null || true'
         return self.host.sh(script, self.folder(stack)).text.strip().removeprefix("releases/")
 
+    def compose_files(self, stack: Stack) -> dict[str, bytes]:
+        """Release → its Compose file."""
+        script = 'cd "$1/releases" 2>/dev/null && tar -cf - -- */compose.yml || true'
+        found = unpacked(self.host.sh(script, self.folder(stack)).stdout)
+        return {path.removesuffix("/compose.yml"): body for path, body in found.items()}
+
     def record(self, what: str, stack: Stack, release: str, result: str, detail: str) -> None:
         """A line of the history."""
         folder = f"{self.host.root}/{self.placed(stack).scope}"
@@ -98,9 +104,8 @@ class Site:
         file = f"{self.folder(stack)}/releases/{release}/compose.yml"
         project = ("compose", "-p", self.project(stack), "-f", file)
         # A setup that was killed here goes on there until its command ends; the next one must not come between.
-        script = 'busy=$1; shift; exec flock "$busy" docker "$@"'
         busy = f"{self.folder(stack)}/busy"
-        done = self.host.sh(script, busy, *project, *words, seconds=seconds, check=check)
+        done = self.host.run("flock", busy, "docker", *project, *words, seconds=seconds, check=check)
         return done.text + done.stderr
 
     def up(self, stack: Stack, release: str, seconds: int, *, wait: bool = True, check: bool = True) -> None:

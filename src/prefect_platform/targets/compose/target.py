@@ -42,9 +42,9 @@ class Target:
     name = "compose"
     combined = False
 
-    def __init__(self, settings: Settings, say: Say) -> None:
+    def __init__(self, settings: Settings, say: Say, runner: Runner | None = None) -> None:
         self.settings = settings
-        self.host = Host(_runner(settings), settings.values["root"])
+        self.host = Host(runner or _runner(settings), settings.values["root"])
         self.site = Site(settings, self.host, say)
         self._tunnels = Tunnels(self.host)
 
@@ -168,7 +168,7 @@ class Target:
 
     def releases(self, stack: Stack) -> list[tuple[str, bool, Entry | None]]:
         """(release, whether it is the current one, what the history says of it), newest first."""
-        told = {line.release: line for line in self.history() if line.what.startswith(f"{stack.name}.")}
+        told = {line.release: line for line in self.history() if line.what.partition(".")[0] == stack.name}
         current = self.site.current(stack)
         there = releases.present(self.host, self.site.folder(stack))
         return [(each, each == current, told.get(each)) for each in reversed(there)]

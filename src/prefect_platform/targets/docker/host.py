@@ -87,13 +87,15 @@ class Host:
     def sh(
         self, script: str, *words: str, stdin: bytes = b"", check: bool = True, seconds: float = 600
     ) -> Result:
-        """Run a script of ours as whoever may: root, or by sudo."""
-        return self.runner.run(
-            [*self._rise(), "sh", "-c", script, "sh", *words], stdin, check=check, seconds=seconds
-        )
+        """Run a script of ours as a user with the rights for it."""
+        return self.run("sh", "-c", script, "sh", *words, stdin=stdin, check=check, seconds=seconds)
 
     def docker(self, *words: str, stdin: bytes = b"", check: bool = True, seconds: float = 600) -> Result:
-        return self.runner.run([*self._rise(), "docker", *words], stdin, check=check, seconds=seconds)
+        return self.run("docker", *words, stdin=stdin, check=check, seconds=seconds)
+
+    def run(self, *words: str, stdin: bytes = b"", check: bool = True, seconds: float = 600) -> Result:
+        """As root, or by sudo where the user has it. Raises CommandFailed."""
+        return self.runner.run([*self._rise(), *words], stdin, check=check, seconds=seconds)
 
     def docker_words(self, *words: str) -> list[str]:
         """For a stream with the operator's terminal."""
@@ -133,7 +135,7 @@ class Host:
 
     def read_folder(self, folder: str) -> dict[str, bytes]:
         """Every file below it; empty when it does not exist."""
-        return _unpacked(self.sh(_READ, folder).stdout)
+        return unpacked(self.sh(_READ, folder).stdout)
 
     def containers(self, **labels: str) -> list[dict[str, Any]]:
         """`docker inspect` of every container with these labels, running or not."""
@@ -165,7 +167,7 @@ class Host:
             return self.read_folder(folder)
         if self.sh('[ -d "$1" ]', folder, check=False).code:
             return {}
-        return _unpacked(self.docker(*_as_root(folder, image), "tar -C /x -cf - .").stdout)
+        return unpacked(self.docker(*_as_root(folder, image), "tar -C /x -cf - .").stdout)
 
     def delete(self, folder: str, image: str) -> None:
         """A folder with all that is in it, whoever it belongs to."""
@@ -226,7 +228,8 @@ def _archive(files: Mapping[str, bytes], mode: int) -> bytes:
     return buffer.getvalue()
 
 
-def _unpacked(data: bytes) -> dict[str, bytes]:
+def unpacked(data: bytes) -> dict[str, bytes]:
+    """Path → contents of the files in a tar archive."""
     if not data:
         return {}
     with tarfile.open(fileobj=io.BytesIO(data)) as tar:

@@ -75,7 +75,7 @@ def previous_good(
     good = [
         each.release
         for each in lines
-        if each.what.startswith(f"{stack}.") and each.result == GOOD and each.release in there
+        if each.what.partition(".")[0] == stack and each.result == GOOD and each.release in there
     ]
     older = [each for each in good if each < current]
     if not older:
