@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from prefect_platform.checks.check import Check
-from prefect_platform.checks.health import check, machine_checks, prove
+from prefect_platform.checks.health import check, machine_checks, process_checks, prove
 from prefect_platform.config import database_url
 from prefect_platform.environment import authentik
 from prefect_platform.environment.platform import Platform
@@ -66,8 +66,7 @@ def setup(platform: Platform, name: str, wait: float, ready_seconds: float = REA
             return Report(todo, changes, notices, tuple(machine_checks(platform)))
         if not platform.target.combined and name != "prefect":
             # Set up one after another, in order of need: what comes later may not be there yet.
-            own = [each for each in machine_checks(platform) if each.name.startswith(f"{name}-")]
-            return Report(todo, changes, notices, tuple(own))
+            return Report(todo, changes, notices, tuple(process_checks(platform, name)))
         found = () if todo.steps or changes else check(platform)
         # Red and nothing to change: it may be on its way back (a disk that has room again), so it gets the time a change gets.
         healthy = bool(found) and all(each.ok for each in found)

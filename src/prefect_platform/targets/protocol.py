@@ -36,14 +36,19 @@ class Entry:
 
 @dataclass(frozen=True)
 class Process:
-    """A process as a person asks for it. `seconds` is its age; `detail` says why it is not running."""
+    """A process as a person asks for it. `seconds` is its age, `memory` bytes; `detail` says why it is not running."""
 
-    name: str
+    stack: str
+    service: str
     state: str
     pid: int
     seconds: int
     memory: int
     detail: str = ""
+
+    @property
+    def name(self) -> str:
+        return f"{self.stack}-{self.service}" if self.stack else self.service
 
 
 class Target(Protocol):
@@ -73,7 +78,7 @@ class Target(Protocol):
     def stop(self, services: Sequence[str]) -> None: ...
     def restart(self, services: Sequence[str]) -> None: ...
     def room(self) -> int: ...
-    def known(self) -> list[str]: ...
+    def known(self) -> list[tuple[str, str]]: ...
     def established(self) -> list[str]: ...
     def set_database_aside(self) -> list[Path]: ...
     def backup(self, stack: Stack, folder: Path, label: str) -> Path: ...

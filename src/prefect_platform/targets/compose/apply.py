@@ -13,7 +13,6 @@ from prefect_platform.errors import ApplyError, PlatformError
 from prefect_platform.planning.bundle import Bundle
 from prefect_platform.planning.diff import UNHEALTHY, Plan
 from prefect_platform.targets.docker import databases, health, releases
-from prefect_platform.targets.docker.agent import NETWORK
 
 from . import compose_file, names, schema
 from .site import Site
@@ -82,7 +81,7 @@ def _lay_private(site: Site, bundle: Bundle) -> None:
 def pull(site: Site, bundle: Bundle) -> None:
     """What is not there yet."""
     for image in sorted({str(service.spec["image"]) for service in bundle.services}):
-        if site.host.docker("image", "inspect", image, check=False).code:
+        if site.host.engine.image(image) is None:
             site.say(f"pulling {image}")
             site.host.docker("pull", "-q", image, seconds=1800)
 
@@ -91,11 +90,10 @@ def digests(site: Site, images: Sequence[str]) -> dict[str, str]:
     """What the registries say that each image is now; one that was built on the host has no digest."""
     found = {}
     for image in images:
-        there = site.host.docker("image", "inspect", image, check=False).code == 0
+        there = site.host.engine.image(image) is not None
         site.say(f"asking for {image}")
         done = site.host.docker("pull", "-q", image, check=False, seconds=1800)
-        form = "{{range .RepoDigests}}{{println .}}{{end}}"
-        known = site.host.docker("image", "inspect", "--format", form, image, check=False).text.split()
+        known = (site.host.engine.image(image) or {}).get("RepoDigests") or ()
         name = image.rpartition(":")[0] if ":" in image.rpartition("/")[2] else image
         mine = [each.partition("@")[2] for each in known if each.partition("@")[0] == name]
         if done.code and (mine or not there):
@@ -160,9 +158,9 @@ def _roll_back(site: Site, stack: Stack, before: str, error: PlatformError) -> N
 def _ensure_networks(site: Site, bundle: Bundle) -> None:
     scope = site.placed(bundle.stack).scope
     for name in sorted({name for service in bundle.services for name in service.spec.get("networks", ())}):
-        if site.host.docker("network", "inspect", name, check=False).code:
-            closed = ["--internal"] if "-data" in name or name == NETWORK else []
-            edge = ["--label", "prefect-platform.edge=yes"] if "-edge" in name else []
+        if site.host.engine.network(name) is None:
+            closed = ["--internal"] if name in names.closed(site.settings) else []
+            edge = ["--label", "prefect-platform.edge=yes"] if name == names.edge(site.settings) else []
             label = f"prefect-platform.env={scope}"
             site.host.docker("network", "create", *closed, *edge, "--label", label, name)
 

@@ -23,7 +23,7 @@ _LOAD = 'docker exec -i "$2" pg_restore -U postgres --exit-on-error -d "$3" <"$1
 
 def ensure(host: Host, container: str, stack: Stack, store: SecretStore) -> None:
     """Create what is missing and set the role's password to what the secret says. Raises PreflightError without Postgres."""
-    if host.docker("inspect", container, check=False).code:
+    if host.engine.container(container) is None:
         raise PreflightError(
             f"{stack.name}: needs Postgres, and {container} is not there", "./invoke postgres.setup"
         )

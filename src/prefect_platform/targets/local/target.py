@@ -81,6 +81,7 @@ class Target(WithoutReleases):
         runtimes = self.on.venv.parent.exists() and any(self.on.venv.parent.iterdir())
         running = {
             info["name"]: Running(
+                records.get(info["name"], {}).get("facts", {}).get("stack", ""),
                 state,
                 info["pid"],
                 records.get(info["name"], {}).get("facts"),
@@ -167,7 +168,8 @@ class Target(WithoutReleases):
         with contextlib.suppress(psutil.Error):
             memory = psutil.Process(info["pid"]).memory_info().rss if info["pid"] else 0
         age = int(info["now"] - info["start"]) if info["pid"] else 0
-        return Process(info["name"], state, info["pid"], age, memory, detail)
+        stack, service = self.on.identity(info["name"])
+        return Process(stack, service, state, info["pid"], age, memory, detail)
 
     def run_in(self, stack: str, argv: Sequence[str]) -> str:
         """Run a command as the stack's processes run, with its environment and secrets; returns stdout."""
@@ -202,11 +204,11 @@ class Target(WithoutReleases):
         return logs.follow({name: self.state / "logs" / f"{name}.log" for name in services})
 
     def stop(self, services: Sequence[str]) -> None:
-        """Stop these processes, workers first; with none named, everything and supervisord too."""
+        """Stop these processes, dependents first; with none named, everything and supervisord too."""
         seconds = self.on.stop_seconds()
         infos = self.supervisor.processes()
         names = [info["name"] for info in reversed(infos) if not services or info["name"] in services]
-        for name in sorted(names, key=lambda name: "worker" not in name):
+        for name in self.on.in_stop_order(names):
             self.say(f"stopping {name}")
             self.supervisor.stop(name, self.say, seconds.get(name, 60))
         if not services:
@@ -216,14 +218,14 @@ class Target(WithoutReleases):
     def restart(self, services: Sequence[str]) -> None:
         """Stop (draining) and start again what already runs, with what it was last given."""
         seconds = self.on.stop_seconds()
-        for name in sorted(services, key=lambda name: "worker" not in name):
+        for name in self.on.in_stop_order(services):
             self.say(f"restarting {name}")
             self.supervisor.stop(name, self.say, seconds.get(name, 60))
             self.supervisor.replace(name, wanted=True)
 
-    def known(self) -> list[str]:
-        """Services that were started here once and not removed since."""
-        return sorted(self.on.records())
+    def known(self) -> list[tuple[str, str]]:
+        """(stack, service) of what was started here once and not removed since."""
+        return sorted(self.on.identity(name) for name in self.on.records())
 
     def established(self) -> list[str]:
         """Stacks that are set up here."""
