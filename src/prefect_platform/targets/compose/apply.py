@@ -40,7 +40,7 @@ def apply(site: Site, bundle: Bundle, plan: Plan) -> None:
         # Requests to what is not there yet are held; and Traefik's own health is one of its routes.
         if stack.expose == "at-once" or routes:
             site.serve_routes(stack, bundle.routes)
-        _up(site, bundle, release, before, plan)
+        bring_up(site, bundle, release, before, plan)
     except PlatformError as error:
         site.record("setup", stack, release, "failed", error.reason.splitlines()[0])
         site.serve_routes(stack, routes)
@@ -103,7 +103,8 @@ def digests(site: Site, images: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def _up(site: Site, bundle: Bundle, release: str, before: str, plan: Plan) -> None:
+def bring_up(site: Site, bundle: Bundle, release: str, before: str, plan: Plan) -> None:
+    """Start a release: a dump and the migration first, where there is one. Raises ApplyError, with the cause, for what does not become healthy."""
     stack, changed = bundle.stack, {*plan.of("start", "restart")}
     if not bundle.services:
         return  # a Vault or an Authentik that runs elsewhere
