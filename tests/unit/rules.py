@@ -27,16 +27,18 @@ class FakeHost:
         self.runner.answer("sh", "-c", "*docker info*", out=FACTS)
         self.target = Target(settings, self.said.append, self.runner)
         self.runner.answer("flock", "*", "docker", "compose")
-        self.containers()
+        for command in ("stop", "restart", "rm", "pull"):
+            self.runner.answer("docker", command)
+        for kind in ("network", "volume", "image"):
+            self.runner.answer("docker", kind, "[cdr]*")
 
     @property
     def site(self) -> Site:
         return self.target.site
 
     def containers(self, *found: Mapping[str, Any]) -> None:
-        """What `docker inspect` shows of all that this test asks for."""
-        self.runner.answer("docker", "ps", "-aq", out="".join(f"{number}\n" for number in range(len(found))))
-        self.runner.answer("docker", "inspect", "0", out=json.dumps(found))
+        """All that there are, as `docker inspect` shows them."""
+        self.runner.engine.containers = list(found)
 
     def release(self, stack: str, name: str, compose: str = "services: {}\n", scope: str = ENV) -> None:
         """A release folder; the last one made is the current one."""
@@ -58,19 +60,8 @@ class FakeHost:
                 file.write(json.dumps({**entry, "detail": ""}) + "\n")
 
     def docker(self) -> list[str]:
-        """Commands of Docker that change something, whole."""
-        asks = (
-            "docker ps",
-            "docker inspect",
-            "docker image inspect",
-            "docker network inspect",
-            "docker network ls",
-        )
-        return [
-            line
-            for line in self.runner.lines("docker", "flock")
-            if not line.startswith((*asks, "docker volume ls"))
-        ]
+        """Docker's command lines, whole; its engine is asked over one connection."""
+        return [line for line in self.runner.lines("docker", "flock") if "dial-stdio" not in line]
 
 
 def stack(

@@ -28,7 +28,9 @@ def _bundles(load: Load, stacks: dict[str, stack.Stack], **prefect: object) -> l
 def _applied(built: list[bundle.Bundle]) -> diff.Observed:
     services = [service for each in built for service in each.services]
     running = {
-        each.full_name: diff.Running("RUNNING", 1, each.facts(), "v1" if each.needs_secrets else "")
+        each.full_name: diff.Running(
+            each.stack, "RUNNING", 1, each.facts(), "v1" if each.needs_secrets else ""
+        )
         for each in services
     }
     versions = {each.stack.name: "v1" for each in built}

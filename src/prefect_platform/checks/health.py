@@ -115,6 +115,11 @@ def machine_checks(platform: Platform) -> list[Check]:
     return [*found, *more, _disk_check(platform)]
 
 
+def process_checks(platform: Platform, stack: str) -> list[Check]:
+    """Those of one stack."""
+    return [_process_check(platform, each) for each in platform.target.processes() if each.stack == stack]
+
+
 def _secrets_check(platform: Platform) -> Check | None:
     """Whether the secrets can be read, where somebody else than this machine keeps them."""
     if platform.target.combined:

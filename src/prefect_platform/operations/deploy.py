@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from prefect_platform.checks.check import Check
-from prefect_platform.checks.health import check, failing, machine_checks, prove
+from prefect_platform.checks.health import check, failing, machine_checks, process_checks, prove
 from prefect_platform.environment import provisioners
 from prefect_platform.environment.platform import Platform
 from prefect_platform.environment.provisioners import Done, Ready
@@ -112,7 +112,7 @@ def _checks(platform: Platform, name: str, done: diff.Plan) -> tuple[Check, ...]
         return tuple(machine_checks(platform))
     if not platform.target.combined and not platform.stacks[name].proves:
         # Set up one after another, in order of need: what comes later may not exist yet.
-        return tuple(each for each in machine_checks(platform) if each.name.startswith(f"{name}-"))
+        return tuple(process_checks(platform, name))
     if not done.steps and not done.inside:
         found = check(platform)
         if all(each.ok for each in found):

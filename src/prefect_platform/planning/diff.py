@@ -19,8 +19,11 @@ UNHEALTHY = "unhealthy"
 
 @dataclass(frozen=True)
 class Running:
-    """What is known of a process: its state in supervisord's word, and the facts and secret version it was last started with."""
+    """What is known of a process: its stack (empty when unknown), its state in supervisord's words, and the facts and secret
+    version it was last started with.
+    """
 
+    stack: str
     state: str
     pid: int
     facts: Mapping[str, Any] | None
@@ -103,8 +106,9 @@ def make(bundles: Sequence[Bundle], observed: Observed) -> Plan:
     names = {service.full_name for service in services}
     steps += [
         Step("stop", name, "no longer declared")
-        for name in sorted(observed.running)
-        if name not in names and any(name.startswith(f"{stack}-") for stack in stacks)
+        for name, running in sorted(observed.running.items())
+        # What has no record belongs to none of the others either.
+        if name not in names and running.stack in ("", *stacks)
     ]
     steps += [step for service in services if (step := _service_step(service, observed))]
     return Plan(tuple(steps))

@@ -40,12 +40,17 @@ class Entry:
 class Process:
     """A process as a person asks for it. `seconds` is its age, `memory` bytes; `detail` says why it is not running."""
 
-    name: str
+    stack: str
+    service: str
     state: str
     pid: int
     seconds: int
     memory: int
     detail: str = ""
+
+    @property
+    def name(self) -> str:
+        return f"{self.stack}-{self.service}" if self.stack else self.service
 
 
 class Target(Protocol):
@@ -91,8 +96,8 @@ class Target(Protocol):
         """Names of the stacks that are set up."""
         ...
 
-    def known(self) -> list[str]:
-        """Services that were started once and not removed since."""
+    def known(self) -> list[tuple[str, str]]:
+        """(stack, service) of what was started once and not removed since."""
         ...
 
     def processes(self) -> list[Process]: ...

@@ -38,7 +38,7 @@ def apply(site: Site, bundle: Bundle, plan: Plan) -> None:
         # Requests to what is not there yet are held; and Traefik's own health is one of its routes.
         if stack.expose == "at-once" or routes:
             site.serve_routes(stack, bundle.routes)
-        _up(site, bundle, release, before, plan)
+        bring_up(site, bundle, release, before, plan)
     except PlatformError as error:
         site.record("setup", stack, release, "failed", error.reason.splitlines()[0])
         site.serve_routes(stack, routes)
@@ -80,11 +80,10 @@ def digests(site: Site, images: Sequence[str]) -> dict[str, str]:
     """What the registries say that each image is now; one that was built on the host has no digest."""
     found = {}
     for image in images:
-        there = site.host.docker("image", "inspect", image, check=False).code == 0
+        there = site.host.engine.image(image) is not None
         site.say(f"asking for {image}")
         done = site.host.docker("pull", "-q", image, check=False, seconds=1800)
-        form = "{{range .RepoDigests}}{{println .}}{{end}}"
-        known = site.host.docker("image", "inspect", "--format", form, image, check=False).text.split()
+        known = (site.host.engine.image(image) or {}).get("RepoDigests") or ()
         name = image.rpartition(":")[0] if ":" in image.rpartition("/")[2] else image
         mine = [each.partition("@")[2] for each in known if each.partition("@")[0] == name]
         if done.code and (mine or not there):
@@ -94,7 +93,8 @@ def digests(site: Site, images: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def _up(site: Site, bundle: Bundle, release: str, before: str, plan: Plan) -> None:
+def bring_up(site: Site, bundle: Bundle, release: str, before: str, plan: Plan) -> None:
+    """Start a release: a dump and the migration first, where there is one. Raises ApplyError, with the cause, for what does not become healthy."""
     stack, changed = bundle.stack, {*plan.of("start", "restart")}
     if not bundle.services:
         return  # a Vault or an Authentik that runs elsewhere

@@ -63,6 +63,11 @@ def private(settings: Settings) -> str:
     return f"{settings.values['root']}/host/traefik/private"
 
 
+def closed(settings: Settings) -> tuple[str, ...]:
+    """Networks that lead nowhere else: the data stores' and our own Vault's."""
+    return f"platform-data{settings.env_suffix}", agent.NETWORK
+
+
 def edge(settings: Settings) -> str:
     """The network in which Traefik meets the servers of an environment."""
     return f"platform-edge{settings.env_suffix}"

@@ -57,7 +57,8 @@ def _running(site: Site, stack: Stack, facts: Mapping[str, Any]) -> dict[str, Ru
     for each in site.host.containers(env=site.placed(stack).scope, stack=stack.name):
         name, known = service_of(each), facts.get(service_of(each), {})
         same = known.get("digest") == each["Config"]["Labels"].get(DIGEST)
-        found[name] = Running(_state(each), each["State"]["Pid"], known.get("facts") if same else None, "")
+        started_with = known.get("facts") if same else None
+        found[name] = Running(stack.name, _state(each), each["State"]["Pid"], started_with, "")
     return found
 
 

@@ -5,35 +5,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from prefect_platform.config.stack import Stack
 from prefect_platform.planning.bundle import Bundle
 from prefect_platform.planning.diff import Plan, Step
 from prefect_platform.targets.docker import databases
-from prefect_platform.targets.docker.agent import NETWORK
 
-from . import compose_file
+from . import compose_file, names
 from .site import Site
 
-_ABSENT_IMAGES = 'for i in "$@"; do docker image inspect "$i" >/dev/null 2>&1 || echo "$i"; done'
-_ABSENT_NETWORKS = 'for n in "$@"; do docker network inspect "$n" >/dev/null 2>&1 || echo "$n"; done'
-_ABSENT_VOLUMES = 'for v in "$@"; do docker volume inspect "$v" >/dev/null 2>&1 || echo "$v"; done'
 _ABSENT_FILES = 'for f in "$@"; do [ -e "$f" ] || echo "$f"; done'
 
 
 def steps(site: Site, bundles: Sequence[Bundle]) -> tuple[Step, ...]:
     """What is missing, each once."""
     found: dict[Step, None] = {}
+    engine = site.host.engine
     for bundle in bundles:
-        for kind, names in (
-            ("image", _absent(site, _ABSENT_IMAGES, _images(bundle))),
-            ("network", _absent(site, _ABSENT_NETWORKS, _networks(bundle))),
+        for kind, lacking in (
+            ("image", [name for name in _images(bundle) if engine.image(name) is None]),
+            ("network", [name for name in _networks(bundle) if engine.network(name) is None]),
             ("volume", _absent_volumes(site, bundle)),
             ("database", _absent_databases(site, bundle.stack)),
         ):
             verb = "pull" if kind == "image" else "create"
-            found |= dict.fromkeys(Step(verb, f"{kind} {name}", "not there yet") for name in names)
+            found |= dict.fromkeys(Step(verb, f"{kind} {name}", "not there yet") for name in lacking)
     return tuple(found)
 
 
@@ -60,11 +57,6 @@ def _networks(bundle: Bundle) -> list[str]:
     return sorted({name for service in bundle.services for name in service.spec.get("networks", ())})
 
 
-def _absent(site: Site, script: str, names: Iterable[str]) -> list[str]:
-    wanted = list(names)
-    return site.host.sh(script, *wanted).text.split() if wanted else []
-
-
 def _marker(site: Site, stack: Stack, volume: str) -> str:
     """Written once the volume belongs to its user: a fresh volume belongs to root, whom no service runs as."""
     return f"{site.folder(stack)}/volumes/{volume}"
@@ -75,10 +67,13 @@ def _absent_volumes(site: Site, bundle: Bundle) -> list[str]:
     where = site.where(bundle.stack.scope)
     data = compose_file.volumes(bundle, where)
     markers = [_marker(site, bundle.stack, each.name) for each in data]
-    unowned = [path.rpartition("/")[2] for path in _absent(site, _ABSENT_FILES, markers)]
+    unowned = [
+        path.rpartition("/")[2]
+        for path in (site.host.sh(_ABSENT_FILES, *markers).text.split() if markers else ())
+    ]
     agents = any(service.name == compose_file.AGENT for service in bundle.services)
     secrets = [where.container(bundle.stack.name, "secrets")] if agents else []
-    return [*unowned, *_absent(site, _ABSENT_VOLUMES, secrets)]
+    return [*unowned, *(name for name in secrets if site.host.engine.volume(name) is None)]
 
 
 def _absent_databases(site: Site, stack: Stack) -> list[str]:
@@ -89,10 +84,10 @@ def _absent_databases(site: Site, stack: Stack) -> list[str]:
 
 def _create_network(site: Site, stack: Stack, name: str) -> None:
     # One that an interrupted or another setup made in the meantime is as good.
-    if site.host.docker("network", "inspect", name, check=False).code == 0:
+    if site.host.engine.network(name) is not None:
         return
-    closed = ["--internal"] if "-data" in name or name == NETWORK else []
-    edge = ["--label", "prefect-platform.edge=yes"] if "-edge" in name else []
+    closed = ["--internal"] if name in names.closed(site.settings) else []
+    edge = ["--label", "prefect-platform.edge=yes"] if name == names.edge(site.settings) else []
     label = f"prefect-platform.env={site.placed(stack).scope}"
     site.host.docker("network", "create", *closed, *edge, "--label", label, name)
 

@@ -72,8 +72,7 @@ class Target:
 
     def _edges(self) -> list[str]:
         """The edge networks that are there: Traefik stands in that of every environment of the host."""
-        words = ("--filter", "label=prefect-platform.edge", "--format", "{{.Name}}")
-        return self.host.docker("network", "ls", *words).text.split()
+        return self.host.engine.networks({"prefect-platform.edge": ""})
 
     # -- setup
     def observe(self, bundles: Sequence[Bundle]) -> Observed:
@@ -153,8 +152,8 @@ class Target:
     def restart(self, services: Sequence[str]) -> None:
         containers.restart(self.site, services)
 
-    def known(self) -> list[str]:
-        return containers.names(self.site)
+    def known(self) -> list[tuple[str, str]]:
+        return sorted(map(containers.identity, containers.found(self.site)))
 
     def execute(self, service: str, words: Sequence[str]) -> int:
         return containers.execute(self.site, service, words)

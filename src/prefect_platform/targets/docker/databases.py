@@ -29,7 +29,7 @@ def existing(host: Host, container: str) -> set[str]:
 
 def ensure(host: Host, container: str, stack: Stack, store: SecretStore) -> None:
     """Create what is missing and set the role's password to what the secret says. Raises PreflightError without Postgres."""
-    if host.docker("inspect", container, check=False).code:
+    if host.engine.container(container) is None:
         raise PreflightError(
             f"{stack.name}: needs Postgres, and {container} is not there", "./invoke postgres.setup"
         )

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import fnmatch
 import shlex
+import socket
 import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from .fake_engine import FakeEngine
 from .runner import CommandFailed, LocalRunner, Result
 
 
@@ -38,13 +40,14 @@ class _Answer:
 class FakeRunner:
     """Answers a command whose words match, in order, those of an answer (shell patterns; others may stand between them).
 
-    The last answer given wins. Our shell scripts without an answer run for real, so that files of a temporary root folder behave as
+    The last answer given wins; `engine` answers what is asked of the Docker engine. Our shell scripts without an answer run for real, so that files of a temporary root folder behave as
     on a host; every other unknown command, and a script that would call docker, is an AssertionError.
     """
 
     place = "host"
 
     def __init__(self) -> None:
+        self.engine = FakeEngine()
         self.calls: list[Call] = []
         self._answers: list[_Answer] = []
         self._shell = LocalRunner({"PATH": "/usr/bin:/bin"})
@@ -75,6 +78,12 @@ class FakeRunner:
         self.calls.append(Call(tuple(words)))
         self._require_script(words)
         return self._shell.start(words, both)
+
+    def connect(self, words: Sequence[str]) -> socket.socket:
+        self.calls.append(Call(tuple(words)))
+        if tuple(words[-3:]) != ("docker", "system", "dial-stdio"):
+            raise AssertionError(f"no answer for: {shlex.join(words)}")
+        return self.engine.connect()
 
     @contextlib.contextmanager
     def forward(self, address: str, port: int) -> Iterator[tuple[str, int]]:

@@ -43,17 +43,17 @@ def _resident(pid: int, tree: Mapping[int, tuple[int, int]]) -> int:
 def process(container: Mapping[str, Any], used: int = 0) -> Process:
     """From `docker inspect`. A container is well when it runs and its health check, if it has one, says so."""
     state, labels = container["State"], container["Config"]["Labels"]
-    name = f"{labels['prefect-platform.stack']}-{labels['prefect-platform.service']}"
+    name = labels["prefect-platform.stack"], labels["prefect-platform.service"]
     health = state.get("Health", {}).get("Status", "")
     restarts = container.get("RestartCount", 0)
     age = _age(state["StartedAt"]) if state["Running"] else 0
     detail = f"{health or 'no health check'}, {restarts} restarts, {container['Config']['Image']}"
     if state["Status"] == "exited" and state["ExitCode"] == 0 and labels.get("prefect-platform.once"):
-        return Process(name, "DONE", 0, 0, 0, detail)
+        return Process(*name, "DONE", 0, 0, 0, detail)
     stuck = state.get("Restarting") or state.get("Paused")
     well = state["Running"] and not stuck and health in ("", "healthy", "starting")
     return Process(
-        name,
+        *name,
         "RUNNING" if well else _word(state, health),
         state["Pid"],
         age,

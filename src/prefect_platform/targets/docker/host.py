@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import os
 import shutil
 import subprocess
@@ -21,11 +20,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from prefect_platform.errors import ApplyError, LockedError, PlatformError, PreflightError
 
+from .engine import Engine
 from .runner import Result, Runner
 
 _OLDEST_COMPOSE = (2, 24)
@@ -73,6 +74,13 @@ class Host:
         self.runner = runner
         self.root = root
         self._facts: HostFacts | None = None
+
+    @cached_property
+    def engine(self) -> Engine:
+        return Engine(
+            self.runner.place,
+            lambda: self.runner.connect(self.docker_words("system", "dial-stdio")),
+        )
 
     # -- what is there
     def facts(self) -> HostFacts:
@@ -138,14 +146,8 @@ class Host:
         return unpacked(self.sh(_READ, folder).stdout)
 
     def containers(self, **labels: str) -> list[dict[str, Any]]:
-        """`docker inspect` of every container with these labels, running or not."""
-        words = [
-            word
-            for name, value in labels.items()
-            for word in ("--filter", f"label=prefect-platform.{name}={value}")
-        ]
-        ids = self.docker("ps", "-aq", "--no-trunc", *words).text.split()
-        return json.loads(self.docker("inspect", *ids, check=False).text or "[]") if ids else []
+        """`docker inspect` of every container with these labels of ours, running or not."""
+        return self.engine.containers({f"prefect-platform.{name}": value for name, value in labels.items()})
 
     # -- changing it
     def lay(self, folder: str, files: Mapping[str, bytes]) -> None:
@@ -187,8 +189,21 @@ class Host:
     def lock(self, folder: str, holder: str, seconds: float, say: Callable[[str], None]) -> Iterator[None]:
         """One writer per folder; says whom it waits for. Raises LockedError naming who holds it."""
         words = [*self._rise(), "sh", "-c", _LOCK, "sh", folder, holder, str(int(seconds))]
-        process = self.runner.start(words)
-        assert process.stdin
+        with self.runner.start(words) as process:
+            assert process.stdin
+            self._wait_held(process, seconds, say, folder)
+            done = threading.Event()
+            beat = threading.Thread(target=_beat, args=(process, done), daemon=True)
+            beat.start()
+            try:
+                yield
+            finally:
+                done.set()
+                beat.join()
+
+    def _wait_held(
+        self, process: subprocess.Popen[bytes], seconds: float, say: Callable[[str], None], folder: str
+    ) -> None:
         assert process.stdout
         said = process.stdout.readline().decode(errors="replace").strip()
         other = said.removeprefix("busy ") if said.startswith("busy ") else ""
@@ -196,26 +211,17 @@ class Host:
             if seconds:
                 say(f"waiting for {other}")
             said = process.stdout.readline().decode(errors="replace").strip()
-        if said != "held":
-            code = process.wait()
-            if code == 9:
-                raise LockedError(
-                    f"{self.runner.place}: in use by {other or 'somebody'}",
-                    "wait for it to end (--wait SECONDS)",
-                )
-            raise PlatformError(
-                f"{self.runner.place}: {folder}/lock cannot be taken ({said or code})", "see docs/vps.md"
+        if said == "held":
+            return
+        code = process.wait()
+        if code == 9:
+            raise LockedError(
+                f"{self.runner.place}: in use by {other or 'another command'}",
+                "wait for it to end (--wait SECONDS)",
             )
-        done = threading.Event()
-        beat = threading.Thread(target=_beat, args=(process, done), daemon=True)
-        beat.start()
-        try:
-            yield
-        finally:
-            done.set()
-            beat.join()
-            process.stdin.close()
-            process.wait(10)
+        raise PlatformError(
+            f"{self.runner.place}: {folder}/lock cannot be taken ({said or code})", "see docs/vps.md"
+        )
 
 
 def _archive(files: Mapping[str, bytes], mode: int) -> bytes:

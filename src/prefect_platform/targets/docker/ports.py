@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 
@@ -32,9 +31,8 @@ def check(host: Host, services: Sequence[Service]) -> None:
 
 def _own(host: Host, container: str) -> set[str]:
     """Ports that the container has already: it will be replaced by its own successor."""
-    form = "{{json .NetworkSettings.Ports}}"
-    found = host.docker("inspect", "--format", form, container, check=False).text.strip()
-    bound = json.loads(found or "{}") or {}
+    found = host.engine.container(container)
+    bound = (found and found["NetworkSettings"]["Ports"]) or {}
     return {each["HostPort"] for ports in bound.values() for each in ports or ()}
 
 

@@ -13,6 +13,7 @@ import shlex
 import socket
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,6 +81,7 @@ class Runner(Protocol):
     ) -> Result: ...
     def stream(self, words: Sequence[str]) -> int: ...
     def start(self, words: Sequence[str], both: bool = False) -> subprocess.Popen[bytes]: ...
+    def connect(self, words: Sequence[str]) -> socket.socket: ...
     def forward(self, address: str, port: int) -> contextlib.AbstractContextManager[tuple[str, int]]: ...
 
 
@@ -100,6 +102,9 @@ class LocalRunner:
 
     def start(self, words: Sequence[str], both: bool = False) -> subprocess.Popen[bytes]:
         return _piped(list(words), both, self._environ)
+
+    def connect(self, words: Sequence[str]) -> socket.socket:
+        return _connected(list(words), self._environ)
 
     @contextlib.contextmanager
     def forward(self, address: str, port: int) -> Iterator[tuple[str, int]]:
@@ -154,6 +159,10 @@ class SshRunner:
     def start(self, words: Sequence[str], both: bool = False) -> subprocess.Popen[bytes]:
         """In the background, spoken to by pipes; `both`: its errors come with its output."""
         return _piped([*self._base, "-T", self.host, "--", shlex.join(words)], both, None)
+
+    def connect(self, words: Sequence[str]) -> socket.socket:
+        """A command's standard input and output as one socket; to close it ends the command."""
+        return _connected([*self._base, "-T", self.host, "--", shlex.join(words)], None)
 
     @contextlib.contextmanager
     def forward(self, address: str, port: int) -> Iterator[tuple[str, int]]:
@@ -214,6 +223,22 @@ def _piped(command: list[str], both: bool, environ: dict[str, str] | None) -> su
     return subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, env=environ
     )
+
+
+def _connected(command: list[str], environ: dict[str, str] | None) -> socket.socket:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        process = subprocess.Popen(
+            command,
+            stdin=theirs.fileno(),
+            stdout=theirs.fileno(),
+            stderr=subprocess.DEVNULL,
+            env=environ,
+            start_new_session=True,
+        )
+    # Nobody else waits for it: it ends with its socket.
+    threading.Thread(target=process.wait, daemon=True).start()
+    return ours
 
 
 def _free_port() -> int:

@@ -17,10 +17,9 @@ class Tunnels:
 
     def to(self, container: str, network: str, port: int, next_command: str) -> str:
         """A URL of this machine that leads to a container's port. Raises PreflightError, with what to do next, when it does not run."""
-        form = f'{{{{with index .NetworkSettings.Networks "{network}"}}}}{{{{.IPAddress}}}}{{{{end}}}}'
-        found = self.host.docker("inspect", "--format", form, container, check=False)
-        there = found.text.strip()
-        if found.code or not there:
+        found = self.host.engine.container(container) or {"NetworkSettings": {"Networks": {}}}
+        there = found["NetworkSettings"]["Networks"].get(network, {}).get("IPAddress", "")
+        if not there:
             raise PreflightError(f"{self.host.runner.place}: {container} does not run there", next_command)
         if (there, port) not in self._open:
             stack = contextlib.ExitStack()

@@ -88,7 +88,7 @@ class Access:
     def is_new(self) -> bool:
         """Whether our own Vault has never run on this host."""
         own = not self.section["address"]
-        return own and self.host.docker("inspect", CONTAINER, check=False).code != 0
+        return own and self.host.engine.container(CONTAINER) is None
 
     def set_up(self) -> tuple[str, ...]:
         """Initialise our own once and make it ready, or prove that another one is; returns what was changed."""

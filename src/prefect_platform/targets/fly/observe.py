@@ -32,7 +32,7 @@ class Observing:
         tag = str(machines[0].get("image_ref", {}).get("tag", "")) if machines else ""
         known = self.releases.facts(tag) if tag else {}
         running = {
-            name: Running("RUNNING", 1, facts, known["versions"].get(facts["stack"], ""))
+            name: Running(facts["stack"], "RUNNING", 1, facts, known["versions"].get(facts["stack"], ""))
             for name, facts in known.get("services", {}).items()
         }
         more = self._more(stacks, machines, missing) if there else self._all(stacks)

@@ -93,13 +93,15 @@ class Target:
         """None where there is no machine."""
         if not (self.fly.exists() and self.fly.machines()):
             return []
+        names = {f"{stack}-{service}": (stack, service) for stack, service in self.known()}
         found = []
         for info in self._status()["processes"]:
             age = int(info["now"] - info["start"]) if info["pid"] else 0
             running = info["statename"] == "RUNNING"
             detail = "" if running else info["spawnerr"] or info["description"]
             state = info["statename"]
-            found.append(Process(info["name"], state, info["pid"], age, info["memory"], detail))
+            stack, service = names.get(info["name"], ("", info["name"]))
+            found.append(Process(stack, service, state, info["pid"], age, info["memory"], detail))
         return found
 
     def room(self) -> int:
@@ -132,10 +134,12 @@ class Target:
     def restart(self, services: Sequence[str]) -> None:
         self._inside("restart", *services)
 
-    def known(self) -> list[str]:
+    def known(self) -> list[tuple[str, str]]:
+        """(stack, service) of what the machine's image runs."""
         machines = self.fly.machines() if self.fly.exists() else []
         tag = str(machines[0].get("image_ref", {}).get("tag", "")) if machines else ""
-        return sorted(self.made.facts(tag).get("services", {})) if tag else []
+        services = self.made.facts(tag).get("services", {}) if tag else {}
+        return sorted((facts["stack"], facts["name"]) for facts in services.values())
 
     def execute(self, service: str, words: Sequence[str]) -> int:
         """As the process runs, with the operator's terminal."""

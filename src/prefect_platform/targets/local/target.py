@@ -74,6 +74,7 @@ class Target:
         records = self.on.records()
         running = {
             info["name"]: Running(
+                records.get(info["name"], {}).get("facts", {}).get("stack", ""),
                 state,
                 info["pid"],
                 records.get(info["name"], {}).get("facts"),
@@ -168,7 +169,8 @@ class Target:
         with contextlib.suppress(psutil.Error):
             memory = psutil.Process(info["pid"]).memory_info().rss if info["pid"] else 0
         age = int(info["now"] - info["start"]) if info["pid"] else 0
-        return Process(info["name"], state, info["pid"], age, memory, detail)
+        stack, service = self.on.identity(info["name"])
+        return Process(stack, service, state, info["pid"], age, memory, detail)
 
     def run_in(self, stack: str, argv: Sequence[str]) -> str:
         """Run a command as the stack's processes run, with its environment and secrets; returns stdout."""
@@ -203,11 +205,11 @@ class Target:
         return logs.follow({name: self.state / "logs" / f"{name}.log" for name in services})
 
     def stop(self, services: Sequence[str]) -> None:
-        """Stop these processes, workers first; with none named, everything and supervisord too."""
+        """Stop these processes, dependents first; with none named, everything and supervisord too."""
         seconds = self.on.stop_seconds()
         infos = self.supervisor.processes()
         names = [info["name"] for info in reversed(infos) if not services or info["name"] in services]
-        for name in sorted(names, key=lambda name: "worker" not in name):
+        for name in self.on.in_stop_order(names):
             self.say(f"stopping {name}")
             self.supervisor.stop(name, self.say, seconds.get(name, 60))
         if not services:
@@ -217,14 +219,14 @@ class Target:
     def restart(self, services: Sequence[str]) -> None:
         """Stop (draining) and start again what already runs, with what it was last given."""
         seconds = self.on.stop_seconds()
-        for name in sorted(services, key=lambda name: "worker" not in name):
+        for name in self.on.in_stop_order(services):
             self.say(f"restarting {name}")
             self.supervisor.stop(name, self.say, seconds.get(name, 60))
             self.supervisor.replace(name, wanted=True)
 
-    def known(self) -> list[str]:
-        """Services that were started here once and not removed since."""
-        return sorted(self.on.records())
+    def known(self) -> list[tuple[str, str]]:
+        """(stack, service) of what was started here once and not removed since."""
+        return sorted(self.on.identity(name) for name in self.on.records())
 
     def established(self) -> list[str]:
         """Stacks that are set up here."""
