@@ -32,7 +32,7 @@ def _all(now: Json, table: str) -> Iterable[Json]:
     return rows
 
 
-def _new_provider(now: Json, body: Json) -> Json:
+def new_provider(now: Json, body: Json) -> Json:
     state.check_provider(now, body, None)
     made = {
         **shown.PROVIDER,
@@ -44,7 +44,7 @@ def _new_provider(now: Json, body: Json) -> Json:
     return made
 
 
-def _new_application(now: Json, body: Json) -> Json:
+def new_application(now: Json, body: Json) -> Json:
     state.check_application(now, body, None)
     made = {
         **shown.APPLICATION,
@@ -55,7 +55,7 @@ def _new_application(now: Json, body: Json) -> Json:
     return made
 
 
-def _new_binding(now: Json, body: Json) -> Json:
+def new_binding(now: Json, body: Json) -> Json:
     state.check_binding(now, body)
     made = {
         **shown.BINDING,
@@ -66,7 +66,7 @@ def _new_binding(now: Json, body: Json) -> Json:
     return made
 
 
-def _new_group(now: Json, body: Json) -> Json:
+def new_group(now: Json, body: Json) -> Json:
     if not body.get("name"):
         raise Invalid("name", "This field is required.")
     made = state.add_group(now, body["name"], bool(body.get("is_superuser")))
@@ -74,13 +74,13 @@ def _new_group(now: Json, body: Json) -> Json:
     return made
 
 
-def _new_token(now: Json, body: Json) -> Json:
+def new_token(now: Json, body: Json) -> Json:
     return state.add_token(
         now, body["identifier"], body["user"], secrets.token_urlsafe(32), body.get("intent", "api")
     )
 
 
-def _new_role(now: Json, body: Json) -> Json:
+def new_role(now: Json, body: Json) -> Json:
     if any(each["name"] == body["name"] for each in _all(now, "roles")):
         raise Invalid("name", "role with this name already exists.")
     made = {"pk": state.new_uuid(), "name": body["name"], "permissions": []}
@@ -89,12 +89,12 @@ def _new_role(now: Json, body: Json) -> Json:
 
 
 MAKERS: dict[str, Callable[[Json, Json], Json]] = {
-    "providers": _new_provider,
-    "applications": _new_application,
-    "bindings": _new_binding,
-    "groups": _new_group,
-    "tokens": _new_token,
-    "roles": _new_role,
+    "providers": new_provider,
+    "applications": new_application,
+    "bindings": new_binding,
+    "groups": new_group,
+    "tokens": new_token,
+    "roles": new_role,
 }
 CHECKS: dict[str, Callable[[Json, Json, Json], None]] = {
     "providers": state.check_provider,
