@@ -17,6 +17,7 @@ from prefect_platform.provisioning.authentik.application import Wanted, wanted
 from prefect_platform.provisioning.authentik.client import Api
 from prefect_platform.secretstore.store import Secret
 from prefect_platform_lab.standins.authentik import objects, state
+from prefect_platform_lab.standins.authentik.api import Api as StandinApi
 from prefect_platform_lab.standins.authentik.main import create_app
 from prefect_platform_lab.standins.authentik.store import Memory
 
@@ -44,8 +45,8 @@ class Authentik:
             time.sleep(0.01)
 
     @property
-    def api(self) -> standin_api.Api:
-        found: standin_api.Api = self.app.state.api
+    def api(self) -> StandinApi:
+        found: StandinApi = self.app.state.api
         return found
 
     @property
