@@ -12,8 +12,7 @@ from prefect_platform.secretstore.store import Secret
 from prefect_platform.secretstore.vault.kv import Vault, VaultStore
 
 from .conftest import Docker
-from .test_vps_chaos import wait_for
-from .vps import Vps, containers
+from .vps import Vps, containers, wait_for
 
 pytestmark = pytest.mark.timeout(600)
 

@@ -21,7 +21,7 @@ from prefect_platform.secretstore.store import Secret
 from prefect_platform.secretstore.vault.kv import Vault
 
 from .conftest import Docker
-from .vps import Vps, containers
+from .vps import Vps, containers, wait_for
 
 pytestmark = pytest.mark.timeout(900)
 Ssh = Callable[..., str]
@@ -31,16 +31,6 @@ SCHEDULER = 400
 """Seconds. After Redis was away pydocket takes up what another process left after 300 s, looking each 75 s: until then no new runs are made,
 and those that a new schedule comes with (four) may be over before a slow machine is well again.
 """
-
-
-def wait_for(condition: Callable[[], Any], what: str | Callable[[], str], seconds: float = 150) -> Any:
-    """The condition's first true value. `what` may be asked when it did not come true."""
-    end = time.monotonic() + seconds
-    while not (found := condition()):
-        late = time.monotonic() > end
-        assert not late, f"not within {seconds} s: {what if isinstance(what, str) else what()}"
-        time.sleep(0.5)
-    return found
 
 
 class Flows:
