@@ -165,7 +165,7 @@ def rotate_secret(p: Platform, name: str, secret: str, json: bool) -> None:
 
 
 def stop(p: Platform, name: str) -> None:
-    everything = p.target.combined and name == p.main
+    everything = p.target.traits.combined and name == p.main
     names = [] if everything else services(p, name, "")
     if not names and not everything:
         say(f"{name} is not set up in environment {p.settings.env!r}: nothing to stop")

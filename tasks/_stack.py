@@ -49,9 +49,9 @@ def remove_stack(p: Platform, name: str, yes: bool, data: bool) -> None:
     """A stack, or with "" the whole environment."""
     from prefect_platform.errors import ConfigError
 
-    if name and p.target.combined and name != p.main:
+    if name and p.target.traits.combined and name != p.main:
         raise ConfigError(
-            f"target {p.target.name} runs all stacks as one: {name} cannot be removed by itself",
+            f"target {p.target.traits.name} runs all stacks as one: {name} cannot be removed by itself",
             f"the whole environment: ./invoke platform.remove --env {p.settings.env}",
         )
     what = p.target.removal(name, data)

@@ -5,6 +5,7 @@ The tests build on each other in the order of the file: one platform serves them
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path

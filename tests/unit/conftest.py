@@ -10,23 +10,25 @@ import pytest
 
 from prefect_platform.config import settings, stack
 from prefect_platform.planning.where import Where
+from prefect_platform.targets import traits
 
 from .rules import ENV, FakeHost
 
 ROOT = Path(__file__).resolve().parents[2]
+TRAITS = traits()
 Load = Callable[..., settings.Settings]
 
 
 @pytest.fixture(scope="session")
 def stacks() -> dict[str, stack.Stack]:
-    return stack.for_target(stack.read_all(ROOT), "local")
+    return stack.for_target(stack.read_all(ROOT), TRAITS["local"])
 
 
 @pytest.fixture
 def load(tmp_path: Path) -> Load:
     """Settings from a mapping (and what stands in tmp_path/invoke.yaml, for the places in messages)."""
     sections = {each.section: dict(each.settings) for each in stack.read_all(ROOT).values()}
-    schema = settings.platform_schema(sections)
+    schema = settings.platform_schema(sections, TRAITS)
 
     def from_mapping(
         raw: Mapping[str, Any],
@@ -34,7 +36,7 @@ def load(tmp_path: Path) -> Load:
         environ: Mapping[str, str] | None = None,
         root: Path = tmp_path,
     ) -> settings.Settings:
-        return settings.load(root, raw, schema, env, environ or {})
+        return settings.load(root, raw, schema, env, environ or {}, TRAITS)
 
     return from_mapping
 

@@ -14,7 +14,7 @@ from prefect_platform.config.settings import Settings
 from prefect_platform.planning import bundle, render
 from prefect_platform.targets.compose import compose_file, names
 
-from .conftest import ROOT, Load
+from .conftest import ROOT, TRAITS, Load
 
 SHARED_NETWORKS = {"platform-vault"}
 """Agents of every environment reach the host's Vault through it; it has no other members and no way out."""
@@ -30,7 +30,7 @@ def _rendered(load: Load, env: str) -> dict[str, bundle.Bundle]:
     chosen = _settings(load, env)
     edges = ["platform-edge", "platform-edge-staging"]
     found = {}
-    for name, each in stack.for_target(stack.read_all(ROOT), "compose").items():
+    for name, each in stack.for_target(stack.read_all(ROOT), TRAITS["compose"]).items():
         built = render.build(each, chosen, names.where(chosen, each.scope, MEMORY))
         found[name] = compose_file.finish(built, names.frame(chosen, each, MEMORY, edges))
     return found

@@ -122,7 +122,7 @@ def process_checks(platform: Platform, stack: str) -> list[Check]:
 
 def _secrets_check(platform: Platform) -> Check | None:
     """Whether the secrets can be read, where somebody else than this machine keeps them."""
-    if platform.target.combined:
+    if platform.target.traits.combined:
         return None
     began = time.monotonic()
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import difflib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import yaml
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
+from prefect_platform.config.traits import Traits
 from prefect_platform.errors import ConfigError
 
 Values = dict[str, Any]
@@ -24,11 +25,12 @@ HINT = "invoke.example.yaml explains every key"
 
 @dataclass(frozen=True)
 class Settings:
-    """One environment's settings, complete: every key of the schema is present in `values`."""
+    """One environment's settings, complete: every key of the schema is present in `values`. `traits` are its target's."""
 
     root: Path
     env: str
     values: Values
+    traits: Traits
 
     @property
     def target(self) -> str:
@@ -50,9 +52,13 @@ def load(
     schema: Values,
     env: str,
     environ: Mapping[str, str],
-    instead: Mapping[str, Any] | None = None,
+    targets: Mapping[str, Traits],
+    overrides: Mapping[str, Any] | None = None,
 ) -> Settings:
-    """Merge and validate. `raw` is Invoke's merged `platform:` mapping, `instead` counts more than all that is declared; errors are ConfigError with the place."""
+    """Merge and validate. Raises ConfigError with the place.
+
+    `raw` is Invoke's merged `platform:` mapping, `targets` are the traits by target, `overrides` outrank everything else.
+    """
     if not ENV_NAME.match(env):
         raise ConfigError(f"--env {env!r}: not a name (lower-case letters, digits, dashes)")
     base = _plain(raw)
@@ -68,15 +74,17 @@ def load(
         )
     values = _merge(base, overlays.get(env) or {})
     _override(values, schema, environ)
-    values = _merge(values, dict(instead or {}))
+    values = _merge(values, dict(overrides or {}))
     prefix = ["environments", env] if env in overlays else []
     _validate(root, values, schema, prefix)
-    return Settings(root, env, _filled(values, schema))
+    filled = _filled(values, schema)
+    return Settings(root, env, filled, targets[filled["target"]])
 
 
-def platform_schema(sections: Mapping[str, Values]) -> Values:
-    """The whole schema: the platform's own keys and one section per stack (key → JSON Schema)."""
+def platform_schema(sections: Mapping[str, Values], targets: Iterable[str]) -> Values:
+    """The whole schema: the platform's own keys and one section per stack (key → JSON Schema). `targets` are the names to choose from."""
     core: Values = yaml.safe_load((Path(__file__).parent / "settings.schema.yml").read_text())
+    core["properties"]["target"]["enum"] = sorted(targets)
     for name, section in sections.items():
         core["properties"][name] = {"type": "object", "additionalProperties": False, "default": {}, **section}
     return core

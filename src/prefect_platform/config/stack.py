@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 from jsonschema import Draft202012Validator
 
+from prefect_platform.config.traits import Topology, Traits
 from prefect_platform.errors import ConfigError
 
 NAME = re.compile(r"^[a-z][a-z0-9-]{0,30}$")
@@ -26,7 +27,7 @@ _SCHEMA = {
         "packages": {"type": "array", "items": {"type": "string"}},
         "libraries": {"type": "array", "items": {"type": "string"}},
         "scope": {"enum": ["environment", "host"]},
-        "targets": {"type": "array", "items": {"type": "string"}},
+        "topology": {"enum": ["combined", "split"]},
         "expose": {"enum": ["at-once", "when-complete"]},
         "proves": {"type": "boolean"},
         "databases": {
@@ -53,7 +54,7 @@ _SCHEMA = {
                     "generate": {"enum": ["fernet-key", "signing-keys", "password", "key"]},
                     "from": {"type": "string", "pattern": "^[a-z][a-z0-9-]*/[A-Z][A-Z0-9_]+$"},
                     "given": {"type": "string"},
-                    "targets": {"type": "array", "items": {"type": "string"}},
+                    "topology": {"enum": ["combined", "split"]},
                 },
                 "oneOf": [{"required": ["generate"]}, {"required": ["from"]}, {"required": ["given"]}],
             },
@@ -68,13 +69,13 @@ class SecretSpec:
     """A secret by name; its value lives in the secret store only.
 
     `source` is another stack's secret, `<stack>/<NAME>`, instead of one that is generated. `given` names a setting of the stack: where
-    that is set, a person gives the value once, in an environment variable of the secret's name. `targets`: () is all.
+    that is set, a person gives the value once, in an environment variable of the secret's name. `topology`: "" is both.
     """
 
     name: str
     generate: str
     source: str = ""
-    targets: tuple[str, ...] = ()
+    topology: str = ""
     given: str = ""
 
 
@@ -93,7 +94,7 @@ class Stack:
 
     `expose` says when its routes are first served: before its containers start (requests are then held), or when its setup is over.
     `libraries` are installed pure-Python packages that an official image lacks, `scope` says whether there is one for each
-    environment or one for the whole host, `targets` where it can run (() is everywhere). `proves`: its setup ends with the checks of a
+    environment or one for the whole host, `topology` where it can run ("" is everywhere). `proves`: its setup ends with the checks of a
     client and the canary. `along`: stacks whose configuration depends on this one's settings, set up with it.
     """
 
@@ -107,15 +108,15 @@ class Stack:
     settings: Mapping[str, Any]
     libraries: tuple[str, ...] = ()
     scope: str = "environment"
-    targets: tuple[str, ...] = ()
+    topology: str = ""
     databases: tuple[DatabaseSpec, ...] = ()
     expose: str = "at-once"
     proves: bool = False
     along: tuple[str, ...] = ()
 
-    def on(self, target: str) -> Stack:
-        """The stack as a target runs it: without the secrets and databases that belong to others."""
-        secrets = tuple(spec for spec in self.secrets if not spec.targets or target in spec.targets)
+    def on(self, topology: Topology) -> Stack:
+        """The stack as that topology runs it: without the secrets and databases of the other one."""
+        secrets = tuple(spec for spec in self.secrets if spec.topology in ("", topology))
         names = {spec.name for spec in secrets if not spec.given}
         return replace(
             self, secrets=secrets, databases=tuple(d for d in self.databases if d.password in names)
@@ -126,8 +127,8 @@ class Stack:
         secrets = tuple(spec for spec in self.secrets if not spec.given or values[spec.given])
         return replace(self, secrets=secrets)
 
-    def runs_on(self, target: str) -> bool:
-        return not self.targets or target in self.targets
+    def runs_on(self, topology: Topology) -> bool:
+        return self.topology in ("", topology)
 
 
 def names(root: Path) -> list[str]:
@@ -161,7 +162,7 @@ def read(root: Path, name: str) -> Stack:
         data.get("settings", {"properties": {}}),
         tuple(data.get("libraries", ())),
         data.get("scope", "environment"),
-        tuple(data.get("targets", ())),
+        data.get("topology", ""),
         tuple(
             DatabaseSpec(item["name"], item["password"], tuple(item.get("extensions", ())))
             for item in data.get("databases", ())
@@ -176,7 +177,7 @@ def _secret(item: Mapping[str, Any]) -> SecretSpec:
         item["name"],
         item.get("generate", ""),
         item.get("from", ""),
-        tuple(item.get("targets", ())),
+        item.get("topology", ""),
         item.get("given", ""),
     )
 
@@ -195,13 +196,13 @@ def read_all(root: Path) -> dict[str, Stack]:
     return stacks
 
 
-def for_target(stacks: Mapping[str, Stack], target: str) -> dict[str, Stack]:
+def for_target(stacks: Mapping[str, Stack], traits: Traits) -> dict[str, Stack]:
     """The stacks that run there, each needing only what runs there too.
 
     Where a host is shared, what belongs to the whole host needs nothing of a single environment.
     """
-    there = {name: each.on(target) for name, each in stacks.items() if each.runs_on(target)}
-    shared = target not in ("local", "fly")
+    topology, shared = traits.topology, traits.shared_host
+    there = {name: each.on(topology) for name, each in stacks.items() if each.runs_on(topology)}
 
     def keeps(each: Stack, need: str) -> bool:
         if need in stacks and need not in there:

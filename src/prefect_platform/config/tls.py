@@ -37,7 +37,7 @@ class Certificate:
 
 def validate(settings: Settings) -> None:
     """Raises ConfigError for keys that contradict each other, a file that is not there, a key that does not fit, a certificate that has ended."""
-    if settings.target != "compose":
+    if not settings.traits.tls:
         return
     section = settings.values["traefik"]
     for kind, keys in _GIVEN.items():
@@ -127,7 +127,7 @@ def trust(settings: Settings) -> ssl.SSLContext | None:
     ca_cert = settings.values["gateway"]["ca_cert"]
     if ca_cert:
         return ssl.create_default_context(cafile=str(settings.root / ca_cert))
-    if settings.target == "compose" and settings.values["traefik"]["tls"] == "self-signed":
+    if settings.traits.tls and settings.values["traefik"]["tls"] == "self-signed":
         return blind()
     return None
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from prefect_platform.config import database_url, objects, private_app, settings, stack, urls
 from prefect_platform.config.rules import cross_check, with_sso
-from prefect_platform.targets import open_target
+from prefect_platform.targets import open_target, traits
 from prefect_platform.targets.protocol import Say, Target
 
 
@@ -58,14 +58,16 @@ def open_platform(
     env: str,
     environ: Mapping[str, str],
     say: Say,
-    instead: Mapping[str, Any] | None = None,
+    overrides: Mapping[str, Any] | None = None,
 ) -> Platform:
-    """Read and validate everything that is declared; `instead` are settings that count more. Raises ConfigError; nothing is touched."""
-    stacks = stack.read_all(root)
-    schema = settings.platform_schema({each.section: dict(each.settings) for each in stacks.values()})
-    chosen = settings.load(root, raw, schema, env, environ, instead)
+    """Read and validate the whole configuration; `overrides` outrank it. Raises ConfigError; nothing is touched."""
+    stacks, targets = stack.read_all(root), traits()
+    schema = settings.platform_schema(
+        {each.section: dict(each.settings) for each in stacks.values()}, targets
+    )
+    chosen = settings.load(root, raw, schema, env, environ, targets, overrides)
     cross_check(chosen)
-    there = private_app.stacks(chosen, with_sso(chosen, stack.for_target(stacks, chosen.target)))
+    there = private_app.stacks(chosen, with_sso(chosen, stack.for_target(stacks, chosen.traits)))
     there = {name: each.as_set(chosen.values[each.section]) for name, each in there.items()}
     return Platform(chosen, there, open_target(chosen, say), say)
 

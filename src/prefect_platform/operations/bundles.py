@@ -18,7 +18,7 @@ def bundles(platform: Platform, name: str) -> list[bundle.Bundle]:
     included too; elsewhere a stack is set up by itself, and its needs must be set up. Raises ConfigError, PreflightError.
     """
     require_stack(platform, name)
-    if not platform.target.combined:
+    if not platform.target.traits.combined:
         require_needs(platform, name)
     return unready_bundles(platform, name)
 
@@ -26,14 +26,14 @@ def bundles(platform: Platform, name: str) -> list[bundle.Bundle]:
 def unready_bundles(platform: Platform, name: str) -> list[bundle.Bundle]:
     """As `bundles`, whatever is set up already: what a look at the whole environment begins with."""
     target, chosen = platform.target, list[stack.Stack]()
-    if not target.combined:
+    if not target.traits.combined:
         mine = stack.with_needs(platform.stacks, name)[-1]
         chosen = [*(platform.stacks[each] for each in mine.along), mine]
         for each in chosen:
             for provisioner in provisioners.of(each):
                 provisioner.check(platform)
         _check_connections(platform, mine)
-    for wanted in [*target.established(), name] if target.combined else ():
+    for wanted in [*target.established(), name] if target.traits.combined else ():
         chosen += [each for each in stack.with_needs(platform.stacks, wanted) if each not in chosen]
     return target.adapt([render_stack(platform, each) for each in chosen])
 
@@ -44,7 +44,7 @@ def render_stack(platform: Platform, chosen: stack.Stack) -> bundle.Bundle:
 
 def _check_connections(platform: Platform, chosen: stack.Stack) -> None:
     """All stacks of an environment share one PostgreSQL. Raises ConfigError if their pools together are larger than what it takes."""
-    if platform.target.combined or not (
+    if platform.target.traits.combined or not (
         chosen.databases or "max_connections" in chosen.settings["properties"]
     ):
         return

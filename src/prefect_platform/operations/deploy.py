@@ -110,7 +110,7 @@ def _hopeless(platform: Platform) -> tuple[str, str] | None:
 def _checks(platform: Platform, name: str, done: diff.Plan) -> tuple[Check, ...]:
     if not platform.served:
         return tuple(machine_checks(platform))
-    if not platform.target.combined and not platform.stacks[name].proves:
+    if not platform.target.traits.combined and not platform.stacks[name].proves:
         # Set up one after another, in order of need: what comes later may not exist yet.
         return tuple(process_checks(platform, name))
     if not done.steps and not done.inside:

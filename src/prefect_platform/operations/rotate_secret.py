@@ -20,7 +20,7 @@ def rotate_secret(platform: Platform, name: str, secret: str) -> tuple[Check, ..
     Raises ConfigError for what is no such secret.
     """
     mine = [each.name for each in platform.stacks[name].secrets if each.generate == "password"]
-    if platform.target.combined or secret not in mine:
+    if platform.target.traits.combined or secret not in mine:
         raise ConfigError(
             f"{name}: {secret!r} is not a password that this task changes; there are: {', '.join(mine) or 'none'}",
             "signing keys: ./invoke gateway.rotate-keys; what encrypts data keeps its value",

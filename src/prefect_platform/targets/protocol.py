@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar, runtime_checkable
 
 from prefect_platform.config.stack import Stack
+from prefect_platform.config.traits import Traits
 from prefect_platform.errors import ConfigError
 from prefect_platform.planning.bundle import Bundle
 from prefect_platform.planning.diff import Observed, Plan, Step
@@ -56,9 +57,7 @@ class Process:
 class Target(Protocol):
     """Where an environment runs. An empty plan applied runs nothing."""
 
-    name: str
-    combined: bool
-    """Whether all stacks run together under one supervisor."""
+    traits: Traits
 
     @property
     def store(self) -> SecretStore: ...
@@ -198,4 +197,4 @@ def require(target: Target, capability: type[C]) -> C:
     if isinstance(target, capability):
         return target
     lacks, hint = _LACKS[capability]
-    raise ConfigError(f"target {target.name} {lacks}", hint)
+    raise ConfigError(f"target {target.traits.name} {lacks}", hint)

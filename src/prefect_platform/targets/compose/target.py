@@ -23,6 +23,7 @@ from prefect_platform.targets.protocol import Entry, Process, Say
 
 from . import apply, backup, compose_file, containers, names, observe, remove, roll_back
 from .site import Site
+from .traits import TRAITS
 
 _FREE_BYTES = 2 * 1024**3
 
@@ -39,8 +40,7 @@ true
 class Target:
     """See targets.Target."""
 
-    name = "compose"
-    combined = False
+    traits = TRAITS
 
     def __init__(self, settings: Settings, say: Say, runner: Runner | None = None) -> None:
         self.settings = settings
@@ -184,7 +184,7 @@ class Target:
 
 def prepare(settings: Settings) -> str:
     """Make a bare host fit for this target; returns what was done. Raises ConfigError for another target."""
-    if settings.target != Target.name:
+    if settings.target != TRAITS.name:
         raise ConfigError(
             f"environment {settings.env!r} has target {settings.target}: there is no host to prepare"
         )

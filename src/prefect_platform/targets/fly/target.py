@@ -24,6 +24,7 @@ from .apply import Applying
 from .flyctl import Flyctl, Json
 from .observe import Observing
 from .releases import Releases, reference
+from .traits import TRAITS
 
 _MACHINE = "/usr/local/bin/python -I /platform/machine/machine.py"
 _SERVER = "/platform/prefect/server.py"
@@ -33,8 +34,7 @@ _RESULTS = {"complete": "good", "succeeded": "good", "failed": "failed", "interr
 class Target:
     """See targets.Target."""
 
-    name = "fly"
-    combined = True
+    traits = TRAITS
 
     def __init__(self, settings: Settings, say: Say) -> None:
         render.check(settings)

@@ -27,6 +27,7 @@ from prefect_platform.venvs import build
 
 from . import apply, logs, preflight
 from .installation import Installation
+from .traits import TRAITS
 
 _DATABASE_REFUSED = 3  # exit code of stacks/prefect/server.py
 
@@ -34,8 +35,7 @@ _DATABASE_REFUSED = 3  # exit code of stacks/prefect/server.py
 class Target:
     """See targets.Target."""
 
-    name = "local"
-    combined = True
+    traits = TRAITS
 
     def __init__(self, settings: Settings, say: Say) -> None:
         self.settings = settings
