@@ -113,7 +113,7 @@ def test_the_example_loads_and_explains_every_key(load: Load, stacks: dict[str, 
     data = yaml.safe_load(text)["platform"]
     load(data)
     load(data, env="second")
-    schema = settings.platform_schema({each.section: dict(each.settings) for each in stacks.values()}, TRAITS)
+    schema = settings.platform_schema({each.section: each.schema() for each in stacks.values()}, TRAITS)
     lines = text.splitlines()
     keyed = [
         (number, match[2])
@@ -130,8 +130,7 @@ def test_rules_ask_traits_and_name_no_target() -> None:
         f"{path.name}:{node.lineno}"
         for path in (ROOT / "src" / "prefect_platform" / "config").glob("*.py")
         for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Compare)
-        and ".target" in ast.unparse(node)
+        if isinstance(node, ast.Compare) and ".target" in ast.unparse(node)
     ]
     assert compared == []
 
