@@ -66,7 +66,7 @@ def test_killed_at_any_moment_the_next_setup_converges(standing: Vps, docker: Do
 
 
 def _environment(docker: Docker) -> list[str]:
-    return list(containers(docker)["platform-prefect-worker-default-lab"]["Config"]["Env"])
+    return list(containers(docker)["platform-prefect-worker-lab"]["Config"]["Env"])
 
 
 def test_the_second_of_two_waits_for_the_first(standing: Vps) -> None:
