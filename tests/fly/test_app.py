@@ -119,7 +119,7 @@ def test_a_command_runs_as_the_process_that_it_is_for(fly: Fly) -> None:
     read = "import os; print(os.getuid(), os.environ['PREFECT_SERVER_DATABASE_NAME'], len(os.environ['PREFECT_SERVER_ENCRYPTION_KEY']), '$HOME; #')"
     shown = fly.invoke("prefect.exec", "server", "--", "python", "-c", read).stdout
     assert re.fullmatch(r"1001 /data/prefect/prefect\.db \d\d \$HOME; #", shown.strip()), shown
-    shown = fly.invoke("prefect.exec", "worker-default", "--", "prefect", "config", "view").stdout
+    shown = fly.invoke("prefect.exec", "worker", "--", "prefect", "config", "view").stdout
     assert "PREFECT_API_URL='http://127.0.0.1:4200/prefect/api'" in shown
     failed = fly.invoke("prefect.exec", "server", "--", "false", code=None)
     assert failed.returncode == 1

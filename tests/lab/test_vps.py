@@ -135,7 +135,7 @@ def test_a_changed_setting_recreates_only_what_it_concerns(vps: Vps, docker: Doc
     assert "PREFECT_WORKER_QUERY_SECONDS" in vps.invoke("prefect.plan").stdout
     vps.invoke("prefect.setup")
     after = {name: each["Id"] for name, each in containers(docker).items()}
-    assert {name for name in before if after[name] != before[name]} == {"platform-prefect-worker-default-lab"}
+    assert {name for name in before if after[name] != before[name]} == {"platform-prefect-worker-lab"}
 
 
 def test_a_release_that_cannot_work_is_rolled_back(vps: Vps, docker: Docker, ssh: Callable[..., str]) -> None:
@@ -146,7 +146,7 @@ def test_a_release_that_cannot_work_is_rolled_back(vps: Vps, docker: Docker, ssh
     vps.settings["prefect"] = {"workers": [worker]}
     vps.write()
     failed = vps.invoke("prefect.setup", code=6)
-    assert "prefect-worker-default" in failed.stderr
+    assert "prefect-worker" in failed.stderr
     assert "rolled back to release" in failed.stderr
     assert ssh("readlink /opt/platform/lab/prefect/current") == good
     vps.settings["prefect"] = kept

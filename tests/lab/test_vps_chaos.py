@@ -25,7 +25,7 @@ from .vps import Vps, containers, wait_for
 
 pytestmark = pytest.mark.timeout(900)
 Ssh = Callable[..., str]
-WORKER = "platform-prefect-worker-default-lab"
+WORKER = "platform-prefect-worker-lab"
 SERVICES = "platform-prefect-services-lab"
 SCHEDULER = 400
 """Seconds. After Redis was away pydocket takes up what another process left after 300 s, looking each 75 s: until then no new runs are made,

@@ -81,7 +81,7 @@ def _killed_after(seconds: float, vps: Vps) -> bool:
 
 
 def _environment(docker: Docker) -> list[str]:
-    return list(containers(docker)["platform-prefect-worker-default-lab"]["Config"]["Env"])
+    return list(containers(docker)["platform-prefect-worker-lab"]["Config"]["Env"])
 
 
 def test_the_second_of_two_waits_for_the_first(standing: Vps) -> None:

@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.timeout(600), pytest.mark.browser]
 
 def test_a_link_in_a_log_opens_the_run(platform: Clone, browser: BrowserContext) -> None:
     canary = canary_run(platform)
-    lines = platform.invoke("prefect.logs", "--service", "worker-default").stdout.splitlines()
+    lines = platform.invoke("prefect.logs", "--service", "worker").stdout.splitlines()
     link = next(line.split()[-1] for line in lines if f"'{canary}' - View at" in line)
     assert link.startswith(f"{platform.url}/prefect/")
     page = browser.new_page()

@@ -14,7 +14,8 @@ from prefect_platform.targets.compose.target import Target
 from prefect_platform.targets.docker.fake_runner import FakeRunner
 
 ENV = "lab"
-FACTS = "uid=0\nuser=root\ndocker=yes\nengine=yes\ncompose=2.40.1\nmemory=8589934592\nfree=99999999999\nwritable=yes\n"
+FACTS = "uid=0\nuser=root\nmemory=8589934592\nfree=99999999999\nwritable=yes\n"
+DOCKER = "docker=yes\nengine=yes\ncompose=2.40.1\n"
 
 
 class FakeHost:
@@ -24,7 +25,8 @@ class FakeHost:
         self.root = root
         self.said: list[str] = []
         self.runner = FakeRunner()
-        self.runner.answer("sh", "-c", "*docker info*", out=FACTS)
+        self.runner.answer("sh", "-c", "*/proc/meminfo*", out=FACTS)
+        self.runner.answer("sh", "-c", "*docker info*", out=DOCKER)
         self.target = Target(settings, self.said.append, self.runner)
         self.runner.answer("flock", "*", "docker", "compose")
         for command in ("stop", "restart", "rm", "pull"):

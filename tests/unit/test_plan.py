@@ -46,7 +46,7 @@ def test_an_empty_machine_gets_everything_in_order(load: Load, stacks: dict[str,
     assert steps[0] == "install runtime: not there yet"
     assert "generate secret GATEWAY_SIGNING_KEYS: missing" in steps
     assert [step.split(":")[0] for step in steps if step.startswith("start")] == [
-        "start supervisord", "start gateway-verifier", "start traefik-gateway", "start prefect-server", "start prefect-worker-default",
+        "start supervisord", "start gateway-verifier", "start traefik-gateway", "start prefect-server", "start prefect-worker",
     ]  # fmt: skip
 
 
@@ -88,7 +88,7 @@ def test_a_new_route_restarts_nothing(load: Load, stacks: dict[str, stack.Stack]
 
 def test_a_removed_worker_is_stopped(load: Load, stacks: dict[str, stack.Stack]) -> None:
     steps = _make(_bundles(load, stacks, workers=[]), _applied(_bundles(load, stacks)))
-    assert steps == ["stop prefect-worker-default: no longer declared"]
+    assert steps == ["stop prefect-worker: no longer declared"]
 
 
 def test_a_changed_secret_restarts_those_that_read_it(load: Load, stacks: dict[str, stack.Stack]) -> None:
@@ -103,9 +103,9 @@ def test_what_gave_up_or_is_unknown_is_restarted(load: Load, stacks: dict[str, s
     running = dict(seen.running)
     running["prefect-server"] = replace(running["prefect-server"], state="FATAL")
     running["traefik-gateway"] = replace(running["traefik-gateway"], facts=None)
-    del running["prefect-worker-default"]
+    del running["prefect-worker"]
     assert _make(built, replace(seen, running=running)) == [
         "restart traefik-gateway: what it was started with is not known",
         "restart prefect-server: it had given up",
-        "start prefect-worker-default: not running",
+        "start prefect-worker: not running",
     ]

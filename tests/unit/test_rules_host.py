@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from pathlib import Path
 
 import pytest
 
-from prefect_platform.errors import LockedError, PreflightError
+from prefect_platform.errors import LockedError, PlatformError, PreflightError
 from prefect_platform.planning.bundle import Service
 from prefect_platform.planning.diff import Plan, Step
 from prefect_platform.targets.docker import ports, releases
 
-from .rules import FACTS, FakeHost, container
+from .rules import DOCKER, FACTS, FakeHost, container
 
 
 def _service(*published: str) -> Service:
@@ -59,7 +60,7 @@ def test_a_port_on_another_address_or_our_own_is_free(fake: FakeHost) -> None:
 
 
 def test_a_nearly_full_disk_is_refused_only_when_there_is_something_to_do(fake: FakeHost) -> None:
-    fake.runner.answer("sh", "-c", "*docker info*", out=FACTS.replace("99999999999", "1048576"))
+    fake.runner.answer("sh", "-c", "*/proc/meminfo*", out=FACTS.replace("99999999999", "1048576"))
     fake.target.preflight(Plan(()), [])
     with pytest.raises(PreflightError, match="1 MiB free"):
         fake.target.preflight(Plan((Step("write", "a", "new"),)), [])
@@ -107,7 +108,7 @@ GROUP = FACTS.replace("uid=0", "uid=1000").replace("user=root", "user=me")
 
 
 def test_a_user_with_sudo_rises_for_everything(fake: FakeHost) -> None:
-    fake.runner.answer("sh", "-c", "*docker info*", out=SUDO)
+    fake.runner.answer("sh", "-c", "*/proc/meminfo*", out=SUDO)
     fake.runner.answer("sudo", "-n", "docker", "stop")
     fake.containers(container("app", "server"))
     fake.target.stop(["app-server"])
@@ -125,7 +126,7 @@ def test_private_files_belong_to_their_reader_alone(fake: FakeHost) -> None:
 
 
 def test_who_is_not_root_writes_private_files_in_a_container(fake: FakeHost, tmp_path: Path) -> None:
-    fake.runner.answer("sh", "-c", "*docker info*", out=GROUP)
+    fake.runner.answer("sh", "-c", "*/proc/meminfo*", out=GROUP)
     fake.runner.answer("docker", "run")
     folder = tmp_path / "private"
     fake.target.host.lay_private(str(folder), {"key.pem": b"secret"}, "65532:65532", "traefik:1")
@@ -147,9 +148,9 @@ def test_who_is_not_root_writes_private_files_in_a_container(fake: FakeHost, tmp
     ],
 )
 def test_a_host_that_lacks_something_is_refused(fake: FakeHost, change: str, says: str) -> None:
-    fake.runner.answer("sh", "-c", "*docker info*", out=FACTS.replace(change, ""))
+    fake.runner.answer("sh", "-c", "*docker info*", out=DOCKER.replace(change, ""))
     with pytest.raises(PreflightError, match=says):
-        fake.target.host.facts()
+        fake.target.host.require_docker()
 
 
 def test_a_line_of_history_that_was_cut_off_is_passed_over(fake: FakeHost) -> None:
@@ -157,3 +158,23 @@ def test_a_line_of_history_that_was_cut_off_is_passed_over(fake: FakeHost) -> No
     with (fake.root / "lab/history.jsonl").open("a") as file:
         file.write(json.dumps({"time": ""})[:-3] + "\n")
     assert [each.release for each in fake.target.history()] == ["r1"]
+
+
+def test_a_user_without_rights_on_the_root_folder_is_refused(fake: FakeHost) -> None:
+    fake.runner.answer("sh", "-c", "*/proc/meminfo*", out=GROUP.replace("writable=yes\n", ""))
+    with pytest.raises(PreflightError, match=f"me may not write {fake.root}"):
+        fake.target.host.require_docker()
+
+
+def test_an_engine_that_does_not_answer_is_explained(fake: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    def closed(words: object) -> socket.socket:
+        ours, theirs = socket.socketpair()
+        theirs.close()
+        return ours
+
+    monkeypatch.setattr(fake.runner, "connect", closed)
+    with pytest.raises(PlatformError, match="the Docker engine does not answer"):
+        fake.target.processes()
+    fake.runner.answer("sh", "-c", "*docker info*", out="")
+    with pytest.raises(PreflightError, match="no docker command there"):
+        fake.target.processes()

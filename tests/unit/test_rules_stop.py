@@ -6,6 +6,7 @@ from .rules import FakeHost, container
 
 AFTER = "com.docker.compose.depends_on"
 WORKER = container("prefect", "a-worker") | {"Id": "w"}
+WORKER["Config"]["StopTimeout"] = 375
 WORKER["Config"]["Labels"][AFTER] = "server:service_started:false"
 FOUND = (
     container("gateway", "verifier"),
@@ -30,6 +31,8 @@ def test_dependents_before_what_they_depend_on(fake: FakeHost) -> None:
         "docker stop platform-postgres-lab",
         "docker stop platform-postgres-vault-agent-lab platform-redis-lab",
     ]
+    # As long as its runs may take.
+    assert [call.seconds for call in fake.runner.calls if "stop" in call.words][:2] == [435, 70]
     assert fake.said[0] == "stopping prefect-a-worker"
 
 

@@ -103,6 +103,8 @@ def bring_up(site: Site, bundle: Bundle, release: str, before: str, plan: Plan) 
         databases.dump(site.host, site.postgres, site.dumps, stack, before, site.say)
     for name in once:
         _run_once(site, bundle, release, name)
+    if gone := plan.of("stop"):
+        site.say(f"stopping {', '.join(gone)}: runs finish first")
     site.say(f"starting {stack.name}: {', '.join(sorted(changed)) or 'nothing new'}")
     # Compose leaves alone what runs as declared, well or not.
     ill = {step.subject for step in plan.steps if step.cause == UNHEALTHY}

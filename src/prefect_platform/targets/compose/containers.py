@@ -123,7 +123,7 @@ def stop_all(site: Site, containers: Sequence[Mapping[str, Any]]) -> None:
     """Stop containers, dependents first."""
     for group in in_stop_order(site, containers):
         site.say(f"stopping {', '.join(sorted(map(service_of, group)))}")
-        site.host.docker("stop", *sorted(map(name_of, group)), seconds=1000)
+        site.host.docker("stop", *sorted(map(name_of, group)), seconds=_patience(group))
 
 
 def restart(site: Site, services: Sequence[str]) -> None:
@@ -131,7 +131,12 @@ def restart(site: Site, services: Sequence[str]) -> None:
     wanted = [each for each in found(site) if service_of(each) in services]
     for each in (one for group in in_stop_order(site, wanted) for one in group):
         site.say(f"restarting {service_of(each)}")
-        site.host.docker("restart", name_of(each), seconds=1000)
+        site.host.docker("restart", name_of(each), seconds=_patience([each]))
+
+
+def _patience(containers: Sequence[Mapping[str, Any]]) -> float:
+    """Seconds that stopping them together may take: a worker's grace period lets its runs finish."""
+    return 60 + max(each["Config"].get("StopTimeout") or 10 for each in containers)
 
 
 def execute(site: Site, service: str, words: Sequence[str]) -> int:

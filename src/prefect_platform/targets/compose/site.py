@@ -109,8 +109,20 @@ class Site:
         return done.text + done.stderr
 
     def up(self, stack: Stack, release: str, seconds: int, *, wait: bool = True, check: bool = True) -> None:
-        """Bring the stack to a release, and wait until its services are healthy. Raises CommandFailed."""
+        """Bring the stack to a release, and wait until its services are healthy. Raises CommandFailed.
+
+        What is replaced, or no longer in the file, stops first and may take its grace period: a worker finishes its runs.
+        """
         words = ("--wait", "--wait-timeout", str(seconds)) if wait else ()
+        there = self.host.containers(env=self.placed(stack).scope, stack=stack.name)
+        patience = sum(each["Config"].get("StopTimeout") or 10 for each in there)
         self.compose(
-            stack, release, "up", "-d", "--remove-orphans", *words, seconds=seconds + 120, check=check
+            stack,
+            release,
+            "up",
+            "-d",
+            "--remove-orphans",
+            *words,
+            seconds=seconds + 120 + patience,
+            check=check,
         )

@@ -79,7 +79,8 @@ class Target:
         return observe.observe(self.site, bundles)
 
     def preflight(self, plan: Plan, bundles: Sequence[Bundle]) -> None:
-        """Raises PreflightError: host unreachable, no Docker, disk nearly full, a port taken."""
+        """Raises PreflightError: no Docker, old Compose, no rights, disk nearly full, a port taken."""
+        self.host.require_docker()
         facts = self.host.facts()
         if plan.steps and facts.free < _FREE_BYTES:
             raise PreflightError(

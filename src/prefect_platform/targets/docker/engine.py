@@ -26,9 +26,11 @@ Json = dict[str, Any]
 class Engine:
     """Answers about containers, networks, volumes, images. Raises PlatformError when the engine does not answer."""
 
-    def __init__(self, place: str, connect: Callable[[], socket.socket]) -> None:
+    def __init__(self, place: str, connect: Callable[[], socket.socket], explain: Callable[[], None]) -> None:
+        """`explain` raises the cause of an engine that does not answer, where it can be found out."""
         self.place = place
         self._connect = connect
+        self._explain = explain
 
     @cached_property
     def _client(self) -> APIClient:
@@ -84,6 +86,7 @@ class Engine:
         except NotFound:
             return None
         except (DockerException, RequestException, OSError) as error:
+            self._explain()
             raise PlatformError(
                 f"{self.place}: the Docker engine does not answer: {error}",
                 "see what it says on the host: systemctl status docker",

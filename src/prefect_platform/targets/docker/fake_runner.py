@@ -16,10 +16,11 @@ from .runner import CommandFailed, LocalRunner, Result
 
 @dataclass(frozen=True)
 class Call:
-    """A command that was run, and its standard input."""
+    """A command that was run, its standard input, and how long it may take."""
 
     words: tuple[str, ...]
     stdin: bytes = b""
+    seconds: float = 0
 
     @property
     def line(self) -> str:
@@ -64,7 +65,7 @@ class FakeRunner:
     def run(
         self, words: Sequence[str], stdin: bytes = b"", *, check: bool = True, seconds: float = 600
     ) -> Result:
-        self.calls.append(Call(tuple(words), stdin))
+        self.calls.append(Call(tuple(words), stdin, seconds))
         result = self._result(words, stdin, seconds)
         if check and result.code:
             raise CommandFailed(self.place, words, result)

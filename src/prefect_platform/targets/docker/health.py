@@ -12,13 +12,18 @@ from prefect_platform.targets.protocol import Process
 from .host import Host
 
 _LINES = 50
+# By the shell's own means: a process for each value costs more than all the reading.
 _MEMORY = """
+lacks=
 for pid in "$@"; do
-    group=/sys/fs/cgroup$(sed -n 's/^0:://p' "/proc/$pid/cgroup" 2>/dev/null)
-    [ -r "$group/memory.current" ] || continue
-    echo "group $pid $(($(cat "$group/memory.current") - $(awk '/^inactive_file/ {print $2}' "$group/memory.stat"))) -"
-done
-ps -e -o pid=,rss=,ppid= | sed 's/^/process /'
+    group=
+    while IFS= read -r line; do case $line in 0::*) group=/sys/fs/cgroup${line#0::} ;; esac; done <"/proc/$pid/cgroup"
+    [ -r "$group/memory.current" ] || { lacks=yes; continue; }
+    read -r used <"$group/memory.current"
+    while read -r name value; do [ "$name" = inactive_file ] && cache=$value; done <"$group/memory.stat"
+    echo "group $pid $((used - cache)) -"
+done 2>/dev/null
+[ -z "$lacks" ] || ps -e -o pid=,rss=,ppid= | sed 's/^/process /'
 """
 
 

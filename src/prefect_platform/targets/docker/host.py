@@ -31,17 +31,20 @@ from .runner import Result, Runner
 
 _OLDEST_COMPOSE = (2, 24)
 _FACTS = """
-echo "uid=$(id -u)"; echo "user=$(id -un)"
-sudo -n true 2>/dev/null && echo sudo=yes
-command -v docker >/dev/null && echo docker=yes
-docker info >/dev/null 2>&1 && echo engine=yes
-sudo -n docker info >/dev/null 2>&1 && echo sudo_engine=yes
-echo "compose=$(docker compose version --short 2>/dev/null)"
-echo "memory=$(awk '/^MemTotal:/ {printf "%.0f", $2 * 1024}' /proc/meminfo)"
+uid=$(id -u); echo "uid=$uid"; echo "user=$(id -un)"
+[ "$uid" = 0 ] || { sudo -n true 2>/dev/null && echo sudo=yes; }
+while read -r name value unit; do [ "$name" = MemTotal: ] && echo "memory=$((value * 1024))"; done </proc/meminfo
 d=$1; while [ ! -d "$d" ]; do d=$(dirname "$d"); done
 echo "free=$(df -Pk "$d" | awk 'NR == 2 {printf "%.0f", $4 * 1024}')"
 [ -w "$d" ] && echo writable=yes
-echo "root=$d"
+true
+"""
+_DOCKER = """
+command -v docker >/dev/null || exit 0
+echo docker=yes
+docker info >/dev/null 2>&1 && echo engine=yes
+sudo -n docker info >/dev/null 2>&1 && echo sudo_engine=yes
+echo "compose=$(docker compose version --short 2>/dev/null)"
 """
 # Held as long as a byte comes every few seconds: a client that is gone, killed or cut off lets go by itself.
 _LOCK = """
@@ -58,13 +61,16 @@ _READ = '[ -e "$1" ] && tar -C "$1" -cf - . || true'
 
 @dataclass(frozen=True)
 class HostFacts:
-    """What a look at the host says. `memory` and `free` (of the disk under the root folder) are bytes; `privileged`: root, or by sudo."""
+    """What a look at the host says. `memory` and `free` (of the disk under the root folder) are bytes; `privileged`: root, or by sudo;
+    `writable`: the user itself may write there.
+    """
 
     user: str
     memory: int
     free: int
     sudo: bool
     privileged: bool
+    writable: bool
 
 
 class Host:
@@ -74,23 +80,37 @@ class Host:
         self.runner = runner
         self.root = root
         self._facts: HostFacts | None = None
+        self._looking = threading.Lock()
 
     @cached_property
     def engine(self) -> Engine:
         return Engine(
             self.runner.place,
             lambda: self.runner.connect(self.docker_words("system", "dial-stdio")),
+            self.require_docker,
         )
 
     # -- what is there
     def facts(self) -> HostFacts:
+        """Looked at once. Raises PreflightError for a host that cannot be reached."""
+        with self._looking:
+            if self._facts is None:
+                seen = _pairs(self.runner.run(["sh", "-c", _FACTS, "sh", self.root]).text)
+                root = seen.get("uid") == "0"
+                sudo = not root and seen.get("sudo") == "yes"
+                self._facts = HostFacts(
+                    seen.get("user", ""),
+                    int(seen.get("memory", "0")),
+                    int(seen.get("free", "0")),
+                    sudo,
+                    root or sudo,
+                    seen.get("writable") == "yes",
+                )
+            return self._facts
+
+    def require_docker(self) -> None:
         """Raises PreflightError for a host that cannot run us: no Docker, old Compose, no rights."""
-        if self._facts is None:
-            answer = self.runner.run(["sh", "-c", _FACTS, "sh", self.root]).text
-            self._facts = _checked(
-                dict(line.split("=", 1) for line in answer.splitlines() if "=" in line), self
-            )
-        return self._facts
+        _check(_pairs(self.runner.run(["sh", "-c", _DOCKER]).text), self)
 
     def sh(
         self, script: str, *words: str, stdin: bytes = b"", check: bool = True, seconds: float = 600
@@ -263,32 +283,27 @@ def _beat(process: subprocess.Popen[bytes], done: threading.Event) -> None:
             return
 
 
-def _checked(seen: Mapping[str, str], host: Host) -> HostFacts:
-    place = host.runner.place
-    root = seen.get("uid") == "0"
-    sudo = not root and seen.get("sudo") == "yes"
+def _pairs(text: str) -> dict[str, str]:
+    return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+
+
+def _check(seen: Mapping[str, str], host: Host) -> None:
+    place, facts = host.runner.place, host.facts()
     prepare = "./invoke host.prepare installs Docker and Compose on a Debian or Ubuntu host"
     if seen.get("docker") != "yes":
         raise PreflightError(f"{place}: no docker command there", prepare)
     if seen.get("engine") != "yes" and seen.get("sudo_engine") != "yes":
         raise PreflightError(
-            f"{place}: user {seen.get('user')} cannot reach a Docker engine",
+            f"{place}: user {facts.user} cannot reach a Docker engine",
             "start it (systemctl start docker), or give the user sudo or the group docker",
         )
-    version = tuple(
-        int(part)
-        for part in seen.get("compose", "").lstrip("v").split("-")[0].split(".")[:2]
-        if part.isdigit()
-    )
-    if version < _OLDEST_COMPOSE:
+    numbers = seen.get("compose", "").lstrip("v").split("-")[0].split(".")[:2]
+    if tuple(int(part) for part in numbers if part.isdigit()) < _OLDEST_COMPOSE:
         raise PreflightError(
             f"{place}: Docker Compose {seen.get('compose') or 'is missing'}; 2.24 or newer is needed", prepare
         )
-    if not (root or sudo or seen.get("writable") == "yes"):
+    if not (facts.privileged or facts.writable):
         raise PreflightError(
-            f"{place}: {seen.get('user')} may not write {host.root}",
-            f"on the host: install -d -o {seen.get('user')} {host.root}",
+            f"{place}: {facts.user} may not write {host.root}",
+            f"on the host: install -d -o {facts.user} {host.root}",
         )
-    return HostFacts(
-        seen.get("user", ""), int(seen.get("memory", "0")), int(seen.get("free", "0")), sudo, root or sudo
-    )
