@@ -51,7 +51,7 @@ def test_it_opens_itself_after_any_end(server: Server, tmp_path: Path) -> None:
     operator = work(tmp_path / "me")
     setup(operator, server)
     vault = Vault(server.address, operator.token)
-    vault.write("platform/production/x", {"A": "kept"})
+    vault.update("platform/production/x", lambda values: {"A": "kept"})
     for number in (signal.SIGTERM, signal.SIGKILL):
         server.restart(number)
         assert setup(operator, server).changes == ()
@@ -159,7 +159,7 @@ def test_two_laptops(server: Server, tmp_path: Path) -> None:
 def test_a_claim_that_came_back_wipes_nothing(server: Server, tmp_path: Path) -> None:
     operator = work(tmp_path / "me")
     setup(operator, server)
-    Vault(server.address, operator.token).write("platform/production/x", {"A": "kept"})
+    Vault(server.address, operator.token).update("platform/production/x", lambda values: {"A": "kept"})
     server.claim(True)
     setup(operator, server)
     assert Vault(server.address, operator.token).read("platform/production/x")["A"].value == "kept"

@@ -178,7 +178,7 @@ def _provision(work: Setup, address: str, root: Secret) -> tuple[str, ...]:
     if TOKEN in kept and work.vault(address, kept[TOKEN]).token_works():
         return changes
     token = vault.create_operator_token()
-    work.store.write(STACK, {**{name: each.value for name, each in kept.items()}, TOKEN: token.value})
+    work.store.merge(STACK, {TOKEN: token.value})
     # Those of a setup that was cut off between the two lines above.
     vault.drop_other_operator_tokens(token)
     return (*changes, "created the operator's token")

@@ -60,14 +60,18 @@ class Access:
         """As this machine reaches it. Raises PreflightError when our container is not there."""
         return str(self.section["address"] or self._through_host())
 
+    @property
+    def _ca_cert(self) -> str | None:
+        name = self.section["ca_cert"]
+        return str(self.settings.root / name) if name else None
+
     def _through_host(self) -> str:
         return self._tunnels.to(CONTAINER, NETWORK, 8200, f"./invoke vault.setup --env {self.settings.env}")
 
     def vault(self, token: Secret | None = None) -> Vault:
         from prefect_platform.secretstore.vault.kv import Vault
 
-        section = self.section
-        return Vault(self.address, token or self.token(), section["mount"], section["ca_cert"])
+        return Vault(self.address, token or self.token(), self.section["mount"], self._ca_cert)
 
     @cached_property
     def _store(self) -> VaultStore:
@@ -118,7 +122,7 @@ class Access:
             say=self.say,
             show=self._show,
             mount=self.section["mount"],
-            ca_cert=self.section["ca_cert"],
+            ca_cert=self._ca_cert,
             keep_recovery_keys=self.section["keep_recovery_keys"],
         )
 
