@@ -111,6 +111,11 @@ def test_it_takes_what_the_stack_names_and_no_more(ready: Ready, make_agent: Mak
     assert wait_for(agent.rendered, "the file").split() == ["OWN='own'", "DB_PASSWORD='taken'"]
 
 
+def test_any_folder_is_data_to_the_agent(ready: Ready, tmp_path: Path) -> None:
+    folder = tmp_path / 'we"ird ${HOME} {{ x }} \\ é\nline'
+    assert "A='1'" in _once(ready, folder, {"A": "1"}).read_text()
+
+
 def test_a_value_that_is_missing_holds_the_file_back(ready: Ready, make_agent: MakeAgent) -> None:
     stack = make_stack("a-late", SecretSpec("FIRST", "password"), SecretSpec("SECOND", "password"))
     agent = make_agent(stack, {"FIRST": "1"})
