@@ -120,3 +120,19 @@ def test_logins_are_replaced(ready: Ready) -> None:
 
 def test_names_of_environments_and_stacks_cannot_run_together() -> None:
     assert role_name("a", "b-c") != role_name("a-b", "c")
+
+
+def test_an_observing_vault_writes_nothing(ready: Ready) -> None:
+    vault, name = ready.vault, role_name(ENV, "p-observed")
+    observing = Vault(ready.server.address, ready.token, observing=True)
+    before = ready.server.writes()
+    assert (observing.ensure_policy(name, "# x\n"), observing.ensure_role(name, name)) == (
+        "created",
+        "created",
+    )
+    assert ready.server.writes() == before
+    assert (vault.ensure_policy(name, "# x\n"), vault.ensure_role(name, name)) == ("created", "created")
+    assert (observing.ensure_policy(name, "# y\n"), observing.ensure_role(name, name)) == (
+        "updated",
+        "unchanged",
+    )

@@ -29,7 +29,10 @@ class Conflict(PlatformError):
 class Client:
     """hvac's client and, in this one place, what its exceptions mean. No error holds a value or a token."""
 
-    def __init__(self, address: str, token: Secret | None, ca_cert: str | None) -> None:
+    def __init__(
+        self, address: str, token: Secret | None, ca_cert: str | None, *, observing: bool = False
+    ) -> None:
+        self.observing = observing
         self.address = address.rstrip("/")
         session = requests.Session()
         # A tunnel ends on this machine: a proxy meant for the outside cannot know it.
@@ -55,6 +58,10 @@ class Client:
         except requests.exceptions.RequestException as error:
             raise self._unreachable(error) from None
         return {} if answer is None or getattr(answer, "status_code", 0) == _NO_CONTENT else answer
+
+    def write(self, request: Request) -> Any:
+        """As `call`, but does nothing while observing: what a plan asks goes the same way as what setup does."""
+        return {} if self.observing else self.call(request)
 
     def find(self, request: Request) -> dict[str, Any] | None:
         """As `call`, but None for what does not exist. Raises PlatformError where nothing is mounted at all."""

@@ -1,4 +1,6 @@
-"""The administration of a Vault by hvac's API classes: state, mounts, policies, AppRole, tokens. Each `ensure_…` writes only a difference."""
+"""The administration of a Vault by hvac's API classes: state, mounts, policies, AppRole, tokens. Each `ensure_…` writes only
+a difference and returns "created", "updated" or "unchanged"; while `observing` it writes nothing and returns what it would do.
+"""
 
 from __future__ import annotations
 
@@ -53,10 +55,16 @@ class VaultServer:
     """A Vault and a token. Every error is a PlatformError with the next command; none holds a value."""
 
     def __init__(
-        self, address: str, token: Secret | None, mount: str = "secret", ca_cert: str | None = None
+        self,
+        address: str,
+        token: Secret | None,
+        mount: str = "secret",
+        ca_cert: str | None = None,
+        *,
+        observing: bool = False,
     ) -> None:
         self.mount = mount
-        self.client = Client(address, token, ca_cert)
+        self.client = Client(address, token, ca_cert, observing=observing)
 
     # -- the server
     def status(self) -> Status:
@@ -86,7 +94,7 @@ class VaultServer:
         """KV version 2 at the mount."""
         present = self._mounted(self.mount)
         if present is None:
-            self.client.call(
+            self.client.write(
                 lambda api: api.sys.enable_secrets_engine("kv", self.mount, options={"version": "2"})
             )
             return "created"
@@ -112,7 +120,7 @@ class VaultServer:
     def ensure_approle(self) -> str:
         if self._mounted(f"auth/{_APPROLE}") is not None:
             return "unchanged"
-        self.client.call(lambda api: api.sys.enable_auth_method("approle", path=_APPROLE))
+        self.client.write(lambda api: api.sys.enable_auth_method("approle", path=_APPROLE))
         return "created"
 
     def _mounted(self, path: str) -> dict[str, Any] | None:
@@ -131,7 +139,7 @@ class VaultServer:
         if self.client.call(lambda api: api.sys.list_enabled_audit_devices()).get("data"):
             return "unchanged"
         options = {"file_path": "stdout"}
-        self.client.call(lambda api: api.sys.enable_audit_device("file", path="stdout", options=options))
+        self.client.write(lambda api: api.sys.enable_audit_device("file", path="stdout", options=options))
         return "created"
 
     def policy(self, name: str) -> str | None:
@@ -142,7 +150,7 @@ class VaultServer:
         found = self.policy(name)
         if found == text:
             return "unchanged"
-        self.client.call(lambda api: api.sys.create_or_update_acl_policy(name, text))
+        self.client.write(lambda api: api.sys.create_or_update_acl_policy(name, text))
         return "created" if found is None else "updated"
 
     # -- the login of agents
@@ -160,7 +168,7 @@ class VaultServer:
         }
         if found and all(found["data"].get(key) == value for key, value in wanted.items()):
             return "unchanged"
-        self.client.call(lambda api: api.auth.approle.create_or_update_approle(name, **wanted))
+        self.client.write(lambda api: api.auth.approle.create_or_update_approle(name, **wanted))
         return "updated" if found else "created"
 
     def drop_role(self, name: str) -> None:
@@ -225,14 +233,16 @@ class VaultServer:
             if accessor != kept
         )
 
-    def keep_token(self) -> bool:
-        """Renew the token when half of its period is over; returns whether it did."""
+    def renewal_is_due(self) -> bool:
+        """Whether half of the token's period is over."""
         about = self.client.call(lambda api: api.auth.token.lookup_self())["data"]
         # Not its period: Vault gives less than that where its own limit (max_lease_ttl) is lower.
-        if not about.get("renewable") or not about.get("period") or about["ttl"] > about["creation_ttl"] / 2:
-            return False
+        return bool(
+            about.get("renewable") and about.get("period") and about["ttl"] <= about["creation_ttl"] / 2
+        )
+
+    def renew_token(self) -> None:
         self.client.call(lambda api: api.auth.token.renew_self())
-        return True
 
     def generate_root(self, keys: Sequence[Secret]) -> Secret:
         """A new root token from enough recovery keys, for when every other token is lost."""
