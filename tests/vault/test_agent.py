@@ -155,7 +155,7 @@ class Supervised:
     PROGRAM = """
 import os, signal, sys, time
 def note(text):
-    with open(sys.argv[1], "a") as file: file.merge(text + "\\n")
+    with open(sys.argv[1], "a") as file: file.write(text + "\\n")
 for name in ("SIGTERM", "SIGINT"):
     signal.signal(getattr(signal, name), lambda number, frame: (note(signal.Signals(number).name), sys.exit(0)))
 note("A=" + os.environ["A"])
