@@ -309,4 +309,4 @@ def _seal(vps: Vps, docker: Docker) -> None:
     root = Vault(address, None).generate_root(
         [Secret(key) for key in keys["recovery_keys"][: keys["threshold"]]]
     )
-    Vault(address, root).client.post("sys/seal", {})
+    Vault(address, root).client.call(lambda api: api.sys.seal())

@@ -36,13 +36,13 @@ def token(platform: Platform) -> str:
     text = gateway(
         platform, [*words, "--description", "the platform's own checks", "--expires", f"{_TOKEN_DAYS}d"]
     ).strip()
-    store.write("operator", {"CHECK_TOKEN": text})
+    store.merge("operator", {"CHECK_TOKEN": text})
     return text
 
 
 def forget_token(platform: Platform) -> None:
     """The gateway does not know it any more: its database is another one than when it was made (a lost volume)."""
-    FileStore(platform.settings.state / "secrets").write("operator", {})
+    FileStore(platform.settings.state / "secrets").replace("operator", {})
 
 
 def _signed_here(platform: Platform, token: str) -> bool:

@@ -12,7 +12,6 @@ from prefect_platform.environment import provisioners
 from prefect_platform.environment.platform import Platform
 from prefect_platform.environment.provisioners import Done, Ready
 from prefect_platform.planning import bundle, diff
-from prefect_platform.secretstore.store import keep_given
 from prefect_platform.targets.protocol import Exposes, Notes
 
 from .bundles import bundles, unready_bundles
@@ -63,7 +62,7 @@ def setup(platform: Platform, name: str, wait: float, ready_seconds: float = REA
         for each in built:
             # Not before it is needed: a Vault that is yet to be set up has no store.
             if any(spec.given for spec in each.stack.secrets):
-                keep_given(platform.target.store, each.stack, os.environ)
+                platform.target.store.store_given(each.stack, os.environ)
         todo = make_plan(platform, built)
         require_preconditions(platform, todo, built)
         if todo.steps:

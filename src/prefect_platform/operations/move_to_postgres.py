@@ -12,7 +12,6 @@ from typing import Any
 from prefect_platform.config import database_url
 from prefect_platform.environment.platform import Platform
 from prefect_platform.errors import ApplyError, ConfigError, PlatformError
-from prefect_platform.secretstore.store import keep_given
 
 from . import deploy
 
@@ -49,7 +48,7 @@ def to_postgres(platform: Platform, on_sqlite: Callable[[], Platform], wait: flo
             f"{database_url.KEY} is not set: where should it go?",
             f"set it, {database_url.EXAMPLE}; targets local and fly",
         )
-    keep_given(platform.target.store, platform.stacks[platform.main], os.environ)
+    platform.target.store.store_given(platform.stacks[platform.main], os.environ)
     folder = platform.target.where(platform.main).data
     _request(platform, folder)
     try:

@@ -139,7 +139,7 @@ def _keep_given(platform: Platform) -> tuple[Step, ...]:
             )
     if not (given := _token_to_keep(platform)):
         return ()
-    platform.target.store.write(STACK, {TOKEN: given})
+    platform.target.store.merge(STACK, {TOKEN: given})
     return (_KEEP,)
 
 
