@@ -34,7 +34,7 @@ def test_once_and_again(server: Server, tmp_path: Path) -> None:
     shown: list[str] = []
     operator = work(tmp_path / "me", shown=shown)
     first = setup(operator, server)
-    assert "initialised" in first.changes
+    assert "initialised Vault" in first.changes
     assert first.notices == ()
     assert len([line for line in shown if "recovery key" in line]) == 3
     # Nothing but the operator's token stays, for this user alone.
@@ -150,7 +150,7 @@ def test_two_laptops(server: Server, tmp_path: Path) -> None:
     first, second = work(tmp_path / "first"), work(tmp_path / "second")
     assert first.journal.exists()
     server.claim(True)
-    assert "initialised" in setup(second, server).changes
+    assert "initialised Vault" in setup(second, server).changes
     with pytest.raises(PlatformError, match="there is no token for it here"):
         setup(first, server)
     assert setup(second, server).changes == ()
@@ -233,7 +233,7 @@ def test_the_plan_names_what_setup_then_does(server: Server, tmp_path: Path) -> 
     wait_ready(operator, server.address, 60, blank=True)
     before = plan(operator, server)
     assert before == plan(operator, None)
-    assert "initialised" in before
+    assert "initialised Vault" in before
     assert not operator.journal.exists()
     assert setup(operator, server).changes == before
     assert plan(operator, server) == ()

@@ -13,6 +13,15 @@ from .bundle import Bundle, Service
 
 _CONTENT_FOLDER = re.compile(r"files/[0-9a-f]{16}/")
 _MANY = 3
+_VERBS = {
+    "created": "create",
+    "deleted": "delete",
+    "initialised": "initialise",
+    "removed": "remove",
+    "renewed": "renew",
+    "revoked": "revoke",
+    "updated": "update",
+}
 UNHEALTHY = "unhealthy"
 """The cause of a restart that nothing declared asks for."""
 
@@ -51,6 +60,12 @@ class Step:
     subject: str
     cause: str
     detail: str = ""
+
+    @classmethod
+    def of(cls, change: str, cause: str) -> Step:
+        """From a change in the words of whoever makes it: `created policy a` is to create policy a."""
+        verb, _, subject = change.partition(" ")
+        return cls(_VERBS.get(verb, verb), subject, cause)
 
     def __str__(self) -> str:
         return f"{self.action:9} {self.subject:28} {self.cause}"

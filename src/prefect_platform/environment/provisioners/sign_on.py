@@ -111,16 +111,11 @@ _KEEP = Step("keep", "secret PLATFORM_TOKEN", "the token of Authentik that AUTHE
 
 
 def _steps(changes: Iterable[application.Change]) -> tuple[Step, ...]:
-    return tuple(
-        Step(each.action.removesuffix("d"), f"Authentik {each.kind} {each.name}", each.cause)
-        for each in changes
-    )
+    return tuple(Step.of(f"{each.action} Authentik {each.kind} {each.name}", each.cause) for each in changes)
 
 
 def _named(changes: Iterable[str]) -> tuple[Step, ...]:
-    """`created group operators` → create, group operators."""
-    parts = (each.partition(" ") for each in changes)
-    return tuple(Step(verb.removesuffix("d"), what, "Authentik is new") for verb, _, what in parts)
+    return tuple(Step.of(each, "Authentik is new") for each in changes)
 
 
 def _token_to_keep(platform: Platform) -> str:

@@ -25,7 +25,7 @@ from .server import OPERATOR_POLICY
 STACK = "vault"
 TOKEN = "OPERATOR_TOKEN"  # noqa: S105 - a name
 _READY_SECONDS = 90
-_INITIALISED = "initialised"
+_INITIALISED = "initialised Vault"
 _CREATED_TOKEN = "created the operator's token"  # noqa: S105 - a sentence
 _RENEWED_TOKEN = "renewed the operator's token"  # noqa: S105
 _REVOKED_ROOT = "revoked the root token"

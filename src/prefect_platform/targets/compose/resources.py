@@ -1,4 +1,4 @@
-"""What a stack needs on its host before its containers: images, networks, volumes, databases. Looked at for the plan, made by it.
+"""What a stack needs on its host before its containers: images, networks, volumes, databases, its agent's login. Looked at for the plan, made by it.
 
 `create` makes what the plan lists and nothing else, so a setup does nothing that its plan did not show.
 """
@@ -31,6 +31,9 @@ def steps(site: Site, bundles: Sequence[Bundle]) -> tuple[Step, ...]:
         ):
             verb = "pull" if kind == "image" else "create"
             found |= dict.fromkeys(Step(verb, f"{kind} {name}", "not there yet") for name in lacking)
+        if bundle.stack.secrets:
+            logins = site.vault.plan_admit(bundle.stack, site.folder(bundle.stack))
+            found |= dict.fromkeys(Step.of(change, "the agent's login") for change in logins)
     return tuple(found)
 
 

@@ -98,10 +98,10 @@ class Target:
 
     # -- Vault
     def vault_steps(self) -> tuple[Step, ...]:
-        return ()
+        return tuple(Step.of(change, "") for change in self.site.vault.plan_set_up())
 
     def set_up_vault(self) -> tuple[Step, ...]:
-        return tuple(Step("update", change, "") for change in self.site.vault.set_up())
+        return tuple(Step.of(change, "") for change in self.site.vault.set_up())
 
     def recover_vault(self, keys: Sequence[str]) -> None:
         self.site.vault.recover(keys)
