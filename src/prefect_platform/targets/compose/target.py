@@ -48,6 +48,8 @@ class Target:
         self.host = Host(runner or _runner(settings), settings.values["root"])
         self.site = Site(settings, self.host, say)
         self._tunnels = Tunnels(self.host)
+        if runner is None:
+            self.host.look_ahead()
 
     @property
     def store(self) -> SecretStore:

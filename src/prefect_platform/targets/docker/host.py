@@ -19,33 +19,16 @@ import tarfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from prefect_platform.errors import ApplyError, LockedError, PlatformError, PreflightError
+from prefect_platform.errors import ApplyError, LockedError, PlatformError
 
+from . import facts
 from .engine import Engine
 from .runner import Result, Runner
 
-_OLDEST_COMPOSE = (2, 24)
-_FACTS = """
-uid=$(id -u); echo "uid=$uid"; echo "user=$(id -un)"
-[ "$uid" = 0 ] || { sudo -n true 2>/dev/null && echo sudo=yes; }
-while read -r name value unit; do [ "$name" = MemTotal: ] && echo "memory=$((value * 1024))"; done </proc/meminfo
-d=$1; while [ ! -d "$d" ]; do d=$(dirname "$d"); done
-echo "free=$(df -Pk "$d" | awk 'NR == 2 {printf "%.0f", $4 * 1024}')"
-[ -w "$d" ] && echo writable=yes
-true
-"""
-_DOCKER = """
-command -v docker >/dev/null || exit 0
-echo docker=yes
-docker info >/dev/null 2>&1 && echo engine=yes
-sudo -n docker info >/dev/null 2>&1 && echo sudo_engine=yes
-echo "compose=$(docker compose version --short 2>/dev/null)"
-"""
 # Held as long as a byte comes every few seconds: a client that is gone, killed or cut off lets go by itself.
 _LOCK = """
 mkdir -p "$1" && exec 9>>"$1/lock" || exit 7
@@ -59,27 +42,13 @@ _SWITCH = 'ln -s "releases/$2" "$1/.current.tmp" && mv -T "$1/.current.tmp" "$1/
 _READ = '[ -e "$1" ] && tar -C "$1" -cf - . || true'
 
 
-@dataclass(frozen=True)
-class HostFacts:
-    """What a look at the host says. `memory` and `free` (of the disk under the root folder) are bytes; `privileged`: root, or by sudo;
-    `writable`: the user itself may write there.
-    """
-
-    user: str
-    memory: int
-    free: int
-    sudo: bool
-    privileged: bool
-    writable: bool
-
-
 class Host:
     """One host and the root folder on it."""
 
     def __init__(self, runner: Runner, root: str) -> None:
         self.runner = runner
         self.root = root
-        self._facts: HostFacts | None = None
+        self._facts: facts.HostFacts | PlatformError | None = None
         self._looking = threading.Lock()
 
     @cached_property
@@ -90,27 +59,33 @@ class Host:
             self.require_docker,
         )
 
+    def look_ahead(self) -> None:
+        """Reach the host while the command is still loading. What fails is raised where it is asked for."""
+
+        def look() -> None:
+            with contextlib.suppress(PlatformError):
+                self.facts()
+                self.engine.open()
+
+        threading.Thread(target=look, daemon=True).start()
+
     # -- what is there
-    def facts(self) -> HostFacts:
+    def facts(self) -> facts.HostFacts:
         """Looked at once. Raises PreflightError for a host that cannot be reached."""
         with self._looking:
             if self._facts is None:
-                seen = _pairs(self.runner.run(["sh", "-c", _FACTS, "sh", self.root]).text)
-                root = seen.get("uid") == "0"
-                sudo = not root and seen.get("sudo") == "yes"
-                self._facts = HostFacts(
-                    seen.get("user", ""),
-                    int(seen.get("memory", "0")),
-                    int(seen.get("free", "0")),
-                    sudo,
-                    root or sudo,
-                    seen.get("writable") == "yes",
-                )
-            return self._facts
+                try:
+                    self._facts = facts.parse(self.runner.run(["sh", "-c", facts.LOOK, "sh", self.root]).text)
+                except PlatformError as error:
+                    self._facts = error
+        if isinstance(self._facts, PlatformError):
+            raise self._facts
+        return self._facts
 
     def require_docker(self) -> None:
         """Raises PreflightError for a host that cannot run us: no Docker, old Compose, no rights."""
-        _check(_pairs(self.runner.run(["sh", "-c", _DOCKER]).text), self)
+        text = self.runner.run(["sh", "-c", facts.LOOK_FOR_DOCKER]).text
+        facts.check_docker(text, self.facts(), self.runner.place, self.root)
 
     def sh(
         self, script: str, *words: str, stdin: bytes = b"", check: bool = True, seconds: float = 600
@@ -281,29 +256,3 @@ def _beat(process: subprocess.Popen[bytes], done: threading.Event) -> None:
             process.stdin.flush()
         except OSError:
             return
-
-
-def _pairs(text: str) -> dict[str, str]:
-    return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
-
-
-def _check(seen: Mapping[str, str], host: Host) -> None:
-    place, facts = host.runner.place, host.facts()
-    prepare = "./invoke host.prepare installs Docker and Compose on a Debian or Ubuntu host"
-    if seen.get("docker") != "yes":
-        raise PreflightError(f"{place}: no docker command there", prepare)
-    if seen.get("engine") != "yes" and seen.get("sudo_engine") != "yes":
-        raise PreflightError(
-            f"{place}: user {facts.user} cannot reach a Docker engine",
-            "start it (systemctl start docker), or give the user sudo or the group docker",
-        )
-    numbers = seen.get("compose", "").lstrip("v").split("-")[0].split(".")[:2]
-    if tuple(int(part) for part in numbers if part.isdigit()) < _OLDEST_COMPOSE:
-        raise PreflightError(
-            f"{place}: Docker Compose {seen.get('compose') or 'is missing'}; 2.24 or newer is needed", prepare
-        )
-    if not (facts.privileged or facts.writable):
-        raise PreflightError(
-            f"{place}: {facts.user} may not write {host.root}",
-            f"on the host: install -d -o {facts.user} {host.root}",
-        )
