@@ -95,7 +95,7 @@ class Target:
         ports.check(self.host, services)
 
     def apply(self, plan: Plan, bundles: Sequence[Bundle]) -> None:
-        """Do the steps. Interrupted anywhere, the next observe sees what is left to do."""
+        """Do the steps. Interrupted anywhere, the next setup resumes."""
         for bundle in bundles if plan.steps else ():
             apply.apply(self.site, bundle, plan)
 

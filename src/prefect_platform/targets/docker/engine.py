@@ -44,6 +44,11 @@ class Engine:
             self._client  # noqa: B018
 
     @property
+    def answers(self) -> bool:
+        """Whether it has answered already."""
+        return "_opened" in vars(self)
+
+    @property
     def _client(self) -> APIClient:
         with self._opening:
             return self._opened

@@ -19,8 +19,7 @@ true
 LOOK_FOR_DOCKER = """
 command -v docker >/dev/null || exit 0
 echo docker=yes
-docker info >/dev/null 2>&1 && echo engine=yes
-sudo -n docker info >/dev/null 2>&1 && echo sudo_engine=yes
+[ -n "$1" ] || docker info >/dev/null 2>&1 || sudo -n docker info >/dev/null 2>&1 && echo engine=yes
 echo "compose=$(docker compose version --short 2>/dev/null)"
 """
 
@@ -64,7 +63,7 @@ def check_docker(text: str, facts: HostFacts, place: str, root: str) -> None:
     prepare = "./invoke host.prepare installs Docker and Compose on a Debian or Ubuntu host"
     if seen.get("docker") != "yes":
         raise PreflightError(f"{place}: no docker command there", prepare)
-    if seen.get("engine") != "yes" and seen.get("sudo_engine") != "yes":
+    if seen.get("engine") != "yes":
         raise PreflightError(
             f"{place}: user {facts.user} cannot reach a Docker engine",
             "start it (systemctl start docker), or give the user sudo or the group docker",

@@ -1,10 +1,10 @@
-"""The host of the compose target: what is on it, and the few ways to change it. Every effect goes through a runner.
+"""A Docker host: what is on it, and the few ways to change it. Every effect goes through a runner.
 
 <root>/<env>/<stack>/releases/<id>/   compose.yml as it was applied; never changed afterwards
                     current           link to the one that runs
                     files/<digest>/   what services mount, named by content
                     approle/          the agent's login, 0600
-<root>/<env>/history.jsonl, lock      who did what; who is at work
+<root>/<env>/history.jsonl, lock      history of changes; the lock and its holder
 <root>/host/…                         the same for stacks that the whole host shares; host/routes is Traefik's folder
 """
 
@@ -29,7 +29,7 @@ from . import facts
 from .engine import Engine
 from .runner import Result, Runner
 
-# Held as long as a byte comes every few seconds: a client that is gone, killed or cut off lets go by itself.
+# Held while a byte arrives every few seconds: a client that was killed or cut off releases it.
 _LOCK = """
 mkdir -p "$1" && exec 9>>"$1/lock" || exit 7
 flock -n 9 || { echo "busy $(cat "$1/lock.holder" 2>/dev/null)"; flock -w "$3" 9 || exit 9; }
@@ -84,7 +84,8 @@ class Host:
 
     def require_docker(self) -> None:
         """Raises PreflightError for a host that cannot run us: no Docker, old Compose, no rights."""
-        text = self.runner.run(["sh", "-c", facts.LOOK_FOR_DOCKER]).text
+        known = "answers" if self.engine.answers else ""
+        text = self.runner.run(["sh", "-c", facts.LOOK_FOR_DOCKER, "sh", known]).text
         facts.check_docker(text, self.facts(), self.runner.place, self.root)
 
     def sh(
@@ -105,7 +106,7 @@ class Host:
         return [*self._rise(), "docker", *words]
 
     def receive(self, file: Path, *words: str) -> None:
-        """What a docker command writes, into a file here (mode 0600) that is whole or not there. Raises ApplyError."""
+        """Save the output of a docker command to a local file (mode 0600), atomically. Raises ApplyError."""
         partial = file.with_name(f".{file.name}.part")
         with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as sink:
             with self.runner.start(self.docker_words(*words)) as process:
@@ -116,12 +117,12 @@ class Host:
             partial.unlink()
             raise ApplyError(
                 f"{self.runner.place}: docker {words[0]} ended with {process.returncode}",
-                "see above what it says",
+                "its output is above",
             )
         partial.rename(file)
 
     def send(self, file: Path, path: str) -> None:
-        """A file of this machine to the host (mode 0600), which has it whole or not at all. Raises ApplyError."""
+        """Copy a local file to the host (mode 0600), atomically. Raises ApplyError."""
         script = 'umask 077; mkdir -p "$(dirname "$1")" && cat >"$1.part" && mv "$1.part" "$1"'
         with (
             file.open("rb") as source,
@@ -137,7 +138,7 @@ class Host:
         return ["sudo", "-n"] if self.facts().sudo else []
 
     def read_folder(self, folder: str) -> dict[str, bytes]:
-        """Every file below it; empty when it does not exist."""
+        """Path below it → contents of every file; empty when it does not exist."""
         return unpacked(self.sh(_READ, folder).stdout)
 
     def containers(self, **labels: str) -> list[dict[str, Any]]:
@@ -150,7 +151,7 @@ class Host:
         self.sh(_LAY, folder, stdin=_archive(files, 0o644))
 
     def lay_private(self, folder: str, files: Mapping[str, bytes], owner: str, image: str) -> None:
-        """Write files that only `owner` (uid:gid) may read. Who is not root on the host is so in a container of `image`."""
+        """Write files that only `owner` (uid:gid) may read. A user without root on the host does it in a container of `image`."""
         data = _archive(files, 0o600)
         if self.facts().privileged:
             self.sh(f'mkdir -p "$1" && cd "$1" && {_LAY_PRIVATE}', folder, owner, stdin=data)
@@ -167,7 +168,7 @@ class Host:
         return unpacked(self.docker(*_as_root(folder, image), "tar -C /x -cf - .").stdout)
 
     def delete(self, folder: str, image: str) -> None:
-        """A folder with all that is in it, whoever it belongs to."""
+        """Delete a folder and its contents, whoever owns them."""
         there = self.sh('[ -d "$1" ]', folder, check=False).code == 0
         if there and not self.facts().privileged:
             self.docker(*_as_root(folder, image), "rm -rf /x/* /x/.[!.]*")
@@ -182,7 +183,7 @@ class Host:
 
     @contextlib.contextmanager
     def lock(self, folder: str, holder: str, seconds: float, say: Callable[[str], None]) -> Iterator[None]:
-        """One writer per folder; says whom it waits for. Raises LockedError naming who holds it."""
+        """One writer per folder, waiting at most `seconds`. Raises LockedError naming the holder."""
         words = [*self._rise(), "sh", "-c", _LOCK, "sh", folder, holder, str(int(seconds))]
         with self.runner.start(words) as process:
             assert process.stdin
