@@ -1,4 +1,4 @@
-"""Bringing a stack to its host: networks, volumes, its agent's login, database, a new release, and back to the old one if that cannot work."""
+"""Deploys a stack: networks, volumes, its agent's login, databases, a new release; back to the previous one when that fails."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _BACK_SECONDS = 120
 
 
 def apply(site: Site, bundle: Bundle, plan: Plan) -> None:
-    """Interrupted anywhere, the next run sees what is left to do. Raises ApplyError after a roll-back."""
+    """Interrupted anywhere, the next run resumes. Raises ApplyError after a roll-back."""
     stack = bundle.stack
     resources.create(site, bundle, plan)
     if stack.secrets:
@@ -35,7 +35,7 @@ def apply(site: Site, bundle: Bundle, plan: Plan) -> None:
     release = _lay(site, bundle)
     before, routes = site.current(stack), site.routes(stack)
     try:
-        # Requests to what is not there yet are held; and Traefik's own health is one of its routes.
+        # Requests to what does not answer yet are held; and Traefik's own health is one of its routes.
         if stack.expose == "at-once" or routes:
             site.serve_routes(stack, bundle.routes)
         bring_up(site, bundle, release, before, plan)
@@ -77,7 +77,7 @@ def _lay_private(site: Site, bundle: Bundle) -> None:
 
 
 def digests(site: Site, images: Sequence[str]) -> dict[str, str]:
-    """What the registries say that each image is now; one that was built on the host has no digest."""
+    """Image → its digest in its registry now; an image built on the host has none. Raises ApplyError."""
     found = {}
     for image in images:
         there = site.host.engine.image(image) is not None
@@ -87,7 +87,7 @@ def digests(site: Site, images: Sequence[str]) -> dict[str, str]:
         name = image.rpartition(":")[0] if ":" in image.rpartition("/")[2] else image
         mine = [each.partition("@")[2] for each in known if each.partition("@")[0] == name]
         if done.code and (mine or not there):
-            raise ApplyError(f"{image}: {done.stderr.strip()[-300:]}", "nothing was recorded: run it again")
+            raise ApplyError(f"{image}: {done.stderr.strip()[-300:]}", "nothing was recorded; run it again")
         if mine:
             found[image] = mine[0]
     return found

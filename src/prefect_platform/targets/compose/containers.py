@@ -1,4 +1,4 @@
-"""The containers of an environment: what they do now, and what an operator does with them."""
+"""The containers of an environment: their state, logs, and the commands that operators give them."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def tail(site: Site, service: str, lines: int) -> list[str]:
 
 
 def follow(site: Site, services: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """What is written from now on; one reader for each container."""
+    """New log lines as (service, line), without end; one reader for each container."""
     lines: queue.Queue[tuple[str, str]] = queue.Queue()
     for service in services:
         words = site.host.docker_words("logs", "--tail", "0", "--follow", _container(site, service))

@@ -1,4 +1,4 @@
-"""What stands on the host, as the plan compares it with what is declared."""
+"""The host's state, as the plan compares it with the configuration."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def observe(site: Site, bundles: Sequence[Bundle]) -> Observed:
     for stack in stacks:
         current = site.host.read_folder(f"{site.folder(stack)}/current")
         facts = json.loads(current.pop("services.json", b"{}"))
-        # What a rollback serves again; what is served now stands elsewhere.
+        # What a rollback would serve; what is served now is in Traefik's folder.
         current.pop("routes.yml", None)
         files |= {f"{stack.name}/{path}": body for path, body in current.items()}
         if routes := site.routes(stack):

@@ -1,4 +1,4 @@
-"""Taking a stack, or a whole environment, off its host. What is shared with others goes only when nobody needs it."""
+"""Removes a stack or an environment from its host. What is shared goes only when no other stack needs it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ for f in "$1"/*/*/current; do [ -e "$f" ] && d=${f%/current} && echo "$(basename
 
 
 def told(site: Site, stack: str, data: bool) -> str:
-    """What remove would delete, for a person to confirm."""
+    """What remove would delete, for confirmation."""
     what = f"stack {stack}" if stack else "all stacks"
     kept = "with volumes, databases, dumps and releases; their secrets stay in Vault"
     return f"{what} of environment {site.env!r} on {site.host.runner.place}, {kept if data else 'data stays'}"
@@ -61,7 +61,7 @@ def _remove_stack(site: Site, stack: Stack, data: bool, whole: bool) -> None:
             site.host.docker("volume", "rm", "-f", *volumes)
     if stack.secrets:
         site.vault.dismiss(stack)
-    # What only a container's user may touch lies in there as well.
+    # It holds files of other users too.
     image = images.pinned(site.settings.values["vault"]["image"], images.read(site.settings.root))
     site.host.delete(folder, image)
 
@@ -86,7 +86,7 @@ def _users(stacks: Mapping[str, Stack], name: str) -> Sequence[str]:
 
 
 def _remove_networks(site: Site) -> None:
-    """Traefik is in the edge of each environment: it leaves this one. Its next setup forgets about it."""
+    """Traefik is in every environment's edge network and is disconnected from this one."""
     for name in site.host.engine.networks({"prefect-platform.env": site.env}):
         site.host.docker("network", "disconnect", "-f", name, "platform-traefik", check=False)
         site.host.docker("network", "rm", name)

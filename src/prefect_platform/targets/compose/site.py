@@ -1,4 +1,4 @@
-"""An environment on its host: where each stack's things are, and what is written down there. Shared by all that the compose target does."""
+"""An environment on its host: folders, names, current releases, routes, `docker compose`. Shared by the modules of this target."""
 
 from __future__ import annotations
 
@@ -100,10 +100,10 @@ class Site:
     def compose(
         self, stack: Stack, release: str, *words: str, seconds: float = 600, check: bool = True
     ) -> str:
-        """`docker compose` on a release; returns all that it said."""
+        """`docker compose` on a release; returns stdout and stderr."""
         file = f"{self.folder(stack)}/releases/{release}/compose.yml"
         project = ("compose", "-p", self.project(stack), "-f", file)
-        # A setup that was killed here goes on there until its command ends; the next one must not come between.
+        # A setup killed here continues there until its command ends; the next one must wait for it.
         busy = f"{self.folder(stack)}/busy"
         done = self.host.run("flock", busy, "docker", *project, *words, seconds=seconds, check=check)
         return done.text + done.stderr

@@ -47,6 +47,8 @@ class Target:
         self.host = Host(runner or _runner(settings), settings.values["root"])
         self.site = Site(settings, self.host, say)
         self._tunnels = Tunnels(self.host)
+        if runner is None:
+            self.host.look_ahead()
 
     @property
     def store(self) -> SecretStore:
@@ -92,7 +94,7 @@ class Target:
         ports.check(self.host, services)
 
     def apply(self, plan: Plan, bundles: Sequence[Bundle]) -> None:
-        """Do the steps. Interrupted anywhere, the next observe sees what is left to do."""
+        """Do the steps. Interrupted anywhere, the next setup resumes."""
         for bundle in bundles if plan.steps else ():
             apply.apply(self.site, bundle, plan)
 

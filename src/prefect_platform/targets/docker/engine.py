@@ -6,7 +6,9 @@ configuration, the multiplexed connection and sudo count, and one process on the
 
 from __future__ import annotations
 
+import contextlib
 import socket
+import threading
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -31,9 +33,28 @@ class Engine:
         self.place = place
         self._connect = connect
         self._explain = explain
+        self._opening = threading.Lock()
+
+    def open(self) -> None:
+        """Connect, where the first question would. What fails is raised by that."""
+        from docker.errors import DockerException
+        from requests.exceptions import RequestException
+
+        with contextlib.suppress(DockerException, RequestException, OSError):
+            self._client  # noqa: B018
+
+    @property
+    def answers(self) -> bool:
+        """Whether it has answered already."""
+        return "_opened" in vars(self)
+
+    @property
+    def _client(self) -> APIClient:
+        with self._opening:
+            return self._opened
 
     @cached_property
-    def _client(self) -> APIClient:
+    def _opened(self) -> APIClient:
         from docker.api.client import APIClient
 
         from .engine_transport import Adapter

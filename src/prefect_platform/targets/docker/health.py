@@ -1,4 +1,4 @@
-"""Containers as a person asks for them, and why one is not healthy."""
+"""The state of containers as operators read it, and why one is unhealthy."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _resident(pid: int, tree: Mapping[int, tuple[int, int]]) -> int:
 
 
 def process(container: Mapping[str, Any], used: int = 0) -> Process:
-    """From `docker inspect`. A container is well when it runs and its health check, if it has one, says so."""
+    """From `docker inspect`; `used` is memory in bytes. A container is well when it runs and its health check, if any, passes."""
     state, labels = container["State"], container["Config"]["Labels"]
     name = labels["prefect-platform.stack"], labels["prefect-platform.service"]
     health = state.get("Health", {}).get("Status", "")
@@ -82,7 +82,7 @@ def why(container: Mapping[str, Any]) -> str:
     state = container["State"]
     parts = []
     if state.get("OOMKilled"):
-        parts.append("killed for want of memory (raise its memory limit)")
+        parts.append("killed: out of memory (raise its memory limit)")
     if not state["Running"] or state.get("Restarting"):
         parts.append(f"ended with exit code {state['ExitCode']}")
     probes = (state.get("Health") or {}).get("Log") or []
@@ -94,7 +94,7 @@ def why(container: Mapping[str, Any]) -> str:
 
 
 def cause(host: Host, env: str, stack: str) -> str:
-    """For each container of a stack that is not well: why, and its last lines."""
+    """Why each unhealthy container of a stack is so, with the last lines of its log."""
     found = []
     for container in host.containers(env=env, stack=stack):
         each = process(container)

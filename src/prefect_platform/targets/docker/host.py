@@ -1,10 +1,10 @@
-"""The host of the compose target: what is on it, and the few ways to change it. Every effect goes through a runner.
+"""A Docker host: what is on it, and the few ways to change it. Every effect goes through a runner.
 
 <root>/<env>/<stack>/releases/<id>/   compose.yml as it was applied; never changed afterwards
                     current           link to the one that runs
                     files/<digest>/   what services mount, named by content
                     approle/          the agent's login, 0600
-<root>/<env>/history.jsonl, lock      who did what; who is at work
+<root>/<env>/history.jsonl, lock      history of changes; the lock and its holder
 <root>/host/…                         the same for stacks that the whole host shares; host/routes is Traefik's folder
 """
 
@@ -19,34 +19,17 @@ import tarfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from prefect_platform.errors import ApplyError, LockedError, PlatformError, PreflightError
+from prefect_platform.errors import ApplyError, LockedError, PlatformError
 
+from . import facts
 from .engine import Engine
 from .runner import Result, Runner
 
-_OLDEST_COMPOSE = (2, 24)
-_FACTS = """
-uid=$(id -u); echo "uid=$uid"; echo "user=$(id -un)"
-[ "$uid" = 0 ] || { sudo -n true 2>/dev/null && echo sudo=yes; }
-while read -r name value unit; do [ "$name" = MemTotal: ] && echo "memory=$((value * 1024))"; done </proc/meminfo
-d=$1; while [ ! -d "$d" ]; do d=$(dirname "$d"); done
-echo "free=$(df -Pk "$d" | awk 'NR == 2 {printf "%.0f", $4 * 1024}')"
-[ -w "$d" ] && echo writable=yes
-true
-"""
-_DOCKER = """
-command -v docker >/dev/null || exit 0
-echo docker=yes
-docker info >/dev/null 2>&1 && echo engine=yes
-sudo -n docker info >/dev/null 2>&1 && echo sudo_engine=yes
-echo "compose=$(docker compose version --short 2>/dev/null)"
-"""
-# Held as long as a byte comes every few seconds: a client that is gone, killed or cut off lets go by itself.
+# Held while a byte arrives every few seconds: a client that was killed or cut off releases it.
 _LOCK = """
 mkdir -p "$1" && exec 9>>"$1/lock" || exit 7
 flock -n 9 || { echo "busy $(cat "$1/lock.holder" 2>/dev/null)"; flock -w "$3" 9 || exit 9; }
@@ -59,27 +42,13 @@ _SWITCH = 'ln -s "releases/$2" "$1/.current.tmp" && mv -T "$1/.current.tmp" "$1/
 _READ = '[ -e "$1" ] && tar -C "$1" -cf - . || true'
 
 
-@dataclass(frozen=True)
-class HostFacts:
-    """What a look at the host says. `memory` and `free` (of the disk under the root folder) are bytes; `privileged`: root, or by sudo;
-    `writable`: the user itself may write there.
-    """
-
-    user: str
-    memory: int
-    free: int
-    sudo: bool
-    privileged: bool
-    writable: bool
-
-
 class Host:
     """One host and the root folder on it."""
 
     def __init__(self, runner: Runner, root: str) -> None:
         self.runner = runner
         self.root = root
-        self._facts: HostFacts | None = None
+        self._facts: facts.HostFacts | PlatformError | None = None
         self._looking = threading.Lock()
 
     @cached_property
@@ -90,27 +59,34 @@ class Host:
             self.require_docker,
         )
 
+    def look_ahead(self) -> None:
+        """Reach the host while the command is still loading. What fails is raised where it is asked for."""
+
+        def look() -> None:
+            with contextlib.suppress(PlatformError):
+                self.facts()
+                self.engine.open()
+
+        threading.Thread(target=look, daemon=True).start()
+
     # -- what is there
-    def facts(self) -> HostFacts:
+    def facts(self) -> facts.HostFacts:
         """Looked at once. Raises PreflightError for a host that cannot be reached."""
         with self._looking:
             if self._facts is None:
-                seen = _pairs(self.runner.run(["sh", "-c", _FACTS, "sh", self.root]).text)
-                root = seen.get("uid") == "0"
-                sudo = not root and seen.get("sudo") == "yes"
-                self._facts = HostFacts(
-                    seen.get("user", ""),
-                    int(seen.get("memory", "0")),
-                    int(seen.get("free", "0")),
-                    sudo,
-                    root or sudo,
-                    seen.get("writable") == "yes",
-                )
-            return self._facts
+                try:
+                    self._facts = facts.parse(self.runner.run(["sh", "-c", facts.LOOK, "sh", self.root]).text)
+                except PlatformError as error:
+                    self._facts = error
+        if isinstance(self._facts, PlatformError):
+            raise self._facts
+        return self._facts
 
     def require_docker(self) -> None:
         """Raises PreflightError for a host that cannot run us: no Docker, old Compose, no rights."""
-        _check(_pairs(self.runner.run(["sh", "-c", _DOCKER]).text), self)
+        known = "answers" if self.engine.answers else ""
+        text = self.runner.run(["sh", "-c", facts.LOOK_FOR_DOCKER, "sh", known]).text
+        facts.check_docker(text, self.facts(), self.runner.place, self.root)
 
     def sh(
         self, script: str, *words: str, stdin: bytes = b"", check: bool = True, seconds: float = 600
@@ -130,7 +106,7 @@ class Host:
         return [*self._rise(), "docker", *words]
 
     def receive(self, file: Path, *words: str) -> None:
-        """What a docker command writes, into a file here (mode 0600) that is whole or not there. Raises ApplyError."""
+        """Save the output of a docker command to a local file (mode 0600), atomically. Raises ApplyError."""
         partial = file.with_name(f".{file.name}.part")
         with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as sink:
             with self.runner.start(self.docker_words(*words)) as process:
@@ -141,12 +117,12 @@ class Host:
             partial.unlink()
             raise ApplyError(
                 f"{self.runner.place}: docker {words[0]} ended with {process.returncode}",
-                "see above what it says",
+                "its output is above",
             )
         partial.rename(file)
 
     def send(self, file: Path, path: str) -> None:
-        """A file of this machine to the host (mode 0600), which has it whole or not at all. Raises ApplyError."""
+        """Copy a local file to the host (mode 0600), atomically. Raises ApplyError."""
         script = 'umask 077; mkdir -p "$(dirname "$1")" && cat >"$1.part" && mv "$1.part" "$1"'
         with (
             file.open("rb") as source,
@@ -162,7 +138,7 @@ class Host:
         return ["sudo", "-n"] if self.facts().sudo else []
 
     def read_folder(self, folder: str) -> dict[str, bytes]:
-        """Every file below it; empty when it does not exist."""
+        """Path below it → contents of every file; empty when it does not exist."""
         return unpacked(self.sh(_READ, folder).stdout)
 
     def containers(self, **labels: str) -> list[dict[str, Any]]:
@@ -175,7 +151,7 @@ class Host:
         self.sh(_LAY, folder, stdin=_archive(files, 0o644))
 
     def lay_private(self, folder: str, files: Mapping[str, bytes], owner: str, image: str) -> None:
-        """Write files that only `owner` (uid:gid) may read. Who is not root on the host is so in a container of `image`."""
+        """Write files that only `owner` (uid:gid) may read. A user without root on the host does it in a container of `image`."""
         data = _archive(files, 0o600)
         if self.facts().privileged:
             self.sh(f'mkdir -p "$1" && cd "$1" && {_LAY_PRIVATE}', folder, owner, stdin=data)
@@ -192,7 +168,7 @@ class Host:
         return unpacked(self.docker(*_as_root(folder, image), "tar -C /x -cf - .").stdout)
 
     def delete(self, folder: str, image: str) -> None:
-        """A folder with all that is in it, whoever it belongs to."""
+        """Delete a folder and its contents, whoever owns them."""
         there = self.sh('[ -d "$1" ]', folder, check=False).code == 0
         if there and not self.facts().privileged:
             self.docker(*_as_root(folder, image), "rm -rf /x/* /x/.[!.]*")
@@ -207,7 +183,7 @@ class Host:
 
     @contextlib.contextmanager
     def lock(self, folder: str, holder: str, seconds: float, say: Callable[[str], None]) -> Iterator[None]:
-        """One writer per folder; says whom it waits for. Raises LockedError naming who holds it."""
+        """One writer per folder, waiting at most `seconds`. Raises LockedError naming the holder."""
         words = [*self._rise(), "sh", "-c", _LOCK, "sh", folder, holder, str(int(seconds))]
         with self.runner.start(words) as process:
             assert process.stdin
@@ -281,29 +257,3 @@ def _beat(process: subprocess.Popen[bytes], done: threading.Event) -> None:
             process.stdin.flush()
         except OSError:
             return
-
-
-def _pairs(text: str) -> dict[str, str]:
-    return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
-
-
-def _check(seen: Mapping[str, str], host: Host) -> None:
-    place, facts = host.runner.place, host.facts()
-    prepare = "./invoke host.prepare installs Docker and Compose on a Debian or Ubuntu host"
-    if seen.get("docker") != "yes":
-        raise PreflightError(f"{place}: no docker command there", prepare)
-    if seen.get("engine") != "yes" and seen.get("sudo_engine") != "yes":
-        raise PreflightError(
-            f"{place}: user {facts.user} cannot reach a Docker engine",
-            "start it (systemctl start docker), or give the user sudo or the group docker",
-        )
-    numbers = seen.get("compose", "").lstrip("v").split("-")[0].split(".")[:2]
-    if tuple(int(part) for part in numbers if part.isdigit()) < _OLDEST_COMPOSE:
-        raise PreflightError(
-            f"{place}: Docker Compose {seen.get('compose') or 'is missing'}; 2.24 or newer is needed", prepare
-        )
-    if not (facts.privileged or facts.writable):
-        raise PreflightError(
-            f"{place}: {facts.user} may not write {host.root}",
-            f"on the host: install -d -o {facts.user} {host.root}",
-        )

@@ -1,4 +1,4 @@
-"""Ways from this machine into containers of the host that publish no port: opened when first needed, closed with the process."""
+"""ssh forwards to containers that publish no port: opened when first needed, closed when the process ends."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Tunnels:
         found = self.host.engine.container(container) or {"NetworkSettings": {"Networks": {}}}
         there = found["NetworkSettings"]["Networks"].get(network, {}).get("IPAddress", "")
         if not there:
-            raise PreflightError(f"{self.host.runner.place}: {container} does not run there", next_command)
+            raise PreflightError(f"{self.host.runner.place}: {container} is not running there", next_command)
         if (there, port) not in self._open:
             stack = contextlib.ExitStack()
             atexit.register(stack.close)
