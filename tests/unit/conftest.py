@@ -20,15 +20,23 @@ Load = Callable[..., settings.Settings]
 
 
 @pytest.fixture(scope="session")
-def stacks() -> dict[str, stack.Stack]:
-    return stack.for_target(stack.read_all(ROOT), TRAITS["local"])
+def stacks(schema: dict[str, Any]) -> dict[str, stack.Stack]:
+    """As target local runs them with nothing set."""
+    values = settings.load(ROOT, {}, schema, "local", {}, TRAITS).values
+    there = stack.for_target(stack.read_all(ROOT), TRAITS["local"])
+    return {name: each.as_set(values[each.section]) for name, each in there.items()}
+
+
+@pytest.fixture(scope="session")
+def schema() -> dict[str, Any]:
+    return settings.platform_schema(
+        {each.section: each.schema() for each in stack.read_all(ROOT).values()}, TRAITS
+    )
 
 
 @pytest.fixture
-def load(tmp_path: Path) -> Load:
+def load(tmp_path: Path, schema: dict[str, Any]) -> Load:
     """Settings from a mapping (and what stands in tmp_path/invoke.yaml, for the places in messages)."""
-    sections = {each.section: dict(each.settings) for each in stack.read_all(ROOT).values()}
-    schema = settings.platform_schema(sections, TRAITS)
 
     def from_mapping(
         raw: Mapping[str, Any],

@@ -43,6 +43,7 @@ def _composed(load: Load, name: str) -> dict[str, str]:
     example = yaml.safe_load((ROOT / "invoke.example.yaml").read_text())["platform"]
     chosen = load(example, env="production", root=ROOT)
     each = stack.for_target(stack.read_all(ROOT), TRAITS["compose"])[name]
+    each = each.as_set(chosen.values[each.section])
     memory = 8 * 2**30
     built = render.build(each, chosen, _names.where(chosen, each.scope, memory))
     finished = compose_file.finish(built, _names.frame(chosen, each, memory, []))
@@ -62,7 +63,8 @@ def _machined(load: Load) -> dict[str, bundle.Bundle]:
     """The example's Fly environment: every stack's bundle by name, and the machine's own."""
     example = yaml.safe_load((ROOT / "invoke.example.yaml").read_text())["platform"]
     chosen = load(example, env="fly", root=ROOT)
-    there = stack.with_needs(stack.for_target(stack.read_all(ROOT), TRAITS["fly"]), "prefect")
+    declared = stack.with_needs(stack.for_target(stack.read_all(ROOT), TRAITS["fly"]), "prefect")
+    there = [each.as_set(chosen.values[each.section]) for each in declared]
     built = [render.build(each, chosen, machine.where(each.name)) for each in there]
     made = [*built, machine.machine(chosen, built)]
     return {each.stack.name: each for each in made}

@@ -113,7 +113,7 @@ def test_the_example_loads_and_explains_every_key(load: Load, stacks: dict[str, 
     data = yaml.safe_load(text)["platform"]
     load(data)
     load(data, env="second")
-    schema = settings.platform_schema({each.section: dict(each.settings) for each in stacks.values()}, TRAITS)
+    schema = settings.platform_schema({each.section: each.schema() for each in stacks.values()}, TRAITS)
     lines = text.splitlines()
     keyed = [
         (number, match[2])

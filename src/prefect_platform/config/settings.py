@@ -11,15 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
+from prefect_platform.config import credentials
+from prefect_platform.config.schema import Validator
 from prefect_platform.config.traits import Traits
 from prefect_platform.errors import ConfigError
 
 Values = dict[str, Any]
 PREFIX = "INVOKE_PLATFORM_"
-ENV_NAME = re.compile(r"^[a-z][a-z0-9-]{0,30}$")
+ENV_NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
 HINT = "invoke.example.yaml explains every key"
 
 
@@ -59,7 +60,7 @@ def load(
 
     `raw` is Invoke's merged `platform:` mapping, `targets` are the traits by target, `overrides` outrank everything else.
     """
-    if not ENV_NAME.match(env):
+    if not ENV_NAME.fullmatch(env):
         raise ConfigError(f"--env {env!r}: not a name (lower-case letters, digits, dashes)")
     base = _plain(raw)
     overlays = base.pop("environments", None) or {}
@@ -76,7 +77,7 @@ def load(
     _override(values, schema, environ)
     values = _merge(values, dict(overrides or {}))
     prefix = ["environments", env] if env in overlays else []
-    _validate(root, values, schema, prefix)
+    _validate(root, values, schema, prefix, environ)
     filled = _filled(values, schema)
     return Settings(root, env, filled, targets[filled["target"]])
 
@@ -117,7 +118,7 @@ def _merge(base: Values, over: Values) -> Values:
 
 
 def _check_overlay(root: Path, name: Any, overlay: Any, base: Values, schema: Values) -> None:
-    if not isinstance(name, str) or not ENV_NAME.match(name):
+    if not isinstance(name, str) or not ENV_NAME.fullmatch(name):
         raise ConfigError(f"{_place(root, ['environments'])}: {name!r} is not an environment name")
     if overlay is not None and not isinstance(overlay, dict):
         raise ConfigError(f"{_place(root, ['environments', name])}: must be a mapping", HINT)
@@ -151,12 +152,23 @@ def _cast(variable: str, text: str, schema: Values) -> Any:
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError:
-        raise ConfigError(f"{variable}: {text!r} is not a value of type {kinds}", HINT) from None
+        raise ConfigError(f"{variable}: not a value of type {kinds}", HINT) from None
 
 
-def _validate(root: Path, values: Values, schema: Values, prefix: list[str]) -> None:
+def _validate(
+    root: Path, values: Values, schema: Values, prefix: list[str], environ: Mapping[str, str] | None = None
+) -> None:
+    # First, so that no other message quotes a value with a password.
+    for path, taker in credentials.passwords(values, schema):
+        variable = PREFIX + "_".join(map(str, path)).upper()
+        place = variable if variable in (environ or {}) else _place(root, [*path], prefix)
+        raise credentials.refusal(place, taker, prefix[-1] if prefix else "")
+    for path in credentials.control_characters(values, schema):
+        raise ConfigError(
+            f"{_place(root, [*path], prefix)}: contains a line break or control character", HINT
+        )
     errors = sorted(
-        Draft202012Validator(schema).iter_errors(values),
+        Validator(schema).iter_errors(values),
         key=lambda error: [str(p) for p in error.absolute_path],
     )
     if errors:
@@ -182,12 +194,17 @@ def _rules(error: ValidationError) -> Mapping[str, Any]:
 def _reason(error: ValidationError) -> str:
     wanted = _rules(error).get("x-says")
     if wanted:
-        return f"{error.instance!r} is not {wanted}"
+        return f"{_quoted(error.instance)} is not {wanted}"
     if error.validator == "type":
         kinds: Any = error.validator_value
         text = " or ".join(kinds) if isinstance(kinds, list) else kinds
         return f"{error.instance!r} is not of type {text}"
     return str(error.message)
+
+
+def _quoted(value: Any) -> str:
+    """A wrong value; not a URL with a user, in which a password may hide unseen."""
+    return "the value" if isinstance(value, str) and "//" in value and "@" in value else repr(value)
 
 
 def _place(root: Path, path: list[Any], prefix: list[str] | None = None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -9,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonschema import Draft202012Validator
 
+from prefect_platform.config.schema import Validator
 from prefect_platform.config.traits import Topology, Traits
 from prefect_platform.errors import ConfigError
 
-NAME = re.compile(r"^[a-z][a-z0-9-]{0,30}$")
+NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
 
 _SCHEMA = {
     "type": "object",
@@ -127,6 +128,14 @@ class Stack:
         secrets = tuple(spec for spec in self.secrets if not spec.given or values[spec.given])
         return replace(self, secrets=secrets)
 
+    def schema(self) -> dict[str, Any]:
+        """The section's JSON Schema. `x-given` at a setting is (stack, variable) of the secret that takes its password."""
+        found = copy.deepcopy(dict(self.settings))
+        for spec in reversed(self.secrets):
+            if spec.given:
+                found["properties"][spec.given]["x-given"] = (self.name, spec.name)
+        return found
+
     def runs_on(self, topology: Topology) -> bool:
         return self.topology in ("", topology)
 
@@ -134,7 +143,7 @@ class Stack:
 def names(root: Path) -> list[str]:
     """The stack folders, by folder name alone: a broken stack.yml must not break `--list`."""
     return sorted(
-        path.parent.name for path in (root / "stacks").glob("*/stack.yml") if NAME.match(path.parent.name)
+        path.parent.name for path in (root / "stacks").glob("*/stack.yml") if NAME.fullmatch(path.parent.name)
     )
 
 
@@ -148,7 +157,7 @@ def read(root: Path, name: str) -> Stack:
         raise ConfigError(f"{place}: no such stack; there are: {', '.join(names(root))}") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{place}: {error}") from None
-    for slip in Draft202012Validator(_SCHEMA).iter_errors(data):
+    for slip in Validator(_SCHEMA).iter_errors(data):
         where = ".".join(str(part) for part in slip.absolute_path)
         raise ConfigError(f"{place}: {where + ': ' if where else ''}{slip.message}")
     return Stack(

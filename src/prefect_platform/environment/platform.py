@@ -62,9 +62,7 @@ def open_platform(
 ) -> Platform:
     """Read and validate the whole configuration; `overrides` outrank it. Raises ConfigError; nothing is touched."""
     stacks, targets = stack.read_all(root), traits()
-    schema = settings.platform_schema(
-        {each.section: dict(each.settings) for each in stacks.values()}, targets
-    )
+    schema = settings.platform_schema({each.section: each.schema() for each in stacks.values()}, targets)
     chosen = settings.load(root, raw, schema, env, environ, targets, overrides)
     cross_check(chosen)
     there = private_app.stacks(chosen, with_sso(chosen, stack.for_target(stacks, chosen.traits)))
