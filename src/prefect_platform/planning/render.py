@@ -31,11 +31,15 @@ _NOT_RENDERED = {"stack.yml", "README.md", "compose.yml.j2"}
 _SIGNALS = {"SIGTERM": "TERM", "SIGINT": "INT", "SIGQUIT": "QUIT"}
 
 
-def build(stack: Stack, settings: Settings, where: Where) -> Bundle:
-    """Render a stack. Secret names may appear, values cannot: they are not an argument. Raises ConfigError with the template's place."""
+def build(stack: Stack, settings: Settings, where: Where, memory: int = 0) -> Bundle:
+    """Render a stack. Secret names may appear, values cannot: they are not an argument. Raises ConfigError with the template's place.
+
+    `memory` is the host's, in bytes: what nothing else limits takes its share of it.
+    """
     values = {
         "settings": settings.values,
         "where": where,
+        "memory": memory,
         "topology": where.topology,
         "env": settings.env,
         "public_url": public_url(settings),
@@ -43,7 +47,7 @@ def build(stack: Stack, settings: Settings, where: Where) -> Bundle:
         "sso_url": sso.known_url(settings),
         "database": database_url.parse(url) if (url := settings.values["prefect"]["database_url"]) else None,
         # Names of the files that only Traefik may read; what is in them is not an argument of rendering.
-        "private": sorted(tls.private_files(settings)) if where.private else [],
+        "private": tls.private_names(settings) if where.private else [],
     }
     rendered = {path: _render(stack, path, values) for path in sorted(stack.folder.glob("*.j2"))}
     # What renders to nothing is not wanted with these settings.
