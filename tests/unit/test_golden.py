@@ -45,8 +45,8 @@ def _composed(load: Load, name: str) -> dict[str, str]:
     each = stack.for_target(stack.read_all(ROOT), TRAITS["compose"])[name]
     each = each.as_set(chosen.values[each.section])
     memory = 8 * 2**30
-    built = render.build(each, chosen, _names.where(chosen, each.scope, memory))
-    finished = compose_file.finish(built, _names.frame(chosen, each, memory, []))
+    built = render.build(each, chosen, _names.where(chosen, each.scope), memory)
+    finished = compose_file.finish(built, _names.frame(chosen, each, []))
     # Files that are copied as they are stand in the stack's folder already.
     own = {path.name.removesuffix(".j2") for path in each.folder.glob("*.j2")} | {
         "compose.yml",

@@ -66,7 +66,7 @@ def test_an_authentik_elsewhere_has_no_file_of_routes(load: Load) -> None:
     ours = load({**COMPOSE, "prefect": {"auth": "sso-or-token"}})
     authentik = stack.for_target(stack.read_all(ROOT), TRAITS["compose"])["authentik"]
     for settings, served in ((elsewhere, False), (ours, True)):
-        where = names.where(settings, "environment", 2**32)
+        where = names.where(settings, "environment")
         assert bool(render.build(authentik, settings, where).routes) is served
 
 

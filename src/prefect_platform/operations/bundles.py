@@ -39,7 +39,8 @@ def unready_bundles(platform: Platform, name: str) -> list[bundle.Bundle]:
 
 
 def render_stack(platform: Platform, chosen: stack.Stack) -> bundle.Bundle:
-    return render.build(chosen, platform.settings, platform.target.where(chosen.name, chosen.scope))
+    where = platform.target.where(chosen.name, chosen.scope)
+    return render.build(chosen, platform.settings, where, platform.target.memory())
 
 
 def _check_connections(platform: Platform, chosen: stack.Stack) -> None:

@@ -15,7 +15,7 @@ class Where:
     image, which lacks what the runtime's lock adds, `open_ready` whether /ready of the gateway answers without a token, `drain_seconds` how long a worker's stop waits for its runs unless it is declared. The
     others belong to the split topology: `prefix` and `suffix` of container names, `tag` before the names of Traefik's objects (several
     environments share one Traefik), the public `host`, the `shared` folder of routes on the host, Traefik's
-    `private` one, the host's `memory` in bytes.
+    `private` one.
     """
 
     topology: str
@@ -42,7 +42,6 @@ class Where:
     entry: str = "web"
     shared: str = ""
     private: str = ""
-    memory: int = 0
 
     def container(self, stack: str, service: str = "") -> str:
         """The name of a container (split topology): `platform-prefect-server-staging`."""

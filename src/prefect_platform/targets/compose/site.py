@@ -44,7 +44,7 @@ class Site:
         return self.placed(stack).folder
 
     def where(self, scope: str = "environment") -> Where:
-        return names.where(self.settings, scope, self.host.facts().memory)
+        return names.where(self.settings, scope)
 
     def project(self, stack: Stack) -> str:
         return compose_file.project(self.placed(stack).scope, stack.name)

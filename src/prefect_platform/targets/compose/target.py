@@ -69,7 +69,7 @@ class Target:
     def _finished(self, bundle: Bundle) -> Bundle:
         stack = bundle.stack
         edges = self._edges() if stack.scope == "host" else []
-        frame = names.frame(self.settings, stack, self.host.facts().memory, edges)
+        frame = names.frame(self.settings, stack, edges)
         return compose_file.finish(bundle, frame)
 
     def _edges(self) -> list[str]:
@@ -123,6 +123,9 @@ class Target:
         """Stacks that are set up for this environment: they have a current release. Traefik's names the edge networks it stands in."""
         edge = names.edge(self.settings)
         return sorted(set(self.host.sh(_ESTABLISHED, self.host.root, self.settings.env, edge).text.split()))
+
+    def memory(self) -> int:
+        return self.host.facts().memory
 
     def room(self) -> int:
         return self.host.facts().free
