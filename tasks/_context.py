@@ -14,7 +14,7 @@ from prefect_platform.cli import hints
 from prefect_platform.cli.hints import addressed
 
 if TYPE_CHECKING:
-    from prefect_platform.environment.platform import Platform
+    from prefect_platform.environment.opened import Platform
 
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -31,7 +31,7 @@ def show(data: Any) -> None:
 
 def platform(c: Context, env: str, instead: dict[str, Any] | None = None) -> Platform:
     """The environment that a task works on; `instead` are settings that count more than the declared ones."""
-    from prefect_platform.environment import platform as environment
+    from prefect_platform.environment import opened as environment
 
     hints.about(env)
     return environment.open_platform(ROOT, c.config.get("platform") or {}, env, os.environ, say, instead)

@@ -11,7 +11,7 @@ from prefect_platform.cli.hints import addressed
 from ._context import say, services, show
 
 if TYPE_CHECKING:
-    from prefect_platform.environment.platform import Platform
+    from prefect_platform.environment.opened import Platform
     from prefect_platform.planning.diff import Plan, Step
 
 

@@ -12,7 +12,7 @@ from . import _output
 from ._context import platform, say
 
 if TYPE_CHECKING:  # imported when a task runs: `--list` must stay fast
-    from prefect_platform.environment.platform import Platform
+    from prefect_platform.environment.opened import Platform
 
 
 def set_up(p: Platform, name: str, dry_run: bool, wait: int, json: bool) -> None:

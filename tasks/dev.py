@@ -13,7 +13,7 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 from invoke.tasks import task
 
-from prefect_platform.venvs import build
+from prefect_platform.venvs import make
 
 from . import _groups
 
@@ -134,7 +134,7 @@ def _compile_words(python: str, name: str, earlier: Sequence[str], upgrade: bool
 def _python() -> str:
     """The developers' interpreter; its environment is made or renewed first."""
     lock_file = ROOT / "requirements" / "dev.txt"
-    return str(build.ensure(ROOT / ".venv-dev", lock_file, _say, pth=("../../../../src",)))
+    return str(make.ensure(ROOT / ".venv-dev", lock_file, _say, pth=("../../../../src",)))
 
 
 def _tell(line: str) -> None:

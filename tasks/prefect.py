@@ -29,7 +29,7 @@ def smoke(c: Context, env: str = "local", json: bool = False) -> None:
 def pools(c: Context, env: str = "local", json: bool = False) -> None:
     """Work pools and queues as configured, and as they are. Example: ./invoke prefect.pools"""
     from prefect_platform.environment import access
-    from prefect_platform.environment import platform as environment
+    from prefect_platform.environment import opened as environment
     from prefect_platform.provisioning.prefect.pools import pools_table
 
     p = platform(c, env)

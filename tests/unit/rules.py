@@ -9,7 +9,7 @@ from typing import Any
 
 from prefect_platform.config.settings import Settings
 from prefect_platform.config.stack import DatabaseSpec, Stack
-from prefect_platform.targets.compose.site import Site
+from prefect_platform.targets.compose.on_host import Site
 from prefect_platform.targets.compose.target import Target
 from prefect_platform.targets.docker.fake_runner import FakeRunner
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from prefect_platform.environment.platform import Platform
+from prefect_platform.environment.opened import Platform
 from prefect_platform.planning import diff
 from prefect_platform.planning.bundle import Bundle
 from prefect_platform.targets.compose import observe

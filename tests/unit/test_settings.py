@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from prefect_platform.config import settings, stack
-from prefect_platform.environment import platform
+from prefect_platform.environment import opened
 from prefect_platform.errors import ConfigError
 
 from .conftest import ROOT, TRAITS, Load
@@ -169,4 +169,4 @@ def test_needs_come_first_and_circles_are_refused(tmp_path: Path) -> None:
 def test_a_route_cannot_take_the_platforms_own_place(route: dict[str, str], message: str) -> None:
     raw = {"gateway": {"routes": [{"url": "http://a:1", **route}]}}
     with pytest.raises(ConfigError, match=message):
-        platform.open_platform(ROOT, raw, "local", {}, print)
+        opened.open_platform(ROOT, raw, "local", {}, print)

@@ -27,8 +27,8 @@ def assert_works(clone: Clone) -> None:
     result = clone.run("where")
     assert result.returncode == 0, result.stderr
     assert not list(clone.root.glob(".venv.new")) + list(clone.root.glob(".venv.old"))
-    pip = [str(clone.root / ".venv" / "bin" / "python"), "-I", "-m", "pip", "check"]
-    assert subprocess.run(pip, capture_output=True, check=False).returncode == 0
+    pip_install = [str(clone.root / ".venv" / "bin" / "python"), "-I", "-m", "pip", "check"]
+    assert subprocess.run(pip_install, capture_output=True, check=False).returncode == 0
 
 
 @pytest.mark.slow
@@ -83,7 +83,7 @@ def test_an_interrupted_build_converges(clone: Clone, sign: signal.Signals) -> N
             assert call.poll() is None, call.communicate()
             assert time.monotonic() < deadline, f"{sign_of_life} never came"
             time.sleep(0.005)
-        # The wrapper and build.py are one group; the steps below have their own and live on after SIGKILL.
+        # The wrapper and make.py are one group; the steps below have their own and live on after SIGKILL.
         os.killpg(call.pid, sign)
         err = call.communicate()[1]
         if sign == signal.SIGINT:
@@ -231,11 +231,11 @@ def test_a_read_only_clone_says_so() -> None:
 
 
 def test_progress_is_told_only_when_it_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    from prefect_platform.venvs import pip
+    from prefect_platform.venvs import pip_install
 
     said: list[str] = []
-    monkeypatch.setattr(pip, "QUIET_SECONDS", 0.0)
-    progress = pip.Progress(said.append, ".venv")
+    monkeypatch.setattr(pip_install, "QUIET_SECONDS", 0.0)
+    progress = pip_install.Progress(said.append, ".venv")
     progress.total = 2
     progress.line("Collecting invoke==3.0.3 (from -r lock)")
     progress.tick()
@@ -243,8 +243,8 @@ def test_progress_is_told_only_when_it_takes_long(monkeypatch: pytest.MonkeyPatc
     progress.line("Installing collected packages: invoke")
     assert said == [".venv: collected 1 of 2 packages …", ".venv: installing 1 packages …"]
     quiet: list[str] = []
-    monkeypatch.setattr(pip, "QUIET_SECONDS", 3600.0)
-    silent = pip.Progress(quiet.append, ".venv")
+    monkeypatch.setattr(pip_install, "QUIET_SECONDS", 3600.0)
+    silent = pip_install.Progress(quiet.append, ".venv")
     silent.line("Installing collected packages: invoke")
     silent.tick()
     silent.done()
@@ -264,7 +264,7 @@ with build._guard(folder / "env", print) as guard:
 
 def test_the_guard_outlives_a_killed_builder(tmp_path: Path) -> None:
     """A step that is still running keeps the right to build until it ends, whatever became of who started it."""
-    from prefect_platform.venvs import build
+    from prefect_platform.venvs import make
 
     builder = subprocess.Popen([sys.executable, "-c", BUILDER, str(tmp_path)])
     while not (tmp_path / "begun").exists():
@@ -273,6 +273,6 @@ def test_the_guard_outlives_a_killed_builder(tmp_path: Path) -> None:
     builder.kill()
     assert builder.wait() == -signal.SIGKILL
     heard: list[str] = []
-    with build._guard(tmp_path / "env", heard.append):
+    with make._guard(tmp_path / "env", heard.append):
         assert (tmp_path / "ended").exists()
     assert heard == [f"waiting for another ./invoke (pid {builder.pid}) that is making env"]

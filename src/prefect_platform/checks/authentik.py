@@ -6,7 +6,7 @@ import time
 
 from prefect_platform.checks.check import Check
 from prefect_platform.config import sso
-from prefect_platform.environment.platform import Platform
+from prefect_platform.environment.opened import Platform
 from prefect_platform.environment.provisioners.sign_on import api, wanted
 from prefect_platform.errors import PlatformError
 from prefect_platform.provisioning.authentik import apps, plan

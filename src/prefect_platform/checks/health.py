@@ -9,7 +9,7 @@ from pathlib import Path
 
 from prefect_platform.config import sso, tls
 from prefect_platform.environment.access import api, tail, token
-from prefect_platform.environment.platform import Platform, desired
+from prefect_platform.environment.opened import Platform, desired
 from prefect_platform.errors import PlatformError
 from prefect_platform.provisioning.prefect.heartbeat import is_online
 from prefect_platform.targets.protocol import LOW_BYTES, Process

@@ -13,7 +13,7 @@ from prefect_platform.errors import PlatformError
 from prefect_platform.provisioning.prefect.api import PrefectApi
 from prefect_platform.secretstore.file_store import FileStore
 
-from .platform import Platform
+from .opened import Platform
 
 _TOKEN_DAYS = 90
 _RENEW_SECONDS = 30 * 86400

@@ -6,7 +6,7 @@ import datetime
 import os
 from pathlib import Path
 
-from prefect_platform.environment.platform import Platform
+from prefect_platform.environment.opened import Platform
 from prefect_platform.errors import ConfigError
 from prefect_platform.files import make_private
 from prefect_platform.targets.protocol import Backups, require

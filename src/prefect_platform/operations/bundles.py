@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prefect_platform.config import stack
 from prefect_platform.environment import provisioners
-from prefect_platform.environment.platform import Platform
+from prefect_platform.environment.opened import Platform
 from prefect_platform.errors import ConfigError
 from prefect_platform.operations.stack_order import order, require_needs, require_stack
 from prefect_platform.planning import bundle, render

@@ -17,7 +17,7 @@ import tomlkit
 from tomlkit.exceptions import TOMLKitError
 
 from prefect_platform.environment import access
-from prefect_platform.environment.platform import Platform
+from prefect_platform.environment.opened import Platform
 from prefect_platform.errors import ApplyError, PlatformError, PreflightError
 from prefect_platform.files import write_atomic
 

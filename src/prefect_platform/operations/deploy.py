@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from prefect_platform.checks.check import Check
 from prefect_platform.checks.health import check, failing, machine_checks, process_checks, prove
 from prefect_platform.environment import provisioners
-from prefect_platform.environment.platform import Platform
+from prefect_platform.environment.opened import Platform
 from prefect_platform.environment.provisioners import Done, Ready
 from prefect_platform.planning import bundle, diff
 from prefect_platform.targets.protocol import Exposes, Notes

@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 
 from prefect_platform.environment import access
-from prefect_platform.environment.platform import Platform
+from prefect_platform.environment.opened import Platform
 from prefect_platform.errors import ApplyError, PreflightError
 from prefect_platform.secretstore.store import Secret
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from prefect_platform.config import database_url
-from prefect_platform.environment.platform import Platform
+from prefect_platform.environment.opened import Platform
 from prefect_platform.errors import ApplyError, ConfigError, PlatformError
 
 from . import deploy

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from prefect_platform.config import images
-from prefect_platform.environment.platform import Platform
+from prefect_platform.environment.opened import Platform
 from prefect_platform.operations.bundles import render_stack
 from prefect_platform.operations.stack_order import order
 from prefect_platform.targets.protocol import Images, require

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from prefect_platform.config import sso
-from prefect_platform.environment.platform import Platform
+from prefect_platform.environment.opened import Platform
 from prefect_platform.errors import PreflightError
 from prefect_platform.planning.bundle import Bundle
 from prefect_platform.planning.diff import Plan, Step

@@ -6,7 +6,7 @@ import time
 
 from prefect_platform.checks.check import Check
 from prefect_platform.checks.health import prove
-from prefect_platform.environment.platform import Platform
+from prefect_platform.environment.opened import Platform
 from prefect_platform.errors import ConfigError
 from prefect_platform.secretstore.store import generate
 

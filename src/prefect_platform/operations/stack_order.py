@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from prefect_platform.config import stack
-from prefect_platform.environment.platform import Platform
+from prefect_platform.environment.opened import Platform
 from prefect_platform.errors import ConfigError, PreflightError
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from prefect_platform.environment import access
-from prefect_platform.environment.platform import Platform
+from prefect_platform.environment.opened import Platform
 from prefect_platform.planning.diff import Step
 
 from .protocol import Done, Ready

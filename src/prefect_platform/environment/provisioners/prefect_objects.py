@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from prefect_platform.config.objects import Desired
 from prefect_platform.environment.access import api, forget_token, kept_token
-from prefect_platform.environment.platform import Platform, desired
+from prefect_platform.environment.opened import Platform, desired
 from prefect_platform.errors import CheckFailed, ConfigError, PlatformError
 from prefect_platform.planning.diff import Step
 from prefect_platform.provisioning.prefect import objects

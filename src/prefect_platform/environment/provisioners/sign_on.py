@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 
 from prefect_platform.config import sso, tls
-from prefect_platform.environment.platform import Platform
+from prefect_platform.environment.opened import Platform
 from prefect_platform.errors import ConfigError, PlatformError, PreflightError
 from prefect_platform.planning.diff import Step
 from prefect_platform.provisioning.authentik import application, apps, bootstrap, plan

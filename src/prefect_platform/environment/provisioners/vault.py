@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prefect_platform.environment.platform import Platform
+from prefect_platform.environment.opened import Platform
 from prefect_platform.planning.diff import Step
 from prefect_platform.targets.protocol import HasVault, require
 

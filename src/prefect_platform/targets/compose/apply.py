@@ -15,7 +15,7 @@ from prefect_platform.planning.diff import UNHEALTHY, Plan
 from prefect_platform.targets.docker import databases, health, releases
 
 from . import compose_file, names, resources, schema
-from .site import Site
+from .on_host import Site
 
 UP_SECONDS = 240
 _BACK_SECONDS = 120

@@ -11,7 +11,7 @@ from prefect_platform.targets.docker import databases
 
 from . import compose_file
 from .apply import UP_SECONDS
-from .site import Site
+from .on_host import Site
 
 _MAGIC = b"PGDMP"
 _MIGRATE = ("up", "--no-deps", "--exit-code-from", "migrate", "--abort-on-container-exit", "migrate")

@@ -17,7 +17,7 @@ from prefect_platform.targets.docker import health
 from prefect_platform.targets.protocol import Process
 
 from . import compose_file
-from .site import Site
+from .on_host import Site
 
 _DEPENDS_ON = "com.docker.compose.depends_on"
 

@@ -13,7 +13,7 @@ from prefect_platform.planning.diff import Observed, Running
 from . import resources
 from .compose_file import DIGEST
 from .containers import service_of
-from .site import Site
+from .on_host import Site
 
 _STATES = {
     "running": "RUNNING",

@@ -11,7 +11,7 @@ from prefect_platform.planning.stop_order import stop_order
 from prefect_platform.targets.docker import databases, releases
 
 from . import containers
-from .site import Site
+from .on_host import Site
 
 _NEEDED = """
 for f in "$1"/*/*/current; do [ -e "$f" ] && d=${f%/current} && echo "$(basename "$(dirname "$d")")/$(basename "$d")"; done; true

@@ -13,7 +13,7 @@ from prefect_platform.planning.diff import Plan, Step
 from prefect_platform.targets.docker import databases
 
 from . import compose_file, names
-from .site import Site
+from .on_host import Site
 
 _ABSENT_FILES = 'for f in "$@"; do [ -e "$f" ] || echo "$f"; done'
 

@@ -8,7 +8,7 @@ from prefect_platform.targets.docker import databases, releases
 
 from . import schema
 from .apply import UP_SECONDS
-from .site import Site
+from .on_host import Site
 
 
 def roll_back(site: Site, stack: Stack, wanted: str, restore: bool) -> str:

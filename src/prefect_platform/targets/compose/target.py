@@ -22,7 +22,7 @@ from prefect_platform.targets.docker.tunnels import Tunnels
 from prefect_platform.targets.protocol import Entry, Process, Say
 
 from . import apply, backup, compose_file, containers, names, observe, remove, roll_back
-from .site import Site
+from .on_host import Site
 from .traits import TRAITS
 
 _FREE_BYTES = 2 * 1024**3

@@ -14,7 +14,7 @@ from prefect_platform.planning.diff import Plan
 from prefect_platform.secretstore.store import SecretStore
 from prefect_platform.targets.fly.releases import Releases, reference
 
-from . import render, secrets
+from . import render, secret_values
 from .flyctl import Flyctl, Json, Unreachable
 
 _START_SECONDS = 120
@@ -30,7 +30,7 @@ class Applying:
         self.fly = fly
         self.store = store
         self.releases = releases
-        self.imported = secrets.Imported(settings.state / "secrets" / "fly-imported.json")
+        self.imported = secret_values.Imported(settings.state / "secrets" / "fly-imported.json")
 
     def apply(self, plan: Plan, bundles: Sequence[Bundle]) -> None:
         stacks = [bundle.stack for bundle in bundles]
@@ -65,10 +65,10 @@ class Applying:
         names = self.imported.changed(self.store, stacks, self.fly.secrets())
         if not names:
             return
-        held = secrets.values(self.store, stacks)
+        held = secret_values.values(self.store, stacks)
         chosen = {name: held[name] for name in names}
         self.fly.say(f"importing secrets: {', '.join(sorted(chosen))}")
-        text = "".join(secrets.line(name, value) for name, value in chosen.items())
+        text = "".join(secret_values.line(name, value) for name, value in chosen.items())
         self.fly.call("secrets", "import", "--stage", "-a", self.fly.app, stdin=text)
         self.imported.remember(chosen, self.fly.secrets())
 

@@ -12,7 +12,7 @@ from prefect_platform.secretstore.store import SecretStore
 
 from .flyctl import Flyctl, Json
 from .releases import Releases, reference
-from .secrets import Imported
+from .secret_values import Imported
 
 
 class Observing:

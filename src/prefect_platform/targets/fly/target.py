@@ -19,7 +19,7 @@ from prefect_platform.planning.where import Where
 from prefect_platform.targets.combined import lock, sqlite
 from prefect_platform.targets.protocol import LOW_BYTES, Entry, Process, Say
 
-from . import render, secrets, sleeping
+from . import render, secret_values, sleeping
 from .apply import Applying
 from .flyctl import Flyctl, Json
 from .observe import Observing
@@ -41,7 +41,7 @@ class Target:
         self.settings = settings
         self.say = say
         self.app = settings.values["fly"]["app"]
-        self.store = secrets.store_of(settings)
+        self.store = secret_values.store_of(settings)
         self.made = Releases(settings.state)
         self.fly = Flyctl(self.app, say)
         self.applying = Applying(settings, self.fly, self.store, self.made)

@@ -13,7 +13,7 @@ from prefect_platform.files import make_private, write_atomic
 from prefect_platform.planning.bundle import Bundle, Service
 from prefect_platform.planning.diff import Plan, wanted_files
 from prefect_platform.targets.combined.supervisord_conf import configuration
-from prefect_platform.venvs import build
+from prefect_platform.venvs import make
 
 from . import routes
 from .installation import Installation
@@ -49,7 +49,7 @@ def _install(on: Installation, plan: Plan) -> None:
     if "runtime" in plan.of("install"):
         on.say("installing the runtime (Prefect, Traefik, supervisord): about a minute, once")
         make_private(on.venv.parent)
-        build.ensure(on.venv, on.lock_file, on.say)
+        make.ensure(on.venv, on.lock_file, on.say)
     if not on.template.exists():
         on.say("preparing an empty Prefect database: a few seconds, once")
         done = launcher(on, "make-template", str(on.template))

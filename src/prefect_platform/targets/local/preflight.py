@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 
 from prefect_platform.errors import PreflightError
-from prefect_platform.venvs import build
+from prefect_platform.venvs import make
 
 _SOCKET_LIMIT = 100  # bytes; the kernel takes 107 and supervisord binds `<socket>.<pid>` first
 _NEEDED_BYTES = 200 * 1024 * 1024
@@ -24,7 +24,7 @@ _PINS_PREFECT = re.compile(rb"^prefect==", re.MULTILINE)
 
 def read_runtime_lock(file: Path) -> bytes:
     """The lock's bytes. Raises PreflightError for one that is missing or cut off: it would restart everything on an empty runtime."""
-    lock = build.read_lock(file)
+    lock = make.read_lock(file)
     if not _PINS_PREFECT.search(lock):
         raise PreflightError(
             f"{file}: pins no prefect, so it is not the whole lock; nothing was changed",

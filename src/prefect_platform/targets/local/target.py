@@ -23,7 +23,7 @@ from prefect_platform.planning.where import Where
 from prefect_platform.targets.combined import lock, sqlite
 from prefect_platform.targets.combined.supervisord_conf import MARK
 from prefect_platform.targets.protocol import LOW_BYTES, Process, Say
-from prefect_platform.venvs import build
+from prefect_platform.venvs import make
 
 from . import apply, logs, preflight
 from .installation import Installation
@@ -95,7 +95,7 @@ class Target:
         """What is made once for all environments: programs, and a database with Prefect's schema to begin with."""
         steps = []
         lock = self.on.lock_file.read_bytes()
-        if not (self.on.venv.exists() and build.is_current(self.on.venv, lock)):
+        if not (self.on.venv.exists() and make.is_current(self.on.venv, lock)):
             others = self.on.venv.parent.exists() and any(self.on.venv.parent.iterdir())
             steps.append(Step("install", "runtime", "its lock changed" if others else "not there yet"))
         if not self.on.template.exists():

@@ -1,7 +1,7 @@
 """Python environments made from a hashed lock: the operator's `.venv`, the local runtime, the developers' `.venv-dev`.
 
 Standard library only: `./invoke` runs this file as a script when there is no environment yet
-(`python -I build.py FOLDER LOCK [PTH-LINE…]`; exit 0, 3 with the reason, 130 interrupted), everything else calls `ensure`.
+(`python -I make.py FOLDER LOCK [PTH-LINE…]`; exit 0, 3 with the reason, 130 interrupted), everything else calls `ensure`.
 
 How an environment stays whole: one builder at a time (flock on `<folder>.guard`), built in `<folder>.new`, moved into place when
 complete. The copy of the lock inside, `<folder>/.lock`, is written last: same bytes as the lock = complete and current.
@@ -22,7 +22,8 @@ if __name__ == "__main__":  # a script run with -I finds nothing of ours by itse
     sys.path.append(str(Path(__file__).resolve().parents[2]))
 
 from prefect_platform.errors import PreflightError
-from prefect_platform.venvs.pip import Progress, Say, StepFailed, run
+
+from .pip_install import Progress, Say, StepFailed, run
 
 _PACKAGE = re.compile(r"^[A-Za-z0-9][^=\s]*==.*", re.MULTILINE)
 
