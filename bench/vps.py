@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -29,12 +30,13 @@ import prefect_platform_lab
 from bench.latency import Connection, compare
 from bench.report import Row, at_most, at_most_ratio, table, verdict
 from prefect_platform_lab import LabHost
-from tests.lab.vps import Vps
+from tests.lab.vps import Vps, invoke
 from tests.local import load
 from tests.local.conftest import free_ports
 
 RATE = 20
 IMAGE, SECOND = "prefecthq/prefect:3.8.8-python3.12", "prefecthq/prefect:3.8.8-python3.12-second"
+BEFORE = "c8b9677"
 AFTER = 30
 """Seconds that the load goes on after an update is said to be done: `docker compose up -d` does not wait for anybody."""
 
@@ -66,6 +68,8 @@ def _measure(vps: Vps, host: LabHost, runs: int) -> list[Row]:
     rows = [Row("`platform.setup`, empty host with its images, to a flow run Completed (s)", first)]
     _say("a setup with nothing to do")
     rows.append(_noop(vps, host, runs))
+    _say("prefect.status, beside the version before")
+    rows.append(_status(vps, runs))
     ours, took = _ours(vps)
     _say("a restart of Traefik")
     door, _ = _under_load(vps.url, _headers(vps), lambda: vps.invoke("traefik.restart"))
@@ -130,6 +134,29 @@ def _noop(vps: Vps, host: LabHost, runs: int) -> Row:
     return at_most_ratio(
         "`prefect.setup` with nothing to do / `ssh docker compose up -d --wait` (s)", ours, other, 2
     )
+
+
+def _status(vps: Vps, runs: int) -> Row:
+    """Of the same platform, by this version and by the one that started a docker process for each question."""
+    old = vps.root.parent / "before"
+    git = ["git", "-C", str(Path(__file__).resolve().parents[1]), "worktree"]
+    subprocess.run([*git, "add", "--detach", str(old), BEFORE], check=True, capture_output=True)
+    try:
+        (old / ".state").symlink_to(vps.root / ".state")
+        (old / "invoke.yaml").write_text(
+            yaml.safe_dump({"platform": {"environments": {"lab": vps.settings}}})
+        )
+
+        def status(root: Path) -> Callable[[], object]:
+            return lambda: invoke(root, "lab", ["prefect.status"], 0, {})
+
+        now, before = status(vps.root), status(old)
+        before()  # makes its environment
+        pairs = [(_timed(now), _timed(before)) for _ in range(runs)]
+    finally:
+        subprocess.run([*git, "remove", "--force", str(old)], check=True, capture_output=True)
+    ours, other = (statistics.median(column) for column in zip(*pairs, strict=True))
+    return at_most_ratio(f"`prefect.status` / the same by commit {BEFORE} (s)", ours, other, 0.5)
 
 
 def _ours(vps: Vps) -> tuple[dict[str, int], dict[str, float]]:

@@ -43,18 +43,20 @@ def services(p: Platform, name: str, service: str) -> list[str]:
     """The processes of stack `name` (of all stacks with ""), or the one that `service` means. Raises ConfigError."""
     from prefect_platform.errors import ConfigError
 
-    names = [process.name for process in p.target.processes()] or p.target.known()
-    mine = [each for each in names if each.startswith(f"{name}-")] if name else names
-    if not names:
+    found = [(each.stack, each.service) for each in p.target.processes()] or p.target.known()
+    if not found:
         raise ConfigError(
             f"environment {p.settings.env!r}: nothing is set up here", f"./invoke {name or 'platform'}.setup"
         )
+    if not name and not service:
+        return [f"{stack}-{each}" for stack, each in found]
+    mine = [each for stack, each in found if not name or stack == name]
     if not service:
-        return mine
-    fits = [each for each in names if service in (each, each.removeprefix(f"{name}-"))]
-    full = (fits or [each for each in names if each.endswith(f"-{service}")] or [""])[0]
-    if not full:
-        raise ConfigError(
-            f"--service {service}: no such service; there are: {', '.join(each.removeprefix(f'{name}-') for each in mine) or 'none'}"
-        )
-    return [full]
+        return [f"{name}-{each}" for each in mine]
+    if name and service in mine:
+        return [f"{name}-{service}"]
+    # By its full name, or the service of another stack.
+    others = [f"{stack}-{each}" for stack, each in found if service in (each, f"{stack}-{each}")]
+    if not others:
+        raise ConfigError(f"--service {service}: no such service; there are: {', '.join(mine) or 'none'}")
+    return others[:1]

@@ -12,6 +12,7 @@ from ._context import say, services, show
 
 if TYPE_CHECKING:
     from prefect_platform.environment.opened import Platform
+    from prefect_platform.planning.diff import Plan, Step
 
 
 def setup(p: Platform, name: str, dry_run: bool, wait: int, json: bool) -> None:
@@ -22,7 +23,7 @@ def setup(p: Platform, name: str, dry_run: bool, wait: int, json: bool) -> None:
         return plan(p, name, json)
     began = time.monotonic()
     report = deploy.setup(p, name, wait)
-    changed = len(report.plan.steps) + len(report.changes)
+    changed = len(report.plan.steps) + len(report.plan.inside)
     for notice in report.notices:
         say(f"note: {notice}")
     checks(
@@ -30,8 +31,7 @@ def setup(p: Platform, name: str, dry_run: bool, wait: int, json: bool) -> None:
         json,
         {
             "changed": changed,
-            "steps": [vars(step) for step in report.plan.steps],
-            "objects": list(report.changes),
+            **_planned(report.plan),
         },
     )
     say(f"\n{'nothing changed' if not changed else f'{changed} changes'}; {time.monotonic() - began:.1f} s")
@@ -45,30 +45,44 @@ def setup(p: Platform, name: str, dry_run: bool, wait: int, json: bool) -> None:
 
 
 def plan(p: Platform, name: str, json: bool) -> None:
-
-    from prefect_platform.operations import bundles, deploy, objects
+    from prefect_platform.operations import bundles, deploy, preconditions
 
     built = bundles.bundles(p, name)
     todo = deploy.make_plan(p, built)
-    p.target.preflight(todo, built)
-    running = bool(p.target.processes())
-    inside = objects.object_changes(p) if running and not todo.of("install") else None
+    preconditions.require_preconditions(p, todo, built)
     if json:
-        return show(
-            {
-                "steps": [vars(step) for step in todo.steps],
-                "objects": list(inside) if inside is not None else None,
-            }
-        )
+        return show(_planned(todo))
+    return _print_plan(todo)
+
+
+def plan_environment(p: Platform, json: bool) -> None:
+    from prefect_platform.operations import deploy
+
+    plans = dict(deploy.plan_environment(p))
+    if json:
+        return show({name: _planned(todo) for name, todo in plans.items()})
+    for name, todo in plans.items():
+        if len(plans) > 1:
+            print(f"== {name}")
+        _print_plan(todo)
+    return None
+
+
+def _print_plan(todo: Plan) -> None:
     print(todo)
     for step in todo.steps:
         if step.detail:
             print("\n" + step.detail)
-    for line in inside or ():
-        print(line)
-    if inside is None:
-        say("work pools, limits and automations are compared once Prefect runs")
-    return None
+
+
+def _planned(todo: Plan) -> dict[str, Any]:
+    """Stable keys: `steps` of the target, `objects` within the services."""
+    return {"steps": [vars(step) for step in todo.steps], "objects": [_object(step) for step in todo.inside]}
+
+
+def _object(step: Step) -> str:
+    """A step within a service, as --json has it: `create work pool default: type process`."""
+    return f"{step.action} {step.subject}{f': {step.cause}' if step.cause else ''}"
 
 
 def status(p: Platform, json: bool) -> None:
@@ -104,7 +118,9 @@ def restart(p: Platform, name: str, service: str) -> None:
 
 
 def releases(p: Platform, name: str, json: bool) -> None:
-    found = p.target.releases(p.stacks[name])
+    from prefect_platform.targets.protocol import Releases, require
+
+    found = require(p.target, Releases).releases(p.stacks[name])
     if json:
         return show(
             [{"release": each, "current": now, "history": line and vars(line)} for each, now, line in found]
@@ -116,8 +132,10 @@ def releases(p: Platform, name: str, json: bool) -> None:
 
 
 def rollback(p: Platform, name: str, to: str, restore: bool) -> None:
+    from prefect_platform.targets.protocol import Releases, require
+
     with p.target.lock(f"{name}.rollback", 600):
-        release = p.target.roll_back(p.stacks[name], to, restore)
+        release = require(p.target, Releases).roll_back(p.stacks[name], to, restore)
     say(f"{name} runs release {release}; invoke.yaml is as it was: the next setup goes forward again")
     status(p, False)
 
@@ -125,8 +143,10 @@ def rollback(p: Platform, name: str, to: str, restore: bool) -> None:
 def execute(p: Platform, name: str, service: str) -> None:
     from invoke.exceptions import Exit
 
+    from prefect_platform.targets.protocol import Executes, require
+
     words = sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else ["/bin/sh"]
-    if code := p.target.execute(services(p, name, service)[0], words):
+    if code := require(p.target, Executes).execute(services(p, name, service)[0], words):
         raise Exit(code=code)
 
 
@@ -145,8 +165,9 @@ def rotate_secret(p: Platform, name: str, secret: str, json: bool) -> None:
 
 
 def stop(p: Platform, name: str) -> None:
-    names = [] if p.target.combined else services(p, name, "")
-    if not names and not p.target.combined:
+    everything = p.target.traits.combined and name == p.main
+    names = [] if everything else services(p, name, "")
+    if not names and not everything:
         say(f"{name} is not set up in environment {p.settings.env!r}: nothing to stop")
         return
     with p.target.lock(f"{name}.stop", 600):

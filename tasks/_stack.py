@@ -69,10 +69,24 @@ def set_up_needs(p: Platform, name: str, dry_run: bool, wait: int) -> None:
         say(f"== {name}")
 
 
+def open_stack(c: Context, env: str, name: str) -> Platform:
+    """The environment of a stack's task. Raises ConfigError where the environment's target does not have the stack."""
+    from prefect_platform.operations.stack_order import require_stack
+
+    p = platform(c, env)
+    require_stack(p, name)
+    return p
+
+
 def remove_stack(p: Platform, name: str, yes: bool, data: bool) -> None:
     """A stack, or with "" the whole environment."""
     from prefect_platform.errors import ConfigError
 
+    if name and p.target.traits.combined and name != p.main:
+        raise ConfigError(
+            f"target {p.target.traits.name} runs all stacks as one: {name} cannot be removed by itself",
+            f"the whole environment: ./invoke platform.remove --env {p.settings.env}",
+        )
     what = p.target.removal(name, data)
     if not yes:
         raise ConfigError(f"this would remove {what}", "add --yes to do it")
@@ -103,7 +117,7 @@ def namespace(folder: Path) -> Collection:
 
         Example: ./invoke prefect.setup --env local
         """
-        p = platform(c, env)
+        p = open_stack(c, env, name)
         if with_needs:
             set_up_needs(p, name, dry_run, wait)
         set_up(p, name, dry_run, wait, json)
@@ -114,7 +128,7 @@ def namespace(folder: Path) -> Collection:
 
         Example: ./invoke prefect.plan
         """
-        _output.plan(platform(c, env), name, json)
+        _output.plan(open_stack(c, env, name), name, json)
 
     @task()
     def status(c: Context, env: str = "local", json: bool = False) -> None:
@@ -122,7 +136,7 @@ def namespace(folder: Path) -> Collection:
 
         Example: ./invoke prefect.status --json
         """
-        _output.status(platform(c, env), json)
+        _output.status(open_stack(c, env, name), json)
 
     @task(
         help={
@@ -138,7 +152,7 @@ def namespace(folder: Path) -> Collection:
 
         Example: ./invoke prefect.logs --service SERVICE --follow
         """
-        _output.logs(platform(c, env), name, service, lines, follow)
+        _output.logs(open_stack(c, env, name), name, service, lines, follow)
 
     @task(help={"service": "one service (default: all of the stack)"})
     def restart(c: Context, env: str = "local", service: str = "") -> None:
@@ -146,7 +160,7 @@ def namespace(folder: Path) -> Collection:
 
         Example: ./invoke prefect.restart --service SERVICE
         """
-        _output.restart(platform(c, env), name, service)
+        _output.restart(open_stack(c, env, name), name, service)
 
     @task()
     def stop(c: Context, env: str = "local") -> None:
@@ -154,7 +168,7 @@ def namespace(folder: Path) -> Collection:
 
         Example: ./invoke prefect.stop
         """
-        _output.stop(platform(c, env), name)
+        _output.stop(open_stack(c, env, name), name)
 
     @task(help={"data": "delete databases, logs and secrets as well"})
     def remove(c: Context, env: str = "local", yes: bool = False, data: bool = False) -> None:
@@ -162,7 +176,7 @@ def namespace(folder: Path) -> Collection:
 
         Example: ./invoke prefect.remove --yes
         """
-        remove_stack(platform(c, env), name, yes, data)
+        remove_stack(open_stack(c, env, name), name, yes, data)
 
     @task()
     def releases(c: Context, env: str = "local", json: bool = False) -> None:
@@ -170,7 +184,7 @@ def namespace(folder: Path) -> Collection:
 
         Example: ./invoke prefect.releases --env production
         """
-        _output.releases(platform(c, env), name, json)
+        _output.releases(open_stack(c, env, name), name, json)
 
     @task(
         help={
@@ -183,7 +197,7 @@ def namespace(folder: Path) -> Collection:
 
         Example: ./invoke prefect.rollback --env production
         """
-        _output.rollback(platform(c, env), name, to, restore)
+        _output.rollback(open_stack(c, env, name), name, to, restore)
 
     @task(
         name="exec", positional=["service"], help={"service": "one service; words after -- are the command"}
@@ -195,7 +209,7 @@ def namespace(folder: Path) -> Collection:
 
         On the targets compose and fly.
         """
-        _output.execute(platform(c, env), name, service)
+        _output.execute(open_stack(c, env, name), name, service)
 
     @task(name="rotate-secret", positional=["secret"], help={"secret": "its name in stack.yml"})
     def rotate_secret(c: Context, secret: str, env: str = "local", json: bool = False) -> None:
@@ -203,7 +217,7 @@ def namespace(folder: Path) -> Collection:
 
         Example: ./invoke prefect.rotate-secret SECRET --env production
         """
-        _output.rotate_secret(platform(c, env), name, secret, json)
+        _output.rotate_secret(open_stack(c, env, name), name, secret, json)
 
     tasks: list[Any] = [
         setup,

@@ -44,7 +44,7 @@ def create_proxy_app(
       --port=4200 --allowed-groups=admins
     """
     from prefect_platform.config import sso
-    from prefect_platform.environment import authentik
+    from prefect_platform.environment.provisioners import sign_on as authentik
     from prefect_platform.provisioning.authentik import application, apps, plan
 
     p = platform(c, env)
@@ -79,7 +79,7 @@ def remove_proxy_app(
 
     Example: ./invoke authentik.remove-proxy-app --slug=prefect --yes
     """
-    from prefect_platform.environment import authentik
+    from prefect_platform.environment.provisioners import sign_on as authentik
     from prefect_platform.errors import ConfigError
     from prefect_platform.provisioning.authentik import apps
     from prefect_platform.provisioning.authentik.application import Wanted
@@ -105,7 +105,7 @@ def list_apps(c: Context, json: bool = False, env: str = "production") -> None:
 
     Example: ./invoke authentik.list-apps
     """
-    from prefect_platform.environment import authentik
+    from prefect_platform.environment.provisioners import sign_on as authentik
     from prefect_platform.provisioning.authentik import apps
 
     with authentik.api(platform(c, env)) as client:
@@ -140,7 +140,7 @@ def setup_admin_group(c: Context, group: str = "", user: str = "akadmin", env: s
 
     Needs an administrator's API token.
     """
-    from prefect_platform.environment import authentik
+    from prefect_platform.environment.provisioners import sign_on as authentik
     from prefect_platform.provisioning.authentik import bootstrap
 
     p = platform(c, env)
@@ -166,7 +166,7 @@ def create_api_token(c: Context, name: str, user: str = "akadmin", env: str = "p
 
     Needs an administrator's API token.
     """
-    from prefect_platform.environment import authentik
+    from prefect_platform.environment.provisioners import sign_on as authentik
     from prefect_platform.provisioning.authentik import bootstrap
 
     with authentik.api(platform(c, env)) as client:
@@ -179,7 +179,7 @@ def first_password(c: Context, env: str = "production") -> None:
 
     Example: ./invoke authentik.first-password --env production
     """
-    from prefect_platform.environment import authentik
+    from prefect_platform.environment.provisioners import sign_on as authentik
     from prefect_platform.errors import PreflightError
 
     held = platform(c, env).target.store.read(authentik.STACK).get("AUTHENTIK_BOOTSTRAP_PASSWORD")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import itertools
 import shutil
 import subprocess
 import sys
@@ -16,14 +14,35 @@ from invoke.exceptions import Exit
 
 from prefect_platform.venvs import make
 
+from . import _groups
 from ._task import task
 
 ROOT = Path(__file__).resolve().parents[1]
 CHECKED = ("src", "tasks", "stacks", "vault", "tests", "bench")
 DOCKERFILES = ("lab/images/*/Dockerfile", "tests/fly/golden/Dockerfile")
 """The second is what target fly renders."""
-ASIDE = (("tests/lab",), ("tests/authentik", "tests/runtime", "tests/vault"))
-"""Groups of tests that run beside the others: the longest one, and what needs no platform of its own."""
+GROUPS = (
+    ("lab-1", ("tests/lab",)),
+    (
+        "lab-2",
+        ("tests/lab/test_vps_chaos.py", "tests/lab/test_vps_sso.py", "tests/lab/test_vps_sso_elsewhere.py"),
+    ),
+    ("local-1", ("tests/local",)),
+    ("parts", ("tests/authentik", "tests/runtime", "tests/vault")),
+    ("fly", ("tests/fly",)),
+    (
+        "local-2",
+        ("tests/local/test_interrupted.py", "tests/local/test_moving.py", "tests/local/test_postgres.py"),
+    ),
+    ("others", ()),
+)
+"""What runs in one pytest, the longest first: folders and files of tests. A file that a group names is in no other; the last group has
+what no other names. Each of lab-1, lab-2 and fly has a Docker engine of its own.
+"""
+AT_ONCE = 4
+"""Twice the cores of a small runner: the tests mostly wait."""
+MINUTES = 70
+"""What CI gives the whole of them, before it would end everything without a word."""
 LOCKS = ("runtime", "operator", "dev")
 """In this order: a later lock takes the versions of the earlier ones."""
 
@@ -34,11 +53,25 @@ def test(c: Context) -> None:
 
     Example: ./invoke test -- -k wrapper -x
     """
-    pytest = [_python(), "-m", "pytest", "--durations=20", "--durations-min=5"]
-    words = _words_after_dashes()
-    # Without words it is all of them, in groups side by side, because they mostly wait.
-    aside = [[*pytest, *group] for group in ASIDE]
-    _finish(_run([*pytest, *words]) if words else _together([*pytest, *_others()], aside))
+    pytest = [_python(), "-m", "pytest"]
+    if words := _words_after_dashes():
+        _finish(_run([*pytest, f"--durations={_groups.SLOWEST}", "--durations-min=1", *words]))
+        return
+    groups = [_groups.Group(name, [*pytest, *paths]) for name, paths in _group_paths()]
+    with tempfile.TemporaryDirectory(prefix="tests-") as folder:
+        _finish(_groups.run(groups, Path(folder), ROOT, AT_ONCE, MINUTES, _tell))
+
+
+def _group_paths() -> list[tuple[str, list[str]]]:
+    """Each group with its arguments for pytest."""
+    named = {path for _, paths in GROUPS for path in paths}
+    folders = {str(file.parent.relative_to(ROOT)) for file in (ROOT / "tests").rglob("test_*.py")}
+    made = []
+    for name, paths in GROUPS:
+        mine = paths or sorted(folders - named)
+        inside = [path for path in sorted(named - set(mine)) if Path(path).parent.as_posix() in mine]
+        made.append((name, [*mine, *(f"--ignore={path}" for path in inside)]))
+    return made
 
 
 @task(help={"fix": "repair what can be repaired: format, imports"})
@@ -115,22 +148,14 @@ def _compile_words(python: str, name: str, earlier: Sequence[str], upgrade: bool
     return words + (["--upgrade"] if upgrade else [])
 
 
-def _others() -> list[str]:
-    """The folders of the other tests. Fly's last: its engine must not be there when the lab's machine starts anew, which then would leave
-    iptables alone.
-    """
-    folders = {
-        str(folder.relative_to(ROOT))
-        for folder in (ROOT / "tests").iterdir()
-        if any(folder.glob("test_*.py"))
-    }
-    return [*sorted(folders - {*itertools.chain(*ASIDE), "tests/fly"}), "tests/fly"]
-
-
 def _python() -> str:
     """The developers' interpreter; its environment is made or renewed first."""
     lock_file = ROOT / "requirements" / "dev.txt"
     return str(make.ensure(ROOT / ".venv-dev", lock_file, _say, pth=("../../../../src",)))
+
+
+def _tell(line: str) -> None:
+    print(line, flush=True)
 
 
 def _say(line: str) -> None:
@@ -151,29 +176,6 @@ def _run(words: Sequence[str], cwd: Path = ROOT) -> int:
             except KeyboardInterrupt:
                 # It got the Ctrl-C too and has things to take down.
                 continue
-
-
-def _together(shown: Sequence[str], aside: Sequence[Sequence[str]]) -> int:
-    """Run commands side by side; the output of those aside follows when all have ended. Returns the worst exit code."""
-    with contextlib.ExitStack() as open_now:
-        told = [open_now.enter_context(tempfile.TemporaryFile()) for _ in aside]
-        others = [
-            open_now.enter_context(subprocess.Popen(words, cwd=ROOT, stdout=file, stderr=file))
-            for words, file in zip(aside, told, strict=True)
-        ]
-        codes = [_run(shown)]
-        for other in others:
-            while True:
-                try:
-                    codes.append(other.wait())
-                    break
-                except KeyboardInterrupt:
-                    continue
-        sys.stdout.flush()
-        for file in told:
-            file.seek(0)
-            shutil.copyfileobj(file, sys.stdout.buffer)
-    return max(codes, key=abs)
 
 
 def _finish(code: int) -> None:

@@ -110,9 +110,9 @@ def rotate_keys(c: Context, env: str = "local") -> None:
     p = platform(c, env)
     with p.target.lock("gateway.rotate-keys", 600):
         store = p.target.store
-        values = {name: secret.value for name, secret in store.read("gateway").items()}
-        if "GATEWAY_SIGNING_KEYS" not in values:
-            raise PlatformError("there is no signing key yet", "./invoke prefect.setup")
-        store.write("gateway", {**values, "GATEWAY_SIGNING_KEYS": rotated(values["GATEWAY_SIGNING_KEYS"])})
+        keys = store.read("gateway").get("GATEWAY_SIGNING_KEYS")
+        if keys is None:
+            raise PlatformError("there is no signing key yet", f"./invoke prefect.setup --env {env}")
+        store.merge("gateway", {"GATEWAY_SIGNING_KEYS": rotated(keys.value)})
     deploy.setup(p, "gateway", 600)
     say("rotated")

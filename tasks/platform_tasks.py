@@ -18,28 +18,26 @@ def setup(c: Context, env: str = "local", wait: int = 600) -> None:
     Example: ./invoke platform.setup --env production
     """
 
-    from prefect_platform.operations import stack_order
+    from prefect_platform.operations import preconditions, stack_order
 
     p = open_platform(c, env)
-    for name in stack_order.order(p, "prefect"):
+    names = stack_order.order(p, p.main)
+    if len(names) > 1:
+        preconditions.require_all(p, names)
+    for name in names:
         say(f"== {name}")
         set_up(p, name, False, wait, False)
 
 
 @task()
-def plan(c: Context, env: str = "local") -> None:
+def plan(c: Context, env: str = "local", json: bool = False) -> None:
     """Show what setup would change, stack by stack.
 
     Example: ./invoke platform.plan --env production
 
     Touches nothing.
     """
-    from prefect_platform.operations import stack_order
-
-    p = open_platform(c, env)
-    for name in stack_order.order(p, "prefect"):
-        print(f"== {name}")
-        _output.plan(p, name, False)
+    _output.plan_environment(open_platform(c, env), json)
 
 
 @task()
@@ -100,7 +98,9 @@ def history(c: Context, env: str, lines: int = 30, json: bool = False) -> None:
 
     Example: ./invoke platform.history --env production
     """
-    found = open_platform(c, env).target.history()[-lines:]
+    from prefect_platform.targets.protocol import Releases, require
+
+    found = require(open_platform(c, env).target, Releases).history()[-lines:]
     if json:
         return show([vars(line) for line in found])
     for line in found:

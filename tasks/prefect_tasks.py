@@ -72,12 +72,14 @@ def set_database_aside(c: Context, env: str = "local", yes: bool = False) -> Non
     Example: ./invoke prefect.set-database-aside --yes
     """
     from prefect_platform.errors import ConfigError
+    from prefect_platform.targets.protocol import SetsDatabaseAside, require
 
     p = platform(c, env)
+    target = require(p.target, SetsDatabaseAside)
     if not yes:
         raise ConfigError("this would stop the server and set its database aside", "add --yes to do it")
     with p.target.lock("prefect.set-database-aside", 600):
-        aside = p.target.set_database_aside()
+        aside = target.set_database_aside()
     for file in aside:
         print(file)
     say("next: ./invoke prefect.setup starts with an empty database" if aside else "there is no database")

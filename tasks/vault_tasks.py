@@ -16,11 +16,11 @@ def recover(c: Context, env: str) -> None:
     """
     import getpass
 
-    from prefect_platform.targets.compose import target
+    from prefect_platform.targets.protocol import HasVault, require
 
     say("recovery keys, one at a time; an empty line ends")
     keys: list[str] = []
     while key := getpass.getpass(f"key {len(keys) + 1}: ").strip():
         keys.append(key)
-    target.recover_vault(platform(c, env).target, keys)
+    require(platform(c, env).target, HasVault).recover_vault(keys)
     say("the operator's token is made anew")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 import signal
 import tempfile
@@ -22,6 +24,24 @@ CHROMIUM_FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
+
+
+NOTES_VARIABLE = "PLATFORM_TEST_NOTES"
+"""A file for `./invoke test`: a JSON line when a test begins and after each of its phases."""
+
+
+def _note(**line: object) -> None:
+    if file := os.environ.get(NOTES_VARIABLE):
+        with Path(file).open("a") as notes:
+            notes.write(json.dumps(line) + "\n")
+
+
+def pytest_runtest_logstart(nodeid: str) -> None:
+    _note(test=nodeid, when="begin")
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    _note(test=report.nodeid, when=report.when, seconds=report.duration, outcome=report.outcome)
 
 
 @pytest.fixture

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 
 def make(folder: Path, source: Path) -> Path:
     """Make the environment in `folder` with the Invoke of environment `source`; return its `invoke`."""
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", "--symlinks", str(folder)], check=True)
+    subprocess.run(
+        [str(source / "bin" / "python"), "-m", "venv", "--without-pip", "--symlinks", str(folder)], check=True
+    )
     (theirs,), (site,) = (each.glob("lib/python*/site-packages") for each in (source, folder))
     for package in theirs.glob("invoke*"):
         shutil.copytree(package, site / package.name)

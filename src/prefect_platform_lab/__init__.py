@@ -71,7 +71,7 @@ def down(root: Path, say: Say, everything: bool = False) -> None:
                 machine.start(place, say)
             engine.empty(place)
         machine.stop(place)
-        network.clean(place, network.other_engines([]))
+        network.clean(place, network.engine_runs())
         engine.remove_cgroups(place)
         shutil.rmtree(place.run, ignore_errors=True)
         shutil.rmtree(place.state / "machine", ignore_errors=True)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -23,6 +25,7 @@ from .layout import CODE, Layout
 Say = Callable[[str], None]
 _STARTS_WITHIN = 60.0
 _STOPS_WITHIN = 45.0
+_START_GUARD = Path("/run/prefect-platform-lab-start.lock")
 _launched: list[subprocess.Popen[bytes]] = []
 """Python complains of a process whose object it forgets while it runs; this one is meant to outlive us."""
 
@@ -63,7 +66,20 @@ def start(layout: Layout, say: Say) -> None:
     make_private(layout.cache)
     _fresh_run_folder(layout)
     ssh.write(layout)
-    others = network.other_engines([])
+    with _one_at_a_time():
+        _start(layout, say)
+
+
+@contextlib.contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    """Two labs that start together would both find no other engine, and take iptables from each other."""
+    with _START_GUARD.open("w") as guard:
+        fcntl.flock(guard, fcntl.LOCK_EX)
+        yield
+
+
+def _start(layout: Layout, say: Say) -> None:
+    others = network.iptables_are_taken()
     if others:
         say(
             "another Docker engine runs on this machine: the lab's engine leaves iptables to it, "
@@ -90,12 +106,6 @@ def stop(layout: Layout, suddenly: bool = False) -> None:
             process.kill()
         psutil.wait_procs(alive, timeout=10)
     layout.record.unlink(missing_ok=True)
-
-
-def engine_pids(layout: Layout) -> list[int]:
-    """The lab's own dockerd, as this machine numbers it."""
-    outer = find(layout)
-    return [child.pid for child in outer.children(recursive=True)] if outer else []
 
 
 def _fresh_run_folder(layout: Layout) -> None:

@@ -1,8 +1,9 @@
 """The engine's place in the machine's network: a bridge and a /16 of its own, and taking away all that it added.
 
 The lab shares the machine's network, so that a port which a container publishes on 127.0.0.1 is reachable from here.
-Docker's engine deletes the chains of any other engine when it starts. So next to another one the lab's engine leaves iptables alone
-(`--iptables=false`; published ports go through its userland proxy) and three rules of ours let its containers out.
+Docker's engine deletes the chains of any other engine when it starts. So next to one that writes iptables rules the lab's engine leaves
+them alone (`--iptables=false`; published ports go through its userland proxy) and three rules of ours let its containers out. Of two labs
+the first writes rules, and does so again after a reboot beside the second.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class Network:
     pool: str
     """For example 10.213.0.0/16; the bridge takes the last /24 of it, the engine's other networks come from the lower half."""
     alone: bool
-    """No other engine runs: this one may do its own iptables."""
+    """No other engine writes iptables rules: this one may."""
 
     @property
     def prefix(self) -> str:
@@ -84,12 +85,20 @@ def clean(layout: Layout, others: bool) -> None:
     _file(layout).unlink(missing_ok=True)
 
 
-def other_engines(ours: Sequence[int]) -> bool:
-    """Whether an engine runs on this machine that is not the lab's."""
-    return any(
-        process.info["name"] == "dockerd" and process.pid not in ours
-        for process in psutil.process_iter(["name"])
-    )
+def engine_runs() -> bool:
+    """Whether any Docker engine runs on this machine."""
+    return bool(_engines())
+
+
+def iptables_are_taken() -> bool:
+    """Whether an engine runs that writes iptables rules. One that leaves them alone, as a second lab's does, loses nothing to another."""
+    return any("--iptables=false" not in words for words in _engines())
+
+
+def _engines() -> list[list[str]]:
+    """The command lines of this machine's engines."""
+    running = psutil.process_iter(["name", "cmdline"])
+    return [process.info["cmdline"] or [] for process in running if process.info["name"] == "dockerd"]
 
 
 def _file(layout: Layout) -> Path:

@@ -16,8 +16,8 @@ import uvicorn
 from prefect_platform.provisioning.authentik.application import Wanted, wanted
 from prefect_platform.provisioning.authentik.client import Api
 from prefect_platform.secretstore.store import Secret
-from prefect_platform_lab.standins.authentik import api as standin_api
-from prefect_platform_lab.standins.authentik import state
+from prefect_platform_lab.standins.authentik import objects, state
+from prefect_platform_lab.standins.authentik.api import Api as StandinApi
 from prefect_platform_lab.standins.authentik.main import create_app
 from prefect_platform_lab.standins.authentik.store import Memory
 
@@ -45,8 +45,8 @@ class Authentik:
             time.sleep(0.01)
 
     @property
-    def api(self) -> standin_api.Api:
-        found: standin_api.Api = self.app.state.api
+    def api(self) -> StandinApi:
+        found: StandinApi = self.app.state.api
         return found
 
     @property
@@ -95,13 +95,13 @@ def seed(now: dict[str, Any]) -> None:
     for number in range(FOREIGN):
         group = state.add_group(now, f"foreign {number}")
         body = {"name": f"foreign {number}", "authorization_flow": flows[0], "invalidation_flow": flows[1]}
-        provider = standin_api._new_provider(
+        provider = objects.new_provider(
             now, {**body, "external_host": f"https://foreign-{number}.example.com", "mode": "forward_single"}
         )
-        application = standin_api._new_application(
+        application = objects.new_application(
             now, {"name": f"foreign {number}", "slug": f"foreign-{number}", "provider": provider["pk"]}
         )
-        standin_api._new_binding(now, {"target": application["pk"], "group": group["pk"], "order": 0})
+        objects.new_binding(now, {"target": application["pk"], "group": group["pk"], "order": 0})
         (outpost,) = (each for each in now["outposts"].values() if each["managed"] == state.EMBEDDED)
         outpost["providers"].append(provider["pk"])
     outpost["config"] |= {"authentik_host": SSO, "log_level": "debug", "kubernetes_namespace": "kept"}

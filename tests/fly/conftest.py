@@ -1,18 +1,16 @@
-"""A lab of its own for the folder, beside that of tests/lab: the images that a Fly machine is made of, and nothing else."""
+"""A lab of its own for the folder, beside that of tests/lab."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-import prefect_platform_lab
 from prefect_platform_lab import LabHost
-from prefect_platform_lab.layout import CACHE_VARIABLE
 from prefect_platform_lab.standins import flyctl
-from tests.lab.conftest import Docker, docker_of, say
+from tests.engines import host_with_images
+from tests.lab.conftest import Docker, docker_of
 
 from .app import Fly
 
@@ -22,16 +20,8 @@ Launch = Callable[..., Fly]
 
 @pytest.fixture(scope="session")
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabHost]:
-    """Two engines must not share an image cache, so this one's is its own; it stays between runs."""
-    root = tmp_path_factory.mktemp("lab")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(
-            CACHE_VARIABLE, os.environ.get("FLY_LAB_CACHE") or str(ROOT / ".state" / "fly-test-cache")
-        )
-        try:
-            yield prefect_platform_lab.up(root, say, standins=("prefect", "traefik", "litestream"))
-        finally:
-            prefect_platform_lab.down(root, say)
+    with host_with_images(tmp_path_factory.mktemp("lab")) as made:
+        yield made
 
 
 @pytest.fixture(scope="session")

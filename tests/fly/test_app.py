@@ -69,15 +69,30 @@ def test_what_cannot_work_is_said_before_anything_is_made(
     assert not (fly.folder / "fly.json").exists() or fly.known()["apps"] == {}
 
 
-def test_from_nothing_to_a_machine_that_runs_a_flow(fly: Fly) -> None:
-    done = fly.invoke("prefect.setup")
-    canary = next(line for line in done.stdout.splitlines() if " canary " in line)
-    assert "its task run is recorded" in canary
-    assert "FAIL" not in done.stdout
+def _steps(shown: str) -> set[str]:
+    """`action subject` of every step of a plan's or a setup's --json."""
+    found = json.loads(shown)
+    steps = {f"{step['action']} {step['subject']}" for step in found["steps"]}
+    return steps | {each.partition(":")[0] for each in found["objects"]}
+
+
+def test_from_nothing_to_a_machine_that_runs_a_flow_as_planned(fly: Fly) -> None:
+    planned = _steps(fly.invoke("prefect.plan", "--json").stdout)
+    assert fly.writes() == []
+    done = fly.invoke("prefect.setup", "--json")
+    report = json.loads(done.stdout)
+    canary = next(check for check in report["checks"] if check["name"] == "canary")
+    assert "its task run is recorded" in canary["detail"]
+    assert report["healthy"]
+    assert _steps(done.stdout) == planned
     calls = fly.calls()
     kinds = [" ".join(words[:2]) for words in calls]
-    for step in ("apps create", "volumes create", "secrets import"):
-        assert kinds.count(step) == 1, step
+    for step, call in (("create app", "apps create"), ("create volume", "volumes create")):
+        assert step in planned
+        assert kinds.count(call) == 1
+    imported = {step.removeprefix("import secret ") for step in planned if step.startswith("import ")}
+    assert kinds.count("secrets import") == 1
+    assert set(fly.known()["apps"][APP]["secrets"]) == imported
     values = fly.secrets()
     assert len(values) >= 3
     assert not [value for value in values if value in json.dumps(calls) + done.stdout + done.stderr]
@@ -104,7 +119,7 @@ def test_a_command_runs_as_the_process_that_it_is_for(fly: Fly) -> None:
     read = "import os; print(os.getuid(), os.environ['PREFECT_SERVER_DATABASE_NAME'], len(os.environ['PREFECT_SERVER_ENCRYPTION_KEY']), '$HOME; #')"
     shown = fly.invoke("prefect.exec", "server", "--", "python", "-c", read).stdout
     assert re.fullmatch(r"1001 /data/prefect/prefect\.db \d\d \$HOME; #", shown.strip()), shown
-    shown = fly.invoke("prefect.exec", "worker-default", "--", "prefect", "config", "view").stdout
+    shown = fly.invoke("prefect.exec", "worker", "--", "prefect", "config", "view").stdout
     assert "PREFECT_API_URL='http://127.0.0.1:4200/prefect/api'" in shown
     failed = fly.invoke("prefect.exec", "server", "--", "false", code=None)
     assert failed.returncode == 1

@@ -1,7 +1,4 @@
-"""A machine of 512 MB without workers, and without a network to the outside: the journeys of the local platform pass on it as they are.
-
-What is imported here are those tests themselves; they find the machine where they had the local platform.
-"""
+"""A machine of 512 MB without workers, and without a network to the outside: the journeys of the local platform pass on it too."""
 
 from __future__ import annotations
 
@@ -15,38 +12,17 @@ from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
+from playwright.sync_api import BrowserContext
 
+from tests.gateway.forge import Forge
 from tests.lab.conftest import Docker
-from tests.local.test_browser import test_the_way_in_and_out
-from tests.local.test_client import (
-    Client,
-    client,
-)
-from tests.local.test_client import _ended as ended
-from tests.local.test_doors import (
-    forge,
-    test_a_credential_that_is_not_one_plain_bearer_header_is_refused,
-    test_a_forged_token_gets_what_no_token_gets,
-    test_a_good_token_is_let_in,
-    test_a_token_without_a_claim_is_refused,
-    test_nothing_is_open_without_a_token,
-    test_path_tricks_do_not_get_past_the_door,
-)
+from tests.local import doors
+from tests.local.client import Client, ended, new_client
+from tests.local.journey import in_and_out
 
 from .app import Fly, Writer
 from .conftest import Launch
 
-__all__ = [
-    "client",
-    "forge",
-    "test_a_credential_that_is_not_one_plain_bearer_header_is_refused",
-    "test_a_forged_token_gets_what_no_token_gets",
-    "test_a_good_token_is_let_in",
-    "test_a_token_without_a_claim_is_refused",
-    "test_nothing_is_open_without_a_token",
-    "test_path_tricks_do_not_get_past_the_door",
-    "test_the_way_in_and_out",
-]
 pytestmark = [pytest.mark.timeout(600), pytest.mark.browser]
 LIMIT = 512
 KILLS, EACH = 20, 15
@@ -83,6 +59,52 @@ def platform(clone: Fly, outside: subprocess.Popen[str]) -> Fly:
 @pytest.fixture(scope="module")
 def token(clone: Fly) -> str:
     return clone.invoke("gateway.create-token", "--project", "tests", "--service", "all").stdout.strip()
+
+
+@pytest.fixture(scope="module")
+def client(clone: Fly, token: str) -> Iterator[Client]:
+    with new_client(clone, token) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def forge(clone: Fly, token: str) -> Forge:
+    return doors.forge_of(clone, token)
+
+
+def test_the_way_in_and_out(platform: Fly, browser: BrowserContext) -> None:
+    in_and_out(platform, browser)
+
+
+def test_a_good_token_is_let_in(platform: Fly, forge: Forge) -> None:
+    doors.good_token(platform, forge)
+
+
+@pytest.mark.parametrize("name", doors.FORGERIES)
+def test_a_forged_token_gets_what_no_token_gets(platform: Fly, forge: Forge, name: str) -> None:
+    doors.forged_token(platform, forge, name)
+
+
+@pytest.mark.parametrize("claim", doors.CLAIMS)
+def test_a_token_without_a_claim_is_refused(platform: Fly, forge: Forge, claim: str) -> None:
+    doors.token_without(platform, forge, claim)
+
+
+@pytest.mark.parametrize("headers", doors.CREDENTIALS)
+def test_a_credential_that_is_not_one_plain_bearer_header_is_refused(
+    platform: Fly, forge: Forge, headers: list[tuple[str, str]]
+) -> None:
+    doors.credential(platform, forge, headers)
+
+
+@pytest.mark.parametrize("path", doors.CLOSED)
+def test_nothing_is_open_without_a_token(platform: Fly, path: str) -> None:
+    doors.closed(platform, path)
+
+
+@pytest.mark.parametrize("path", doors.TRICKS)
+def test_path_tricks_do_not_get_past_the_door(platform: Fly, path: bytes) -> None:
+    doors.trick(platform, path)
 
 
 def test_the_canary_runs_on_a_worker_outside(platform: Fly, client: Client) -> None:

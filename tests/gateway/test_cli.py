@@ -122,13 +122,6 @@ def test_an_ambiguous_prefix_revokes_nothing(gateway: Gateway) -> None:
     assert gateway.sql("SELECT count(revoked_at) FROM gateway_tokens") == [(0,)]
 
 
-def test_new_key_fits_the_keyset(gateway: Gateway) -> None:
-    fresh = gateway.cli("new-key").stdout
-    assert len(decode(json.loads(fresh)["d"])) == 32
-    gateway.env["GATEWAY_SIGNING_KEYS"] = f"[{fresh}]"
-    assert gateway.new_token()
-
-
 @pytest.mark.parametrize("name", NEEDED)
 @pytest.mark.parametrize("command", [["serve"], ["create-token", "--project", "a", "--service", "b"]])
 def test_a_missing_setting_is_named(gateway: Gateway, name: str, command: list[str]) -> None:

@@ -1,27 +1,21 @@
-"""One lab for the folder, next to whatever lab this clone has: a root of its own, but images from a cache that stays between runs."""
+"""One lab for all tests of a run in this folder, beside whatever lab the clone has."""
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-import prefect_platform_lab
 from prefect_platform_lab import LabHost
-from prefect_platform_lab.layout import CACHE_VARIABLE
+from tests.engines import host_with_images, say
 
 from .vps import Vps
 
+__all__ = ["say"]
 ROOT = Path(__file__).resolve().parents[2]
 Docker = Callable[..., str]
-
-
-def say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 def call(*words: str | Path, code: int | None = 0, stdin: str | None = None) -> str:
@@ -46,27 +40,14 @@ def docker_of(host: LabHost) -> Docker:
 
 
 @pytest.fixture(scope="session")
-def cache() -> Iterator[Path]:
-    """Made images outlive a test run, unless the variable says another place."""
-    before = os.environ.get(CACHE_VARIABLE)
-    os.environ[CACHE_VARIABLE] = before or str(ROOT / ".state" / "lab-test-cache")
-    yield Path(os.environ[CACHE_VARIABLE])
-    if before is None:
-        del os.environ[CACHE_VARIABLE]
-
-
-@pytest.fixture(scope="session")
-def root(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("lab")
 
 
 @pytest.fixture(scope="session")
 def host(root: Path) -> Iterator[LabHost]:
-    """Fails, with the command to run, where a lab cannot be."""
-    try:
-        yield prefect_platform_lab.up(root, say)
-    finally:
-        prefect_platform_lab.down(root, say)
+    with host_with_images(root) as made:
+        yield made
 
 
 @pytest.fixture(scope="session")

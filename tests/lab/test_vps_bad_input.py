@@ -144,7 +144,7 @@ def test_a_port_that_somebody_has(untouched: Vps) -> None:
         traefik: dict[str, Any] = untouched.settings["traefik"]
         untouched.settings["traefik"] = {**traefik, "http_port": port}
         said = refused(untouched, "traefik.setup")
-    assert f"port {port}, which traefik-gateway is to have, is taken by" in said
+    assert f"port {port}, which traefik-gateway publishes, is taken by" in said
     assert "platform.traefik.http_port" in said
 
 

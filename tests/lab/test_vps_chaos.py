@@ -21,26 +21,16 @@ from prefect_platform.secretstore.store import Secret
 from prefect_platform.secretstore.vault.kv import Vault
 
 from .conftest import Docker
-from .vps import Vps, containers
+from .vps import Vps, containers, wait_for
 
 pytestmark = pytest.mark.timeout(900)
 Ssh = Callable[..., str]
-WORKER = "platform-prefect-worker-default-lab"
+WORKER = "platform-prefect-worker-lab"
 SERVICES = "platform-prefect-services-lab"
 SCHEDULER = 400
 """Seconds. After Redis was away pydocket takes up what another process left after 300 s, looking each 75 s: until then no new runs are made,
 and those that a new schedule comes with (four) may be over before a slow machine is well again.
 """
-
-
-def wait_for(condition: Callable[[], Any], what: str | Callable[[], str], seconds: float = 150) -> Any:
-    """The condition's first true value. `what` may be asked when it did not come true."""
-    end = time.monotonic() + seconds
-    while not (found := condition()):
-        late = time.monotonic() > end
-        assert not late, f"not within {seconds} s: {what if isinstance(what, str) else what()}"
-        time.sleep(0.5)
-    return found
 
 
 class Flows:
@@ -292,7 +282,7 @@ def test_a_running_flow_survives_an_update_of_its_worker(flows: Flows, standing:
 
 def test_vault_away_or_sealed_stops_nothing_that_runs(flows: Flows, standing: Vps, docker: Docker) -> None:
     docker("stop", "platform-vault")
-    assert "platform-vault does not run there" in _red(standing, "secrets")
+    assert "platform-vault is not running there" in _red(standing, "secrets")
     # What needs its secrets anew finds them rendered.
     docker("restart", "platform-prefect-server-lab")
     wait_for(lambda: flows.client.get("/ready").status_code == 200, "the server is back without Vault")
@@ -319,4 +309,4 @@ def _seal(vps: Vps, docker: Docker) -> None:
     root = Vault(address, None).generate_root(
         [Secret(key) for key in keys["recovery_keys"][: keys["threshold"]]]
     )
-    Vault(address, root).client.post("sys/seal", {})
+    Vault(address, root).client.call(lambda api: api.sys.seal())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -42,12 +43,16 @@ def test_killed_at_any_moment_the_next_setup_converges(standing: Vps, docker: Do
     began = time.monotonic()
     standing.invoke("prefect.setup")
     whole = time.monotonic() - began
-    for number in range(1, KILLS + 1):
-        change(standing, number)
-        process = start(standing, "prefect.setup")
-        time.sleep(moments.uniform(0.05, whole))
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+    number = 0
+    for _ in range(KILLS):
+        seconds, killed = moments.uniform(0.05, whole), False
+        # One that had ended before its moment does not count.
+        while not killed:
+            number += 1
+            change(standing, number)
+            killed = _killed_after(seconds, standing)
+            seconds /= 2
+            assert killed or seconds > 0.01, "no setup was long enough to be killed"
         done = standing.invoke("prefect.setup")
         assert "FAIL" not in done.stdout
         assert f"PREFECT_WORKER_QUERY_SECONDS={2 + number % 5}" in _environment(docker)
@@ -65,8 +70,18 @@ def test_killed_at_any_moment_the_next_setup_converges(standing: Vps, docker: Do
     standing.invoke("prefect.setup")
 
 
+def _killed_after(seconds: float, vps: Vps) -> bool:
+    """Whether a setup still ran when it was killed."""
+    process = start(vps, "prefect.setup")
+    time.sleep(seconds)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    return process.returncode == -signal.SIGKILL
+
+
 def _environment(docker: Docker) -> list[str]:
-    return list(containers(docker)["platform-prefect-worker-default-lab"]["Config"]["Env"])
+    return list(containers(docker)["platform-prefect-worker-lab"]["Config"]["Env"])
 
 
 def test_the_second_of_two_waits_for_the_first(standing: Vps) -> None:
@@ -97,8 +112,10 @@ def test_a_killed_setup_holds_nobody_up(standing: Vps) -> None:
     assert first.stderr
     while "starting prefect" not in first.stderr.readline():
         assert first.poll() is None
+    assert first.poll() is None, "it had ended before it could be killed"
     os.killpg(first.pid, signal.SIGKILL)
     first.communicate()
+    assert first.returncode == -signal.SIGKILL
     standing.settings["prefect"] = {}
     standing.write()
     standing.invoke("prefect.setup", "--wait", "15")

@@ -23,7 +23,7 @@ from .vps import Vps, containers
 
 pytestmark = pytest.mark.timeout(900)
 IMAGE, NEWER = "prefecthq/prefect:3.8.8-python3.12", "prefecthq/prefect:3.8.9-python3.12"
-WORKER = "platform-prefect-worker-default-lab"
+WORKER = "platform-prefect-worker-lab"
 
 
 def _worker_environment(docker: Docker) -> list[str]:

@@ -19,8 +19,8 @@ TROUBLES = {
     "Health check failed": (("stop", "platform-prefect-server-lab"), "prefect-server"),
     "Database connection": (("stop", "platform-postgres-lab"), "postgres-postgres"),
     "Worker not picking up flows": (
-        ("stop", "platform-prefect-worker-default-lab"),
-        "prefect-worker-default",
+        ("stop", "platform-prefect-worker-lab"),
+        "prefect-worker",
     ),
     "Services stuck": (("pause", "platform-prefect-services-lab"), "prefect-services"),
     "Vault sealed or away": (("stop", "platform-vault"), "vault-vault"),

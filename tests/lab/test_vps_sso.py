@@ -18,11 +18,9 @@ from playwright.sync_api import BrowserContext, Page, expect
 from tests.browsing import Opened
 
 from .conftest import Docker
+from .proofs import locked_down, secrets_show_nowhere
 from .standins import AUTHENTIK
-from .test_vps import test_every_container_is_locked_down as locked_down
-from .test_vps import test_secrets_show_nowhere as secrets_show_nowhere
-from .test_vps_chaos import wait_for
-from .vps import Vps, containers
+from .vps import Vps, containers, wait_for
 
 pytestmark = pytest.mark.timeout(600)
 SERVER, VERIFIER = "platform-authentik-server-lab", "platform-gateway-verifier-lab"
@@ -99,7 +97,7 @@ def test_it_is_never_shown_before_its_setup_is_over(sso: Sso) -> None:
 
 
 def test_it_is_as_locked_down_as_the_rest(sso: Sso, docker: Docker, ssh: Callable[..., str]) -> None:
-    locked_down(sso.vps, docker)
+    locked_down(docker)
     secrets_show_nowhere(sso.vps, docker, ssh)
     # Forwarded headers count from the gateway's network only.
     network = json.loads(docker("network", "inspect", "platform-edge-lab"))[0]["IPAM"]["Config"][0]["Subnet"]

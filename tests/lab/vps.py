@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import subprocess
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -101,3 +102,13 @@ def secrets(vps: Vps, docker: Callable[..., str]) -> list[str]:
     for file in (vps.root / ".state" / "hosts").rglob("vault.json"):
         found += list(json.loads(file.read_text()).values())
     return [value for value in found if len(value) > 8]
+
+
+def wait_for(condition: Callable[[], Any], what: str | Callable[[], str], seconds: float = 150) -> Any:
+    """The condition's first true value. `what` may be asked when it did not come true."""
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        late = time.monotonic() > end
+        assert not late, f"not within {seconds} s: {what if isinstance(what, str) else what()}"
+        time.sleep(0.2)
+    return found

@@ -2,42 +2,20 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
-from playwright.sync_api import BrowserContext, Cookie, Page, expect
+from playwright.sync_api import BrowserContext
 
 from tests.browsing import Opened
 
 from .conftest import Clone
+from .journey import canary_run, in_and_out
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.browser]
 
 
-def _assert_asks_to_log_in(page: Page, url: str) -> None:
-    answer = page.goto(url)
-    assert answer
-    assert answer.status == 401
-    expect(page.locator("h1")).to_have_text("Please log in")
-    expect(page.locator("body")).to_contain_text("./invoke gateway.login-url")
-
-
-def _session(browser: BrowserContext) -> Cookie | None:
-    """Our cookie; Prefect 3.8.8's UI sets one of its own as well."""
-    return next((each for each in browser.cookies() if "session" in each["name"]), None)
-
-
-def _canary_run(platform: Clone) -> str:
-    """The name of a canary run of now: the UI shows the newest runs only, and other tests make many."""
-    shown = platform.invoke("prefect.smoke").stdout
-    found = re.search(r"run (\S+) \(", shown)
-    assert found, shown
-    return found[1]
-
-
 def test_a_link_in_a_log_opens_the_run(platform: Clone, browser: BrowserContext) -> None:
-    canary = _canary_run(platform)
-    lines = platform.invoke("prefect.logs", "--service", "worker-default").stdout.splitlines()
+    canary = canary_run(platform)
+    lines = platform.invoke("prefect.logs", "--service", "worker").stdout.splitlines()
     link = next(line.split()[-1] for line in lines if f"'{canary}' - View at" in line)
     assert link.startswith(f"{platform.url}/prefect/")
     page = browser.new_page()
@@ -49,46 +27,4 @@ def test_a_link_in_a_log_opens_the_run(platform: Clone, browser: BrowserContext)
 
 
 def test_the_way_in_and_out(platform: Clone, browser: BrowserContext) -> None:
-    canary = _canary_run(platform)
-    dashboard = f"{platform.url}/prefect/v2/dashboard"
-    page = browser.new_page()
-    _assert_asks_to_log_in(page, dashboard)
-
-    link = platform.invoke("gateway.login-url").stdout.strip()
-    opened = Opened(page)
-    page.goto(link)
-    page.wait_for_url("**/prefect/**")
-    opened.shows("Flow Runs")
-    cookie = _session(browser)
-    assert cookie
-    assert cookie["httpOnly"]
-    assert cookie["sameSite"] in ("Lax", "Strict")
-
-    runs = page.goto(f"{platform.url}/prefect/v2/runs")
-    assert runs
-    assert runs.headers["content-security-policy"] == "connect-src 'self'", "the UI talks to nobody else"
-    expect(page.locator("body")).to_contain_text("platform-canary", timeout=60_000)
-    page.get_by_role("link", name=canary).click(timeout=60_000)
-    expect(page.locator("body")).to_contain_text("platform canary: alive", timeout=60_000)
-
-    # In another tab; the open dashboard is told so with its next look at the API, and the person how to go on.
-    page.goto(dashboard)
-    expect(page.locator("body")).to_contain_text("Flow Runs", timeout=60_000)
-    other = browser.new_page()
-    other.goto(f"{platform.url}/auth/logout")
-    expect(other.locator("h1")).to_have_text("You are logged out")
-    expect(page.get_by_role("alert")).to_contain_text("You are signed out.", timeout=60_000)
-    page.get_by_role("button", name="Sign in again").click()
-    expect(page.locator("h1")).to_have_text("Please log in")
-    assert _session(browser) is None
-    _assert_asks_to_log_in(page, dashboard)
-    # Not only forgotten by this browser: the session itself has ended.
-    browser.add_cookies([{"name": cookie["name"], "value": cookie["value"], "url": platform.url}])
-    assert _session(browser)
-    _assert_asks_to_log_in(page, dashboard)
-
-    browser.clear_cookies()
-    again = page.goto(link)
-    assert again
-    assert again.status == 401, "a login link works once"
-    _assert_asks_to_log_in(page, dashboard)
+    in_and_out(platform, browser)

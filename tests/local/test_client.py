@@ -1,142 +1,25 @@
-"""A real Prefect client elsewhere: its own environment and home, configured by `prefect.client-env` alone, through the gateway."""
+"""What a real Prefect client does through the gateway, and what it is refused without a good token."""
 
 from __future__ import annotations
 
-import os
-import shutil
-import signal
-import subprocess
-import sys
-import tempfile
-import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any
 
-import httpx
 import pytest
 
+from .client import DEPLOY, PREFECT, Client, ended, new_client, until
 from .conftest import Clone
 
 pytestmark = pytest.mark.timeout(300)
 
-FLOW = """
-from prefect import flow, task
-
-
-@task
-def double(x: int) -> int:
-    return 2 * x
-
-
-@flow(log_prints=True)
-def hello(name: str = "nobody") -> int:
-    print(f"hello from {name}")
-    return double(21)
-
-
-if __name__ == "__main__":
-    hello.serve(name="served")
-"""
-PREFECT = ("-m", "prefect", "--no-prompt")
-DEPLOY = (*PREFECT, "deploy", "hello.py:hello")
-
-
-class Client:
-    """Runs the developers' Python, which has the platform's Prefect version, with nothing of its own but a folder."""
-
-    def __init__(self, platform: Clone, token: str) -> None:
-        # Not pytest's: the platform's worker, another user, reads the flow there.
-        self.folder = Path(tempfile.mkdtemp(prefix="client-"))
-        self.folder.chmod(0o755)
-        (self.folder / "hello.py").write_text(FLOW)
-        self.lines = platform.invoke("prefect.client-env", "--token", token).stdout
-        self.api = httpx.Client(
-            base_url=f"{platform.url}/prefect/api",
-            headers={"Authorization": f"Bearer {token}"},
-            timeout=60,
-        )
-
-    def start(
-        self, *words: str, lines: str | None = None, into: IO[str] | None = None
-    ) -> subprocess.Popen[str]:
-        """The command in the background, output and errors in one, in a session of its own."""
-        env = {
-            "PATH": os.environ["PATH"],
-            "HOME": str(self.folder),
-            "PREFECT_HOME": str(self.folder / "home"),
-            "PYTHONUNBUFFERED": "1",
-            "COLUMNS": "300",
-            "LINES": self.lines if lines is None else lines,
-        }
-        return subprocess.Popen(
-            ["sh", "-c", 'eval "$LINES"; unset LINES; exec "$@"', "sh", sys.executable, *words],
-            env=env,
-            cwd=self.folder,
-            stdout=into or subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-
-    def run(self, *words: str) -> str:
-        with _ended(self.start(*words)) as process:
-            out, _ = process.communicate(timeout=120)
-        assert process.returncode == 0, f"{words}\n{out}"
-        return out
-
-    def read(self, method: str, path: str, **body: Any) -> Any:
-        answer = self.api.request(method, path, json=body or None)
-        answer.raise_for_status()
-        return answer.json()
-
-    def run_deployment(self, name: str) -> str:
-        """Run it and follow it to its end; the run's id, its task run being recorded and its log line readable."""
-        self.run(*PREFECT, "deployment", "run", f"hello/{name}", "--param", f"name={name}", "--watch")
-        (run,) = self.read("POST", "/flow_runs/filter", deployments={"name": {"any_": [name]}})
-        assert run["state_type"] == "COMPLETED"
-        tasks = {
-            "flow_runs": {"id": {"any_": [run["id"]]}},
-            "task_runs": {"state": {"type": {"any_": ["COMPLETED"]}}},
-        }
-        _until(lambda: self.read("POST", "/task_runs/count", **tasks) == 1, "the task run was not recorded")
-        _until(
-            lambda: f"hello from {name}" in self.run(*PREFECT, "flow-run", "logs", run["id"]), "no log line"
-        )
-        return str(run["id"])
-
-
-@contextmanager
-def _ended(process: subprocess.Popen[str]) -> Iterator[subprocess.Popen[str]]:
-    """The process, which ends with its session's. Prefect 3.8.8's worker now and then needs the second signal."""
-    try:
-        yield process
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGTERM)
-            try:
-                process.communicate(timeout=15)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.communicate()
-
-
-def _until(done: Callable[[], object], what: str, seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < end, what
-        time.sleep(0.3)
-
 
 @pytest.fixture(scope="module")
 def client(clone: Clone, token: str) -> Iterator[Client]:
-    made = Client(clone, token)
-    yield made
-    made.api.close()
-    shutil.rmtree(made.folder)
+    with new_client(clone, token) as made:
+        yield made
 
 
 @contextmanager
@@ -144,7 +27,7 @@ def _events(client: Client) -> Iterator[Path]:
     """`prefect events stream` into a file (its own --output-file crashes in Prefect 3.8.8), once events come out of it."""
     file = client.folder / "events.txt"
     words = (*PREFECT, "events", "stream", "--format", "text")
-    with file.open("w") as into, _ended(client.start(*words, into=into)) as process:
+    with file.open("w") as into, ended(client.start(*words, into=into)) as process:
 
         def streams() -> bool:
             assert process.poll() is None, file.read_text()
@@ -157,7 +40,7 @@ def _events(client: Client) -> Iterator[Path]:
             client.api.post("/events", json=[event]).raise_for_status()
             return "tests.listening" in file.read_text()
 
-        _until(streams, "no event came out of the stream")
+        until(streams, "no event came out of the stream")
         yield file
 
 
@@ -168,7 +51,7 @@ def test_a_flow_from_a_folder_runs_on_the_platforms_worker(client: Client) -> No
         run = client.run_deployment("deployed")
         for event in ("flow-run.Pending", "flow-run.Running", "flow-run.Completed"):
             line = f"prefect.{event} prefect.flow-run.{run}"
-            _until(lambda line=line: line in file.read_text(), f"not streamed: {line}")  # type: ignore[misc]
+            until(lambda line=line: line in file.read_text(), f"not streamed: {line}")  # type: ignore[misc]
 
 
 def test_a_served_flow_runs_in_its_own_process(client: Client) -> None:
@@ -176,8 +59,8 @@ def test_a_served_flow_runs_in_its_own_process(client: Client) -> None:
         return client.api.get("/deployments/name/hello/served").status_code == 200
 
     log = client.folder / "served.txt"
-    with log.open("w") as into, _ended(client.start("hello.py", into=into)) as process:
-        _until(lambda: served() or process.poll() is not None, "hello.serve() registered no deployment")
+    with log.open("w") as into, ended(client.start("hello.py", into=into)) as process:
+        until(lambda: served() or process.poll() is not None, "hello.serve() registered no deployment")
         assert process.poll() is None, log.read_text()
         client.run_deployment("served")
     assert "hello from served" in log.read_text(), "it ran, but not here"
@@ -189,7 +72,7 @@ def test_a_second_worker_runs_what_its_pool_gets(client: Client) -> None:
         client.run(*DEPLOY, "-n", "elsewhere", "-p", "elsewhere")
         worker = (*PREFECT, "worker", "start", "--pool", "elsewhere", "--name", "second")
         log = client.folder / "worker.txt"
-        with log.open("w") as into, _ended(client.start(*worker, into=into)):
+        with log.open("w") as into, ended(client.start(*worker, into=into)):
             run = client.run_deployment("elsewhere")
             (seen,) = client.read("POST", "/work_pools/elsewhere/workers/filter")
             assert (seen["name"], seen["status"]) == ("second", "ONLINE")
@@ -218,7 +101,7 @@ def refused(request: pytest.FixtureRequest, clone: Clone, client: Client) -> str
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_without_a_good_token_it_fails_with_401(client: Client, refused: str, name: str) -> None:
-    with _ended(client.start(*REFUSED[name], lines=refused)) as process:
+    with ended(client.start(*REFUSED[name], lines=refused)) as process:
         out, _ = process.communicate(timeout=60)
     assert process.returncode not in (0, None)
     assert "401" in out

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 
 import psutil
@@ -131,16 +132,25 @@ def test_a_disk_that_fills_up_is_said_and_with_room_the_same_command_goes_on(
     platform.invoke("prefect.status", "--env", "second")
 
 
-def _interrupt(platform: Clone, seconds: float, sign: signal.Signals) -> None:
-    """Start a setup and send the signal to all of its process group, as a terminal does."""
-    with platform.start(*SETUP) as process:
-        time.sleep(seconds)
-        over = process.poll() is not None
+def _interrupt(platform: Clone, seconds: float, sign: signal.Signals, prepare: Callable[[], object]) -> None:
+    """Start a setup that `prepare` gives work to, and send the signal to all of its process group, as a terminal does. One that had ended
+    before the signal does not count: the next is interrupted in half the time.
+    """
+    while True:
+        prepare()
+        with platform.start(*SETUP) as process:
+            time.sleep(seconds)
+            over = process.poll() is not None
+            if not over:
+                os.killpg(process.pid, sign)
+            said = process.communicate(timeout=120)[1]
+        assert "Traceback" not in said
         if not over:
-            os.killpg(process.pid, sign)
-        said = process.communicate(timeout=120)[1]
-    assert "Traceback" not in said
-    assert over or process.returncode in ((-sign,) if sign == signal.SIGKILL else INTERRUPTED), said
+            break
+        assert process.returncode == 0, said
+        seconds /= 2
+        assert seconds > 0.01, "no setup was long enough to be interrupted"
+    assert process.returncode in ((-sign,) if sign == signal.SIGKILL else INTERRUPTED), said
 
 
 C, K = signal.SIGINT, signal.SIGKILL
@@ -157,19 +167,33 @@ C, K = signal.SIGINT, signal.SIGKILL
 def test_a_first_setup_interrupted_anywhere_goes_on(
     platform: Clone, second: Path, moments: list[tuple[float, signal.Signals]]
 ) -> None:
+    def unfinished() -> None:
+        if (second / "services.json").exists() and not _pending(platform):
+            platform.invoke("prefect.remove", "--env", "second", "--yes", "--data")
+
     for seconds, sign in moments:
-        _interrupt(platform, seconds, sign)
+        _interrupt(platform, seconds, sign, unfinished)
     _converges(platform)
+
+
+def _pending(platform: Clone) -> bool:
+    """Whether a setup has something to do."""
+    return "nothing to do" not in platform.invoke("prefect.plan", "--env", "second").stdout
 
 
 def test_a_change_interrupted_anywhere_goes_on(platform: Clone, second: Path) -> None:
     platform.invoke(*SETUP)
     moments = [(0.3, C), (0.6, C), (0.9, K), (1.3, C), (1.8, K), (2.4, C), (3.2, C), (4.0, K), (5.0, C)]
-    for number, (seconds, sign) in enumerate(moments):
+    numbers = count(1)
+
+    def change() -> None:
+        number = next(numbers)
         section = platform.settings["environments"]["second"]["prefect"]
-        section |= {"retention_days": number + 1, "heartbeat_seconds": 30 + number}
+        section |= {"retention_days": number, "heartbeat_seconds": 30 + number}
         platform.write()
-        _interrupt(platform, seconds, sign)
+
+    for seconds, sign in moments:
+        _interrupt(platform, seconds, sign, change)
     _converges(platform)
 
 

@@ -25,13 +25,11 @@ def program(clone: Clone) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("folder", [".", "stacks/prefect"])
-def test_setup_status_and_help(platform: Clone, program: Path, tmp_path: Path, folder: str) -> None:
-    home = tmp_path / "home"
-    home.mkdir(mode=0o777)
+def test_setup_status_and_help(platform: Clone, program: Path, folder: str) -> None:
     there = platform.root / folder
 
     def plain(*words: str) -> subprocess.CompletedProcess[str]:
-        return platform.invoke(*words, cwd=there, program=str(program), HOME=str(home))
+        return platform.invoke(*words, cwd=there, program=str(program))
 
     assert "nothing changed" in plain("prefect.setup").stderr
     status = plain("prefect.status").stdout

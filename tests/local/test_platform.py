@@ -35,7 +35,7 @@ def test_setup_proves_a_canary_run(first_setup: subprocess.CompletedProcess[str]
         and "task run is recorded" in line
         for line in lines
     )
-    for service in ("traefik-gateway", "gateway-verifier", "prefect-server", "prefect-worker-default"):
+    for service in ("traefik-gateway", "gateway-verifier", "prefect-server", "prefect-worker"):
         assert any(line.startswith("ok") and service in line for line in lines)
     assert "FAIL" not in first_setup.stdout
     assert "./invoke gateway.login-url" in first_setup.stderr
@@ -96,7 +96,7 @@ def test_scopes_and_revocation(platform: Clone, token: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "service", ["prefect-server", "gateway-verifier", "traefik-gateway", "prefect-worker-default"]
+    "service", ["prefect-server", "gateway-verifier", "traefik-gateway", "prefect-worker"]
 )
 def test_a_killed_process_comes_back(platform: Clone, service: str) -> None:
     _until_healthy(platform)

@@ -10,21 +10,33 @@ import pytest
 
 from prefect_platform.config import settings, stack
 from prefect_platform.planning.where import Where
+from prefect_platform.targets import traits
+
+from .rules import ENV, FakeHost
 
 ROOT = Path(__file__).resolve().parents[2]
+TRAITS = traits()
 Load = Callable[..., settings.Settings]
 
 
 @pytest.fixture(scope="session")
-def stacks() -> dict[str, stack.Stack]:
-    return stack.for_target(stack.read_all(ROOT), "local")
+def stacks(schema: dict[str, Any]) -> dict[str, stack.Stack]:
+    """As target local runs them with nothing set."""
+    values = settings.load(ROOT, {}, schema, "local", {}, TRAITS).values
+    there = stack.for_target(stack.read_all(ROOT), TRAITS["local"])
+    return {name: each.as_set(values[each.section]) for name, each in there.items()}
+
+
+@pytest.fixture(scope="session")
+def schema() -> dict[str, Any]:
+    return settings.platform_schema(
+        {each.section: each.schema() for each in stack.read_all(ROOT).values()}, TRAITS
+    )
 
 
 @pytest.fixture
-def load(tmp_path: Path) -> Load:
+def load(tmp_path: Path, schema: dict[str, Any]) -> Load:
     """Settings from a mapping (and what stands in tmp_path/invoke.yaml, for the places in messages)."""
-    sections = {each.section: dict(each.settings) for each in stack.read_all(ROOT).values()}
-    schema = settings.platform_schema(sections)
 
     def from_mapping(
         raw: Mapping[str, Any],
@@ -32,7 +44,7 @@ def load(tmp_path: Path) -> Load:
         environ: Mapping[str, str] | None = None,
         root: Path = tmp_path,
     ) -> settings.Settings:
-        return settings.load(root, raw, schema, env, environ or {})
+        return settings.load(root, raw, schema, env, environ or {}, TRAITS)
 
     return from_mapping
 
@@ -52,3 +64,11 @@ def where(name: str) -> Where:
         f"{state}/stacks/routes",
         f"{state}/secrets/{name}.env",
     )
+
+
+@pytest.fixture
+def fake(tmp_path: Path, load: Load) -> FakeHost:
+    """A host of the compose target whose files are in a temporary folder and whose Docker is scripted."""
+    (tmp_path / "host").mkdir()
+    values = {"target": "compose", "host": "host", "root": str(tmp_path), "domain": "example.com"}
+    return FakeHost(tmp_path, load({"environments": {ENV: values}}, env=ENV, root=ROOT))

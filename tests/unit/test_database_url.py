@@ -55,7 +55,7 @@ def test_what_was_read_differently_is_told() -> None:
     ("url", "said"),
     [
         ("mysql://a@b/c", "mysql: only PostgreSQL"),
-        ("postgresql://a:secret@b/c", "has a password"),
+        ("postgresql://a:secret@b/c", "holds a password"),
         ("postgresql://a@b", "no name of the database"),
         ("postgresql://b/c", "no user"),
         ("postgresql:///c", "no host"),
@@ -70,7 +70,7 @@ def test_what_cannot_be_meant(url: str, said: str) -> None:
         database_url.parse(url)
     assert said in error.value.reason
     assert "platform.prefect.database_url" in error.value.reason
-    assert "secret" not in str(error.value).replace("with the secrets", "")
+    assert "secret" not in error.value.reason
 
 
 def test_only_one_machine_has_it_elsewhere(load: Load) -> None:

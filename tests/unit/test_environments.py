@@ -14,7 +14,7 @@ from prefect_platform.config.settings import Settings
 from prefect_platform.planning import bundle, render
 from prefect_platform.targets.compose import compose_file, names
 
-from .conftest import ROOT, Load
+from .conftest import ROOT, TRAITS, Load
 
 SHARED_NETWORKS = {"platform-vault"}
 """Agents of every environment reach the host's Vault through it; it has no other members and no way out."""
@@ -30,9 +30,9 @@ def _rendered(load: Load, env: str) -> dict[str, bundle.Bundle]:
     chosen = _settings(load, env)
     edges = ["platform-edge", "platform-edge-staging"]
     found = {}
-    for name, each in stack.for_target(stack.read_all(ROOT), "compose").items():
-        built = render.build(each, chosen, names.where(chosen, each.scope, MEMORY))
-        found[name] = compose_file.finish(built, names.frame(chosen, each, MEMORY, edges))
+    for name, each in stack.for_target(stack.read_all(ROOT), TRAITS["compose"]).items():
+        built = render.build(each, chosen, names.where(chosen, each.scope), MEMORY)
+        found[name] = compose_file.finish(built, names.frame(chosen, each, edges))
     return found
 
 
@@ -57,7 +57,7 @@ def _names_in(load: Load, env: str) -> Iterator[tuple[str, str]]:
             yield from (("network", each) for each in service.get("networks", ()))
         yield from (("volume", each["name"]) for each in compose.get("volumes", {}).values())
         for database in one.stack.databases:
-            server = names.where(chosen, "environment", MEMORY).container("postgres")
+            server = names.where(chosen, "environment").container("postgres")
             yield "database", f"{server}/{database.name}"
         yield from _secrets_in(one)
         yield from _routes_in(one.routes)

@@ -28,7 +28,7 @@ def test_the_table_of_the_page_is_what_the_settings_cost(load: Load) -> None:
         sums = (sum(each.usd for each in estimate(fly, hours)) for hours in (24, 8))
         rows.append(f"| {memory} | " + " | ".join(f"{usd:.2f}" for usd in sums) + " |")
     page = ROOT / "docs" / "fly.md"
-    head, mark, rest = page.read_text().partition("USD a month:\n\n")
+    head, mark, rest = page.read_text().partition("1 GB volume:\n\n")
     assert mark
     after = rest[rest.index("\n\n") :]
     if os.environ.get("PLATFORM_GOLDEN") == "write":

@@ -16,7 +16,7 @@ from prefect_platform.planning import bundle, render
 from prefect_platform.targets.fly import render as machine
 from prefect_platform_lab.standins import flyctl
 
-from .conftest import ROOT, Load, where
+from .conftest import ROOT, TRAITS, Load, where
 
 PLACES = ("python", "traefik", "entrypoint", "template", "bundle", "data", "routes", "secrets")
 TOLD = {
@@ -39,9 +39,9 @@ def _differences(load: Load) -> Iterator[str]:
     local = load(shared, root=ROOT)
     fly = load({**shared, "target": "fly", "fly": {"app": "my-app"}}, root=ROOT)
     there = stack.read_all(ROOT)
-    for name, each in stack.for_target(there, "local").items():
+    for name, each in stack.for_target(there, TRAITS["local"]).items():
         ours = render.build(each, local, where(name))
-        theirs = render.build(stack.for_target(there, "fly")[name], fly, machine.where(name))
+        theirs = render.build(stack.for_target(there, TRAITS["fly"])[name], fly, machine.where(name))
         for file in sorted({*ours.files, *theirs.files, "routes.yml"}):
             here = _moved(name, (ours.routes if file == "routes.yml" else ours.files.get(file)) or b"")
             gone = (theirs.routes if file == "routes.yml" else theirs.files.get(file)) or b""
@@ -98,7 +98,7 @@ def test_the_page_s_example_becomes_a_machine(load: Load) -> None:
         page.partition("from the same templates, packed into an image.\n")[2].partition("\n\n    ./")[0]
     )
     fly = load(example["platform"]["environments"]["fly"], root=ROOT)
-    there = stack.for_target(stack.read_all(ROOT), "fly")
+    there = stack.for_target(stack.read_all(ROOT), TRAITS["fly"])
     bundles = [render.build(each, fly, machine.where(name)) for name, each in there.items()]
     found = tomllib.loads(machine.machine(fly, bundles).files["fly.toml"].decode())
     assert found["app"] == example["platform"]["environments"]["fly"]["fly"]["app"]

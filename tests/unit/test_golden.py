@@ -16,7 +16,7 @@ from prefect_platform.targets.compose import compose_file
 from prefect_platform.targets.compose import names as _names
 from prefect_platform.targets.fly import render as machine
 
-from .conftest import ROOT, Load, where
+from .conftest import ROOT, TRAITS, Load, where
 
 
 def _rendered(load: Load, stacks: dict[str, stack.Stack], name: str) -> dict[str, str]:
@@ -42,10 +42,11 @@ def _composed(load: Load, name: str) -> dict[str, str]:
     """As the example's production environment gets it, on a host with 8 GiB."""
     example = yaml.safe_load((ROOT / "invoke.example.yaml").read_text())["platform"]
     chosen = load(example, env="production", root=ROOT)
-    each = stack.for_target(stack.read_all(ROOT), "compose")[name]
+    each = stack.for_target(stack.read_all(ROOT), TRAITS["compose"])[name]
+    each = each.as_set(chosen.values[each.section])
     memory = 8 * 2**30
-    built = render.build(each, chosen, _names.where(chosen, each.scope, memory))
-    finished = compose_file.finish(built, _names.frame(chosen, each, memory, []))
+    built = render.build(each, chosen, _names.where(chosen, each.scope), memory)
+    finished = compose_file.finish(built, _names.frame(chosen, each, []))
     # Files that are copied as they are stand in the stack's folder already.
     own = {path.name.removesuffix(".j2") for path in each.folder.glob("*.j2")} | {
         "compose.yml",
@@ -62,7 +63,8 @@ def _machined(load: Load) -> dict[str, bundle.Bundle]:
     """The example's Fly environment: every stack's bundle by name, and the machine's own."""
     example = yaml.safe_load((ROOT / "invoke.example.yaml").read_text())["platform"]
     chosen = load(example, env="fly", root=ROOT)
-    there = stack.with_needs(stack.for_target(stack.read_all(ROOT), "fly"), "prefect")
+    declared = stack.with_needs(stack.for_target(stack.read_all(ROOT), TRAITS["fly"]), "prefect")
+    there = [each.as_set(chosen.values[each.section]) for each in declared]
     built = [render.build(each, chosen, machine.where(each.name)) for each in there]
     made = [*built, machine.machine(chosen, built)]
     return {each.stack.name: each for each in made}
@@ -88,7 +90,7 @@ CASES = [
     (name, target)
     for name, each in stack.read_all(ROOT).items()
     for target in ("local", "compose")
-    if each.runs_on(target)
+    if each.runs_on(TRAITS[target].topology)
 ]
 
 

@@ -10,7 +10,14 @@ from prefect_platform.planning import bundle, diff, render
 from .conftest import ROOT, Load, where
 
 RUNTIME = "r1"
-NOTHING = diff.Observed(None, False, {}, {}, {"gateway": ("GATEWAY_SIGNING_KEYS",)}, {})
+NOTHING = diff.Observed(
+    False,
+    {},
+    {},
+    {"gateway": ("GATEWAY_SIGNING_KEYS",)},
+    {},
+    (diff.Step("install", "runtime", "not there yet"),),
+)
 
 
 def _bundles(load: Load, stacks: dict[str, stack.Stack], **prefect: object) -> list[bundle.Bundle]:
@@ -21,18 +28,17 @@ def _bundles(load: Load, stacks: dict[str, stack.Stack], **prefect: object) -> l
 def _applied(built: list[bundle.Bundle]) -> diff.Observed:
     services = [service for each in built for service in each.services]
     running = {
-        each.full_name: diff.Running("RUNNING", 1, each.facts(), "v1" if each.needs_secrets else "")
+        each.full_name: diff.Running(
+            each.stack, "RUNNING", 1, each.facts(), "v1" if each.needs_secrets else ""
+        )
         for each in services
     }
     versions = {each.stack.name: "v1" for each in built}
-    return diff.Observed(RUNTIME, True, diff.wanted_files(built), running, {}, versions)
+    return diff.Observed(True, diff.wanted_files(built), running, {}, versions)
 
 
 def _make(built: list[bundle.Bundle], seen: diff.Observed) -> list[str]:
-    return [
-        f"{step.action} {step.subject}: {step.cause}"
-        for step in diff.make(built, seen, RUNTIME, ["gateway", "traefik", "prefect"]).steps
-    ]
+    return [f"{step.action} {step.subject}: {step.cause}" for step in diff.make(built, seen).steps]
 
 
 def test_an_empty_machine_gets_everything_in_order(load: Load, stacks: dict[str, stack.Stack]) -> None:
@@ -40,14 +46,14 @@ def test_an_empty_machine_gets_everything_in_order(load: Load, stacks: dict[str,
     assert steps[0] == "install runtime: not there yet"
     assert "generate secret GATEWAY_SIGNING_KEYS: missing" in steps
     assert [step.split(":")[0] for step in steps if step.startswith("start")] == [
-        "start supervisord", "start gateway-verifier", "start traefik-gateway", "start prefect-server", "start prefect-worker-default",
+        "start supervisord", "start gateway-verifier", "start traefik-gateway", "start prefect-server", "start prefect-worker",
     ]  # fmt: skip
 
 
 def test_as_declared_is_an_empty_plan(load: Load, stacks: dict[str, stack.Stack]) -> None:
     built = _bundles(load, stacks)
     assert _make(built, _applied(built)) == []
-    assert str(diff.Plan(())) == "nothing to do: everything is as declared"
+    assert str(diff.Plan(())) == "nothing to do: all is as configured"
 
 
 def test_a_setting_restarts_only_what_it_touches_and_says_so(
@@ -82,7 +88,7 @@ def test_a_new_route_restarts_nothing(load: Load, stacks: dict[str, stack.Stack]
 
 def test_a_removed_worker_is_stopped(load: Load, stacks: dict[str, stack.Stack]) -> None:
     steps = _make(_bundles(load, stacks, workers=[]), _applied(_bundles(load, stacks)))
-    assert steps == ["stop prefect-worker-default: no longer declared"]
+    assert steps == ["stop prefect-worker: no longer declared"]
 
 
 def test_a_changed_secret_restarts_those_that_read_it(load: Load, stacks: dict[str, stack.Stack]) -> None:
@@ -97,9 +103,9 @@ def test_what_gave_up_or_is_unknown_is_restarted(load: Load, stacks: dict[str, s
     running = dict(seen.running)
     running["prefect-server"] = replace(running["prefect-server"], state="FATAL")
     running["traefik-gateway"] = replace(running["traefik-gateway"], facts=None)
-    del running["prefect-worker-default"]
+    del running["prefect-worker"]
     assert _make(built, replace(seen, running=running)) == [
         "restart traefik-gateway: what it was started with is not known",
         "restart prefect-server: it had given up",
-        "start prefect-worker-default: not running",
+        "start prefect-worker: not running",
     ]

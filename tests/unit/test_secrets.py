@@ -20,7 +20,7 @@ NASTY = "p@ss w$rd\"'#%41/:?&=+\\[]{}`!~^é€\nsecond line\t"
 
 @pytest.mark.parametrize("shell", ["/bin/sh", "/bin/bash"])
 def test_any_value_survives_the_entrypoint(tmp_path: Path, shell: str) -> None:
-    FileStore(tmp_path).write("x", {"NASTY": NASTY})
+    FileStore(tmp_path).merge("x", {"NASTY": NASTY})
     file = tmp_path / "x.env"
     assert file.stat().st_mode & 0o777 == 0o600
     command = [
@@ -49,7 +49,7 @@ def test_existing_values_stay_and_missing_ones_are_made(
     store.ensure(stacks["gateway"])
     assert store.read("gateway") == first
     assert store.version(stacks["gateway"]) == version
-    store.write("gateway", {"GATEWAY_SIGNING_KEYS": rotated(first["GATEWAY_SIGNING_KEYS"].value)})
+    store.merge("gateway", {"GATEWAY_SIGNING_KEYS": rotated(first["GATEWAY_SIGNING_KEYS"].value)})
     assert store.version(stacks["gateway"]) != version
     kids = [key["kid"] for key in json.loads(store.read("gateway")["GATEWAY_SIGNING_KEYS"].value)]
     assert kids[1] == json.loads(first["GATEWAY_SIGNING_KEYS"].value)[0]["kid"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 from pathlib import Path
@@ -14,7 +15,7 @@ from prefect_platform.config import settings, stack
 from prefect_platform.environment import opened
 from prefect_platform.errors import ConfigError
 
-from .conftest import ROOT, Load
+from .conftest import ROOT, TRAITS, Load
 
 
 def test_nothing_set_is_a_complete_local_platform(load: Load) -> None:
@@ -27,6 +28,7 @@ def test_nothing_set_is_a_complete_local_platform(load: Load) -> None:
 @pytest.mark.parametrize(
     ("raw", "message"),
     [
+        ({"target": "docker"}, "platform.target: 'docker' is not one of ['compose', 'fly', 'local']"),
         ({"gatway": {}}, "platform.gatway: unknown key; did you mean 'gateway'?"),
         ({"gateway": {"prot": 1}}, "platform.gateway.prot: unknown key; did you mean 'port'?"),
         ({"gateway": {"port": "http"}}, "platform.gateway.port: 'http' is not of type integer"),
@@ -99,7 +101,7 @@ def test_the_lab_is_an_environment_that_nobody_declares(tmp_path: Path) -> None:
 
 def test_no_settings_file_is_in_a_commit() -> None:
     """Settings are their owner's: what upstream never has cannot conflict with them."""
-    names = ["invoke.yaml", "invoke.yml", "invoke.json"]
+    names = ["platform.yaml", "invoke.yaml", "invoke.yml", "invoke.json"]
     tracked = subprocess.run(
         ["git", "ls-files", *names], cwd=ROOT, capture_output=True, text=True, check=True
     )
@@ -152,7 +154,7 @@ def test_the_example_loads_and_explains_every_key(load: Load, stacks: dict[str, 
     data = yaml.safe_load(text)["platform"]
     load(data)
     load(data, env="second")
-    schema = settings.platform_schema({each.section: dict(each.settings) for each in stacks.values()})
+    schema = settings.platform_schema({each.section: each.schema() for each in stacks.values()}, TRAITS)
     lines = text.splitlines()
     keyed = [
         (number, match[2])
@@ -162,6 +164,16 @@ def test_the_example_loads_and_explains_every_key(load: Load, stacks: dict[str, 
     assert not _keys(schema) - {key for _, key in keyed}, "keys that the example does not show"
     bare = [f"{number + 1}: {key}" for number, key in keyed if not lines[number - 1].lstrip().startswith("#")]
     assert not bare, f"keys without a comment above them: {bare}"
+
+
+def test_rules_ask_traits_and_name_no_target() -> None:
+    compared = [
+        f"{path.name}:{node.lineno}"
+        for path in (ROOT / "src" / "prefect_platform" / "config").glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Compare) and ".target" in ast.unparse(node)
+    ]
+    assert compared == []
 
 
 def test_two_stacks_cannot_own_one_section(tmp_path: Path) -> None:

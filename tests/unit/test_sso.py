@@ -16,7 +16,7 @@ from prefect_platform.errors import CheckFailed, ConfigError
 from prefect_platform.planning import render
 from prefect_platform.targets.compose import names
 
-from .conftest import ROOT, Load
+from .conftest import ROOT, TRAITS, Load
 
 COMPOSE = {"target": "compose", "host": "root@203.0.113.7", "domain": "example.com"}
 HOST = "prefect.example.com"
@@ -64,9 +64,9 @@ def test_an_authentik_elsewhere_has_no_file_of_routes(load: Load) -> None:
     """An empty one made Traefik keep all the routes it had, those of the login link."""
     elsewhere = load({**COMPOSE, "prefect": {"auth": "sso-or-token"}, "authentik": {"url": SIGN_ON}})
     ours = load({**COMPOSE, "prefect": {"auth": "sso-or-token"}})
-    authentik = stack.for_target(stack.read_all(ROOT), "compose")["authentik"]
+    authentik = stack.for_target(stack.read_all(ROOT), TRAITS["compose"])["authentik"]
     for settings, served in ((elsewhere, False), (ours, True)):
-        where = names.where(settings, "environment", 2**32)
+        where = names.where(settings, "environment")
         assert bool(render.build(authentik, settings, where).routes) is served
 
 

@@ -23,6 +23,7 @@ from prefect_platform.secretstore.file_store import FileStore
 from prefect_platform.secretstore.store import Secret
 from prefect_platform.secretstore.vault.kv import Vault
 from prefect_platform.secretstore.vault.setup import Setup
+from prefect_platform.targets.docker.agent import quoted
 
 ROOT = Path(__file__).resolve().parents[2]
 WAIT_SECONDS = 60.0
@@ -52,6 +53,7 @@ def wait_for(condition: Callable[[], Any], what: str, seconds: float = WAIT_SECO
 
 def render(file: Path, **values: Any) -> str:
     env = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False)
+    env.filters["quoted"] = quoted
     return env.from_string(file.read_text()).render(values)
 
 
@@ -128,7 +130,7 @@ class Server:
         self.stop(number)
         self.start()
 
-    # -- vault_setup.Place
+    # -- setup.Place
     def claimed(self) -> bool:
         return (self.folder / "claim").exists()
 

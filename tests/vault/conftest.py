@@ -105,7 +105,7 @@ def make_agent(ready: Ready, tmp_path: Path) -> Iterator[MakeAgent]:
     def make(stack: Stack, values: Mapping[str, str] | None = None, *, start: bool = True) -> Agent:
         name = admit(ready.vault, stack)
         if values:
-            ready.store().write(stack.name, values)
+            ready.store().merge(stack.name, values)
         agent = Agent(tmp_path / f"agent{len(agents)}", ready.server.address, sources(stack))
         agents.append(agent)
         agent.admit(ready.vault, name)

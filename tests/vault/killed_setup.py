@@ -9,9 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from prefect_platform.secretstore import store
+from hvac.adapters import Adapter
+
+from prefect_platform.secretstore import file_store
 from prefect_platform.secretstore.vault import journal, setup
-from prefect_platform.secretstore.vault.client import Client
 
 from .bao import Server, work
 
@@ -38,11 +39,12 @@ def main(server_folder: str, port: str, folder: str, step: str) -> None:
     server = Server(Path(server_folder), int(port))
     operator = work(Path(folder))
     for place, name in (
-        (Client, "post"),
+        (Adapter, "post"),
+        (Adapter, "put"),
         (server, "claim"),
         (server, "wipe"),
         (journal, "write_atomic"),
-        (store, "write_atomic"),
+        (file_store, "write_atomic"),
         (Path, "unlink"),
     ):
         setattr(place, name, killer.counted(getattr(place, name)))

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -62,7 +63,7 @@ def _once(ready: Ready, folder: Path, values: Mapping[str, str]) -> Path:
     """The agent's template, rendered by the agent itself, which then ends."""
     stack = make_stack(f"nasty-{os.urandom(4).hex()}", *(SecretSpec(name, "password") for name in values))
     name = admit(ready.vault, stack)
-    ready.store().write(stack.name, values)
+    ready.store().merge(stack.name, values)
     own = {f"secret/data/platform/production/{stack.name}": {name: name for name in values}}
     agent = Agent(folder / stack.name, ready.server.address, own)
     agent.admit(ready.vault, name)
@@ -102,7 +103,7 @@ def test_any_text_reaches_the_process(ready: Ready, tmp_path: Path, texts: list[
 
 
 def test_it_takes_what_the_stack_names_and_no_more(ready: Ready, make_agent: MakeAgent) -> None:
-    ready.store().write("a-owner", {"PASSWORD": "taken", "OTHER": "not taken"})
+    ready.store().merge("a-owner", {"PASSWORD": "taken", "OTHER": "not taken"})
     taker = make_stack(
         "a-taker", SecretSpec("OWN", "password"), SecretSpec("DB_PASSWORD", "", "a-owner/PASSWORD")
     )
@@ -110,12 +111,17 @@ def test_it_takes_what_the_stack_names_and_no_more(ready: Ready, make_agent: Mak
     assert wait_for(agent.rendered, "the file").split() == ["OWN='own'", "DB_PASSWORD='taken'"]
 
 
+def test_any_folder_is_data_to_the_agent(ready: Ready, tmp_path: Path) -> None:
+    folder = tmp_path / 'we"ird ${HOME} {{ x }} \\ é\nline'
+    assert "A='1'" in _once(ready, folder, {"A": "1"}).read_text()
+
+
 def test_a_value_that_is_missing_holds_the_file_back(ready: Ready, make_agent: MakeAgent) -> None:
     stack = make_stack("a-late", SecretSpec("FIRST", "password"), SecretSpec("SECOND", "password"))
     agent = make_agent(stack, {"FIRST": "1"})
     wait_for(lambda: "map has no entry for key" in agent.log.read_text(), "the agent's complaint")
     assert not agent.output.exists()
-    ready.store().write(stack.name, {"SECOND": "2"})
+    ready.store().merge(stack.name, {"SECOND": "2"})
     assert "SECOND='2'" in wait_for(agent.rendered, "the file")
 
 
@@ -184,7 +190,7 @@ def test_a_rotated_value_reaches_the_process(
     agent = make_agent(stack, {"A": "old"})
     supervised.start(agent.output, shell, SECRETS_WATCH="1", SECRETS_STOP_SIGNAL="INT")
     wait_for(lambda: supervised.noted() == ["A=old"], "the first start")
-    ready.store().write(stack.name, {"A": "new"})
+    ready.store().merge(stack.name, {"A": "new"})
     assert supervised.popen
     assert supervised.popen.wait(60) == 0
     supervised.start(agent.output, shell, SECRETS_WATCH="1")
@@ -210,7 +216,7 @@ def test_vault_away_before_and_after(ready: Ready, make_agent: MakeAgent, superv
         ready.server.start()
     assert supervised.noted() == ["A=one"]
     _answered(ready)
-    ready.store().write(stack.name, {"A": "two"})
+    ready.store().merge(stack.name, {"A": "two"})
     wait_for(lambda: "A='two'" in agent.rendered(), "the new value")
     wait_for(lambda: supervised.noted() == ["A=one", "SIGTERM"], "the end of the process")
 
@@ -219,29 +225,32 @@ def test_vault_sealed(ready: Ready, make_agent: MakeAgent) -> None:
     stack = make_stack("a-sealed", SecretSpec("A", "password"))
     agent = make_agent(stack, {"A": "one"})
     wait_for(agent.rendered, "the file")
-    ready.root().client.call("put", "sys/seal", json={})
+    ready.root().client.call(lambda api: api.sys.seal())
     wait_for(lambda: "Vault is sealed" in agent.log.read_text(), "the agent's complaint")
     assert agent.alive()
     ready.server.restart()
     _answered(ready)
-    ready.store().write(stack.name, {"A": "two"})
+    ready.store().merge(stack.name, {"A": "two"})
     wait_for(lambda: "A='two'" in agent.rendered(), "the new value")
+
+
+def _revoke_logins(api: Any) -> None:
+    for accessor in api.auth.token.list_accessors()["data"]["keys"]:
+        if api.auth.token.lookup_accessor(accessor)["data"]["display_name"] == "approle":
+            api.auth.token.revoke_accessor(accessor)
 
 
 def test_a_token_that_ended_is_replaced(ready: Ready, make_agent: MakeAgent) -> None:
     """Revoked: the agent notices when it renews its token, so a role's tokens are short-lived; here even shorter."""
     stack = make_stack("a-ended", SecretSpec("A", "password"))
     agent = make_agent(stack, {"A": "one"}, start=False)
-    ready.vault.client.post(f"auth/approle/role/{admit(ready.vault, stack)}", {"token_ttl": 10})
+    name = admit(ready.vault, stack)
+    ready.vault.client.call(lambda api: api.auth.approle.create_or_update_approle(name, token_ttl=10))
     agent.start()
     wait_for(agent.rendered, "the file")
-    root = ready.root()
-    for accessor in (root.client.call("list", "auth/token/accessors") or {})["data"]["keys"]:
-        about = root.client.post("auth/token/lookup-accessor", {"accessor": accessor})["data"]
-        if about["display_name"] == "approle":
-            root.client.post("auth/token/revoke-accessor", {"accessor": accessor})
+    ready.root().client.call(_revoke_logins)
     wait_for(lambda: "permission denied" in agent.log.read_text(), "the agent's complaint")
-    ready.store().write(stack.name, {"A": "two"})
+    ready.store().merge(stack.name, {"A": "two"})
     wait_for(lambda: "A='two'" in agent.rendered(), "the new value")
 
 

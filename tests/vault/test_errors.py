@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import http.server
+import ssl
+import subprocess
+import threading
 import traceback
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -41,7 +47,7 @@ def test_the_token_is_wrong(ready: Ready) -> None:
     with pytest.raises(ConfigError) as raised:
         Vault(ready.server.address, Secret(HUSH)).read("platform/production/x")
     assert (
-        "the token is wrong, has ended or was revoked (needed for secret/data/platform/production/x)"
+        "the token is wrong, has expired or was revoked (needed for secret/data/platform/production/x)"
         in str(raised.value)
     )
     assert HUSH not in "".join(traceback.format_exception(raised.value))
@@ -50,7 +56,7 @@ def test_the_token_is_wrong(ready: Ready) -> None:
 def test_the_token_may_not(ready: Ready) -> None:
     value = "-".join(["hush", "hush"])  # not as a whole: a traceback shows the lines of this file
     with pytest.raises(ConfigError) as raised:
-        ready.vault.write("other/x", {"A": value})
+        ready.vault.update("other/x", lambda values: {"A": value})
     said = str(raised.value)
     assert "permission denied: the token may not read secret/data/other/x" in said
     assert 'a policy of the token must say: path "secret/data/other/x" { capabilities = ["read"] }' in said
@@ -118,3 +124,45 @@ def test_no_repr_tells(ready: Ready) -> None:
 def test_not_an_address(address: str) -> None:
     with pytest.raises(ConfigError, match=r"not an address\nhint: platform.vault.address is a URL"):
         Vault(address, None).status()
+
+
+class _Health(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b'{"initialized": true, "sealed": false, "standby": false, "version": "1"}')
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def private_authority(tmp_path: Path) -> Iterator[tuple[str, str]]:
+    """The address of a server with a certificate of its own, and that certificate's file."""
+    certificate, key = tmp_path / "ca.pem", tmp_path / "key.pem"
+    words = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=vault"]
+    words += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(words, check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Health)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"https://127.0.0.1:{server.server_port}", str(certificate)
+    server.shutdown()
+    server.server_close()
+
+
+def test_its_authority_is_the_one_of_the_settings(private_authority: tuple[str, str]) -> None:
+    address, certificate = private_authority
+    assert Vault(address, None, ca_cert=certificate).status().ready
+    with pytest.raises(
+        ConfigError, match=r"certificate is not trusted here\nhint: set platform.vault.ca_cert"
+    ):
+        Vault(address, None).status()
+
+
+def test_another_kind_of_server_answers(private_authority: tuple[str, str]) -> None:
+    address, _ = private_authority
+    with pytest.raises(PlatformError, match=r"Vault at .*: (answers HTTP|cannot be reached)"):
+        Vault(address.replace("https", "http"), None).status()

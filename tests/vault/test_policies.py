@@ -19,9 +19,17 @@ def _login(ready: Ready, stack: Stack, env: str = ENV) -> Vault:
     name = admit(ready.vault, stack, env)
     ready.store(env).ensure(stack)
     secret_id = ready.vault.new_secret_id(name)
-    body = {"role_id": ready.vault.role_id(name), "secret_id": secret_id.value}
-    token = Vault(ready.server.address, None).client.post("auth/approle/login", body)["auth"]["client_token"]
-    return Vault(ready.server.address, Secret(token))
+    role_id = ready.vault.role_id(name)
+    answer = Vault(ready.server.address, None).client.call(
+        lambda api: api.auth.approle.login(role_id, secret_id.value)
+    )
+    return Vault(ready.server.address, Secret(answer["auth"]["client_token"]))
+
+
+def _request(vault: Vault, method: str, path: str) -> None:
+    body = {"data": {}, "policy": "", "type": "kv"}
+    more = {"data": body} if method == "write_data" else {}
+    vault.client.call(lambda api: getattr(api, method)(path, **more))
 
 
 def test_a_stack_reads_its_own_and_what_it_takes(ready: Ready) -> None:
@@ -46,46 +54,44 @@ def test_a_stack_reads_its_own_and_what_it_takes(ready: Ready) -> None:
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        ("post", f"secret/data/platform/{ENV}/p-taker"),
+        ("write_data", f"secret/data/platform/{ENV}/p-taker"),
         ("list", "secret/metadata/platform"),
-        ("get", "sys/policies/acl/platform-operator"),
-        ("post", "auth/token/create"),
-        ("post", f"auth/approle/role/{role_name(ENV, 'p-taker')}/secret-id"),
+        ("read", "sys/policies/acl/platform-operator"),
+        ("write_data", "auth/token/create"),
+        ("write_data", f"auth/approle/role/{role_name(ENV, 'p-taker')}/secret-id"),
     ],
 )
 def test_a_stack_does_nothing_else(ready: Ready, method: str, path: str) -> None:
     ready.store().ensure(OWNER)
     with pytest.raises(ConfigError, match="permission denied"):
-        _login(ready, TAKER).client.call(method, path, **({"json": {"data": {}}} if method == "post" else {}))
+        _request(_login(ready, TAKER), method, path)
 
 
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        ("post", "secret/data/other/x"),
-        ("get", "secret/data/other/x"),
+        ("write_data", "secret/data/other/x"),
+        ("read", "secret/data/other/x"),
         ("delete", f"secret/metadata/platform/{ENV}/p-owner"),
-        ("post", "sys/policies/acl/other"),
-        ("post", "sys/policies/acl/platform-operator"),
-        ("get", "sys/policies/acl/root"),
-        ("post", "auth/approle/role/other"),
-        ("post", "auth/approle/role/other/secret-id"),
-        ("post", "auth/token/create"),
-        ("post", "auth/token/create-orphan"),
+        ("write_data", "sys/policies/acl/other"),
+        ("write_data", "sys/policies/acl/platform-operator"),
+        ("read", "sys/policies/acl/root"),
+        ("write_data", "auth/approle/role/other"),
+        ("write_data", "auth/approle/role/other/secret-id"),
+        ("write_data", "auth/token/create"),
+        ("write_data", "auth/token/create-orphan"),
         ("list", "auth/token/accessors"),
-        ("post", "sys/mounts/more"),
-        ("post", "sys/auth/more"),
-        ("get", "sys/audit"),
-        ("post", "sys/seal"),
-        ("get", "sys/raw/core"),
-        ("get", "sys/storage/raft/snapshot"),
+        ("write_data", "sys/mounts/more"),
+        ("write_data", "sys/auth/more"),
+        ("read", "sys/audit"),
+        ("write_data", "sys/seal"),
+        ("read", "sys/raw/core"),
+        ("read", "sys/storage/raft/snapshot"),
     ],
 )
 def test_the_operator_does_nothing_else(ready: Ready, method: str, path: str) -> None:
     with pytest.raises(ConfigError, match="permission denied"):
-        ready.vault.client.call(
-            method, path, **({"json": {"data": {}, "policy": "", "type": "kv"}} if method == "post" else {})
-        )
+        _request(ready.vault, method, path)
 
 
 def test_every_ensure_writes_only_a_difference(ready: Ready) -> None:
@@ -114,3 +120,19 @@ def test_logins_are_replaced(ready: Ready) -> None:
 
 def test_names_of_environments_and_stacks_cannot_run_together() -> None:
     assert role_name("a", "b-c") != role_name("a-b", "c")
+
+
+def test_an_observing_vault_writes_nothing(ready: Ready) -> None:
+    vault, name = ready.vault, role_name(ENV, "p-observed")
+    observing = Vault(ready.server.address, ready.token, observing=True)
+    before = ready.server.writes()
+    assert (observing.ensure_policy(name, "# x\n"), observing.ensure_role(name, name)) == (
+        "created",
+        "created",
+    )
+    assert ready.server.writes() == before
+    assert (vault.ensure_policy(name, "# x\n"), vault.ensure_role(name, name)) == ("created", "created")
+    assert (observing.ensure_policy(name, "# y\n"), observing.ensure_role(name, name)) == (
+        "updated",
+        "unchanged",
+    )

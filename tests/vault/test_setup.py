@@ -14,7 +14,7 @@ from prefect_platform.errors import PlatformError
 from prefect_platform.secretstore.store import Secret
 from prefect_platform.secretstore.vault.kv import Vault
 from prefect_platform.secretstore.vault.server import OPERATOR_POLICY
-from prefect_platform.secretstore.vault.setup import recover, setup, verify
+from prefect_platform.secretstore.vault.setup import plan, recover, setup, verify, wait_ready
 
 from .bao import ROOT, Server, free_port, wait_for, work
 
@@ -34,7 +34,7 @@ def test_once_and_again(server: Server, tmp_path: Path) -> None:
     shown: list[str] = []
     operator = work(tmp_path / "me", shown=shown)
     first = setup(operator, server)
-    assert "initialised" in first.changes
+    assert "initialised Vault" in first.changes
     assert first.notices == ()
     assert len([line for line in shown if "recovery key" in line]) == 3
     # Nothing but the operator's token stays, for this user alone.
@@ -51,7 +51,7 @@ def test_it_opens_itself_after_any_end(server: Server, tmp_path: Path) -> None:
     operator = work(tmp_path / "me")
     setup(operator, server)
     vault = Vault(server.address, operator.token)
-    vault.write("platform/production/x", {"A": "kept"})
+    vault.update("platform/production/x", lambda values: {"A": "kept"})
     for number in (signal.SIGTERM, signal.SIGKILL):
         server.restart(number)
         assert setup(operator, server).changes == ()
@@ -150,7 +150,7 @@ def test_two_laptops(server: Server, tmp_path: Path) -> None:
     first, second = work(tmp_path / "first"), work(tmp_path / "second")
     assert first.journal.exists()
     server.claim(True)
-    assert "initialised" in setup(second, server).changes
+    assert "initialised Vault" in setup(second, server).changes
     with pytest.raises(PlatformError, match="there is no token for it here"):
         setup(first, server)
     assert setup(second, server).changes == ()
@@ -159,7 +159,7 @@ def test_two_laptops(server: Server, tmp_path: Path) -> None:
 def test_a_claim_that_came_back_wipes_nothing(server: Server, tmp_path: Path) -> None:
     operator = work(tmp_path / "me")
     setup(operator, server)
-    Vault(server.address, operator.token).write("platform/production/x", {"A": "kept"})
+    Vault(server.address, operator.token).update("platform/production/x", lambda values: {"A": "kept"})
     server.claim(True)
     setup(operator, server)
     assert Vault(server.address, operator.token).read("platform/production/x")["A"].value == "kept"
@@ -226,3 +226,28 @@ def test_an_outdated_operator_policy_is_told(server: Server, tmp_path: Path) -> 
     again = work(tmp_path / "me")
     report = setup(type(again)(**{**again.__dict__, "policy": newer}), server)
     assert "administrator's token brings it up to date" in report.notices[0]
+
+
+def test_the_plan_names_what_setup_then_does(server: Server, tmp_path: Path) -> None:
+    operator = work(tmp_path / "me")
+    wait_ready(operator, server.address, 60, blank=True)
+    before = plan(operator, server)
+    assert before == plan(operator, None)
+    assert "initialised Vault" in before
+    assert not operator.journal.exists()
+    assert setup(operator, server).changes == before
+    assert plan(operator, server) == ()
+
+
+@pytest.mark.parametrize("step", [4, 6, 9, 12])
+def test_the_plan_names_what_an_interrupted_setup_still_does(
+    server: Server, tmp_path: Path, step: int
+) -> None:
+    assert _killed_after(step, server, tmp_path / "me") == -signal.SIGKILL
+    operator = work(tmp_path / "me")
+    wait_ready(operator, server.address, 60)
+    before, writes = plan(operator, server), server.writes()
+    assert before
+    assert plan(operator, server) == before
+    assert server.writes() == writes
+    assert setup(operator, server).changes == before

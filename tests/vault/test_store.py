@@ -41,11 +41,11 @@ def test_what_an_operator_gave_stays(ready: Ready) -> None:
         ready.store(),
         make_stack(_name(), SecretSpec("A", "password"), SecretSpec("B", "password")),
     )
-    store.write(stack.name, {"A": "given", "MORE": "kept"})
+    store.merge(stack.name, {"A": "given", "MORE": "kept"})
     store.ensure(stack)
     values = {name: secret.value for name, secret in store.read(stack.name).items()}
     assert (values["A"], values["MORE"], len(values["B"])) == ("given", "kept", 43)
-    store.write(stack.name, {"B": "new"})
+    store.merge(stack.name, {"B": "new"})
     assert store.read(stack.name)["A"].value == "given"
     assert store.version(stack) == f"{stack.name}:3"
 
@@ -65,7 +65,7 @@ def test_a_reference_is_read_where_it_is(ready: Ready) -> None:
     assert sorted(store.read(stack.name)) == ["OWN"]
     assert store.values(stack)["DB_PASSWORD"] == store.read(owner.name)["PASSWORD"]
     version = store.version(stack)
-    store.write(owner.name, {"PASSWORD": "rotated"})
+    store.merge(owner.name, {"PASSWORD": "rotated"})
     assert store.version(stack) != version
     assert store.values(stack)["DB_PASSWORD"].value == "rotated"
 
@@ -79,7 +79,7 @@ def test_the_file_store_knows_references_too(tmp_path: Path) -> None:
     store.ensure(stack)
     version = store.version(stack)
     assert store.values(stack)["DB_PASSWORD"] == store.read("owner")["PASSWORD"]
-    store.write("owner", {"PASSWORD": "rotated"})
+    store.merge("owner", {"PASSWORD": "rotated"})
     assert store.version(stack) != version
     store.ensure(stack)
     assert "DB_PASSWORD='rotated'" in (tmp_path / "taker.env").read_text()
@@ -97,7 +97,7 @@ def test_writers_at_once_lose_nothing(ready: Ready) -> None:
 
     def write(number: int) -> None:
         try:
-            ready.store().write(name, {f"KEY_{number}": str(number)})
+            ready.store().merge(name, {f"KEY_{number}": str(number)})
         except PlatformError as error:
             errors.append(error)
 
@@ -126,7 +126,7 @@ def test_a_deleted_value_is_not_generated_anew(ready: Ready) -> None:
     store, stack = ready.store(), make_stack(_name(), SecretSpec("A", "password"))
     store.ensure(stack)
     path = f"secret/data/{store.path(stack.name)}"
-    ready.root().client.call("delete", path)
+    ready.root().client.call(lambda api: api.delete(path))
     with pytest.raises(
         PlatformError,
         match=r"newest version \(1\) was deleted; nothing was changed[\s\S]*bao kv undelete -versions=1",
@@ -137,6 +137,6 @@ def test_a_deleted_value_is_not_generated_anew(ready: Ready) -> None:
 def test_a_value_that_no_process_could_get_is_told(ready: Ready) -> None:
     store, name = ready.store(), _name()
     body = {"data": {"NUMBER": 5}}
-    ready.vault.client.post(f"secret/data/{store.path(name)}", body)
-    with pytest.raises(PlatformError, match="NUMBER is not a text"):
+    ready.vault.client.call(lambda api: api.write_data(f"secret/data/{store.path(name)}", data=body))
+    with pytest.raises(PlatformError, match="NUMBER is not text"):
         store.read(name)

@@ -27,8 +27,8 @@ def assert_works(clone: Clone) -> None:
     result = clone.run("where")
     assert result.returncode == 0, result.stderr
     assert not list(clone.root.glob(".venv.new")) + list(clone.root.glob(".venv.old"))
-    pip = [str(clone.root / ".venv" / "bin" / "python"), "-I", "-m", "pip", "check"]
-    assert subprocess.run(pip, capture_output=True, check=False).returncode == 0
+    pip_install = [str(clone.root / ".venv" / "bin" / "python"), "-I", "-m", "pip", "check"]
+    assert subprocess.run(pip_install, capture_output=True, check=False).returncode == 0
 
 
 @pytest.mark.slow

@@ -51,8 +51,9 @@ def test_the_operator_has_no_prefect() -> None:
     assert "prefect" not in {package for package, _ in pins("operator")}
 
 
-@pytest.mark.slow
-def test_the_wheel_holds_the_library_and_nothing_else(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
     build = [
         sys.executable,
         "-m",
@@ -60,17 +61,54 @@ def test_the_wheel_holds_the_library_and_nothing_else(tmp_path: Path) -> None:
         "--wheel",
         "--no-isolation",
         "--outdir",
-        str(tmp_path),
+        str(folder),
         str(REPOSITORY),
     ]
     result = subprocess.run(build, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
-    (wheel,) = tmp_path.glob("prefect_platform-*.whl")
+    (built,) = folder.glob("prefect_platform-*.whl")
+    return built
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_the_library_and_nothing_else(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     tops = {name.split("/")[0] for name in names}
     assert tops == {"prefect_platform", next(top for top in tops if top.endswith(".dist-info"))}
     assert "prefect_platform/cli/program.py" in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
+
+
+_IMPORT_ALL = """
+import importlib, pkgutil, sys
+import prefect_platform
+names = [each.name for each in pkgutil.walk_packages(prefect_platform.__path__, "prefect_platform.")]
+# Programs: they run when they are imported, or import each other as scripts do.
+names = [name for name in names if not name.endswith("__main__") and ".fly.machine." not in name]
+for name in names:
+    importlib.import_module(name)
+assert "site-packages" in prefect_platform.__file__, prefect_platform.__file__
+print(len(names))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_wheel_names_all_that_it_imports(wheel: Path, tmp_path: Path) -> None:
+    """In an environment that has nothing else, at the versions of the lock."""
+    pinned = sorted({f"{package}=={version}" for (package, _), version in pins("dev").items()})
+    constraints, venv = tmp_path / "constraints.txt", tmp_path / "venv"
+    constraints.write_text("\n".join(pinned))
+    uv = [sys.executable, "-m", "uv"]
+    install = [*uv, "pip", "install", "--quiet", "--python", str(venv), "--constraint", str(constraints)]
+    for command in (
+        [*uv, "venv", "--quiet", "--python", sys.executable, str(venv)],
+        [*install, f"prefect-platform[gateway] @ {wheel.as_uri()}"],
+        [str(venv / "bin" / "python"), "-I", "-c", _IMPORT_ALL],
+    ):
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert int(done.stdout) > 80
 
 
 def test_this_environment_is_consistent() -> None:

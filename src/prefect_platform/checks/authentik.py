@@ -6,8 +6,8 @@ import time
 
 from prefect_platform.checks.check import Check
 from prefect_platform.config import sso
-from prefect_platform.environment.authentik import api, wanted
 from prefect_platform.environment.opened import Platform
+from prefect_platform.environment.provisioners.sign_on import api, wanted
 from prefect_platform.errors import PlatformError
 from prefect_platform.provisioning.authentik import apps, plan
 

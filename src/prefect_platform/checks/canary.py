@@ -97,7 +97,7 @@ def _not_taken(api: PrefectApi, deployment: Json, run: Json, seconds: float) -> 
     where = f"run {run['name']} ({run['id']}) is {run['state']['name']} after {seconds:g} s"
     if run["state"]["type"] != "SCHEDULED":
         return CheckFailed(
-            f"{where}; {_log(api, run)}", "give it more time, or ./invoke prefect.logs --service worker-…"
+            f"{where}; {_log(api, run)}", "give it more time, or ./invoke prefect.logs --service worker"
         )
     api.cancel_flow_run(run["id"], "canary: no worker took this run in time")
     pool = api.work_pool(name)
@@ -108,14 +108,14 @@ def _not_taken(api: PrefectApi, deployment: Json, run: Json, seconds: float) -> 
         if pool and online
         else ""
     )
-    hint = f"resume pool {name}" if pool and pool["is_paused"] else "./invoke prefect.logs --service worker-…"
+    hint = f"resume pool {name}" if pool and pool["is_paused"] else "./invoke prefect.logs --service worker"
     return CheckFailed(f"{where}: no worker took it; pool {name} {state}{limit}", hint)
 
 
 def _failed(api: PrefectApi, run: Json) -> CheckFailed:
     message = run["state"].get("message") or "no message"
     text = f"run {run['name']} ({run['id']}) {run['state']['name']}: {message}; {_log(api, run)}"
-    return CheckFailed(text, "./invoke prefect.logs --service worker-… has the process's own output")
+    return CheckFailed(text, "./invoke prefect.logs --service worker has the process's own output")
 
 
 def _log(api: PrefectApi, run: Json) -> str:

@@ -40,7 +40,7 @@ def check(settings: Settings, url: str) -> Check | None:
 
 
 def _judged(found: Certificate, host: str, settings: Settings) -> tuple[bool, str, str]:
-    kind = settings.values["traefik"]["tls"] if settings.target == "compose" else "own"
+    kind = settings.values["traefik"]["tls"] if settings.traits.tls else "own"
     told = f"until {found.ends:%Y-%m-%d} ({found.days} days), by {found.issuer}"
     if kind == "self-signed":
         return True, f"{told}: no browser trusts it", ""

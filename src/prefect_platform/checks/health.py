@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,13 +24,16 @@ _CALM_SECONDS = 45
 
 def check(platform: Platform) -> tuple[Check, ...]:
     """What is true now, without a new canary run. Processes first: their logs say more than a failed request."""
-    found = machine_checks(platform)
-    if not platform.target.processes():
+    with ThreadPoolExecutor() as pool:
+        served = pool.submit(_has_prefect, platform)
+        running, found = _machine(platform)
+    if not running:
         nothing = f"environment {platform.settings.env!r} is not running"
         return (Check("processes", False, nothing, 0.0, "./invoke prefect.setup"),)
-    if not _has_prefect(platform):
+    if not served.result():
         return tuple(found)
-    if any(not each.ok and each.name.startswith(("traefik-", "gateway-", "disk")) for each in found):
+    doors = {each.name for each in running if each.stack in ("traefik", "gateway")}
+    if any(not each.ok and each.name in {"disk", *doors} for each in found):
         return tuple(found)
     return (*found, *run_checks(_spec(platform)))
 
@@ -107,17 +111,30 @@ def _prefect_version(root: Path) -> str:
 
 def machine_checks(platform: Platform) -> list[Check]:
     """Processes, and the room they have: on a full disk not even their logs say what is wrong."""
-    found = [_process_check(platform, each) for each in platform.target.processes()]
-    secrets = _secrets_check(platform) if found else None
+    return _machine(platform)[1]
+
+
+def _machine(platform: Platform) -> tuple[list[Process], list[Check]]:
+    """The processes, and the checks of them and of what they need. Vault is asked meanwhile."""
+    with ThreadPoolExecutor() as pool:
+        asked = pool.submit(_secrets_check, platform)
+        running = platform.target.processes()
+        found = [_process_check(platform, each) for each in running]
+    secrets = asked.result() if running else None
     served = certificate.check(platform.settings, platform.url) if found and platform.served else None
     people = authentik.check(platform) if found and secrets and secrets.ok else None
     more = [each for each in (secrets, served, people) if each]
-    return [*found, *more, _disk_check(platform)]
+    return running, [*found, *more, _disk_check(platform)]
+
+
+def process_checks(platform: Platform, stack: str) -> list[Check]:
+    """Those of one stack."""
+    return [_process_check(platform, each) for each in platform.target.processes() if each.stack == stack]
 
 
 def _secrets_check(platform: Platform) -> Check | None:
     """Whether the secrets can be read, where somebody else than this machine keeps them."""
-    if platform.target.combined:
+    if platform.target.traits.combined:
         return None
     began = time.monotonic()
     try:

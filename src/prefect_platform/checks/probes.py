@@ -101,7 +101,7 @@ def workers(spec: CheckSpec, api: PrefectApi) -> str:
     seen = {pool: {str(each["name"]): each for each in _workers_of(api, pool)} for pool, _ in spec.workers}
     down = [text for pool, name in spec.workers if (text := _why_down(pool, name, seen[pool].get(name)))]
     if down:
-        raise CheckFailed("; ".join(down), "./invoke prefect.logs --service worker-…")
+        raise CheckFailed("; ".join(down), "./invoke prefect.logs --service worker")
     return ", ".join(f"{name} in {pool}" for pool, name in spec.workers)
 
 

@@ -1,10 +1,11 @@
-"""A PostgreSQL that runs elsewhere, as its provider writes the URL: what Prefect is told of it, and what was read differently, and why. Pure."""
+"""A PostgreSQL that runs elsewhere, from the URL that its provider shows: Prefect's settings, and notes on what was read differently. Pure."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from prefect_platform.config import credentials
 from prefect_platform.errors import ConfigError
 
 KEY = "platform.prefect.database_url"
@@ -46,10 +47,7 @@ def parse(url: str) -> Database:
     if parts.scheme not in _SCHEMES:
         raise ConfigError(f"{KEY}: {parts.scheme or 'no scheme'}: only PostgreSQL can be elsewhere", EXAMPLE)
     if parts.password is not None:
-        raise ConfigError(
-            f"{KEY}: has a password, and invoke.yaml is no place for one: take it out of the URL",
-            f"give it once, it is kept with the secrets: {SECRET}=… ./invoke prefect.setup",
-        )
+        raise credentials.refusal(KEY, ("prefect", SECRET), "")
     name = unquote(parts.path.removeprefix("/"))
     for what, value in (("host", parts.hostname), ("user", parts.username), ("name of the database", name)):
         if not value:

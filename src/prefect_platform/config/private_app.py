@@ -19,7 +19,7 @@ def validate(chosen: Settings) -> None:
     if not (prefect["upstream"] or private(chosen)):
         return
     key = UPSTREAM if prefect["upstream"] else PRIVATE
-    if chosen.target != "fly":
+    if not chosen.traits.private_network:
         raise ConfigError(f"{key}: only target fly has a private network", "leave it out")
     if prefect["upstream"] and private(chosen):
         raise ConfigError(
@@ -40,7 +40,7 @@ def validate(chosen: Settings) -> None:
 
 def private(chosen: Settings) -> bool:
     """Whether this environment is a Prefect without a gateway."""
-    return bool(chosen.target == "fly" and chosen.values["fly"]["private"])
+    return bool(chosen.traits.private_network and chosen.values["fly"]["private"])
 
 
 def stacks(chosen: Settings, there: Mapping[str, Stack]) -> dict[str, Stack]:

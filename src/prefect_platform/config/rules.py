@@ -21,7 +21,10 @@ def with_sso(chosen: settings.Settings, stacks: dict[str, stack.Stack]) -> dict[
         return stacks
     changed = dict(stacks)
     if sso.wanted(chosen):
-        changed["prefect"] = replace(stacks["prefect"], needs=(*stacks["prefect"].needs, "authentik"))
+        # Who may come in is the gateway's to say, so it is set up again with Prefect.
+        changed["prefect"] = replace(
+            stacks["prefect"], needs=(*stacks["prefect"].needs, "authentik"), along=("gateway",)
+        )
     if sso.external(chosen):
         changed["authentik"] = replace(stacks["authentik"], secrets=(), databases=())
     return changed
@@ -63,7 +66,7 @@ def cross_check(chosen: settings.Settings) -> None:
 
 
 def _check_database(chosen: settings.Settings, url: str) -> None:
-    if chosen.target == "compose":
+    if chosen.traits.postgres:
         raise ConfigError(
             f"{database_url.KEY}: target compose has a PostgreSQL of its own; this is for local and fly",
             "leave it out",
@@ -72,7 +75,7 @@ def _check_database(chosen: settings.Settings, url: str) -> None:
 
 
 def _check_replica(chosen: settings.Settings) -> None:
-    if chosen.target != "fly":
+    if not chosen.traits.replica:
         raise ConfigError(
             f"platform.prefect.replica: target {chosen.target} has none; it is for the one volume of target fly",
             "leave it out, and copy what ./invoke prefect.backup writes",

@@ -1,35 +1,38 @@
-"""invoke.yaml, its environment overlay and INVOKE_PLATFORM_… variables → validated Settings. First stop of the flow."""
+"""platform.yaml, its environment overlay and INVOKE_PLATFORM_… variables → validated Settings. First stop of the flow."""
 
 from __future__ import annotations
 
 import copy
 import difflib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
+from prefect_platform.config import credentials
 from prefect_platform.config.place import Place
+from prefect_platform.config.schema import Validator
+from prefect_platform.config.traits import Traits
 from prefect_platform.errors import ConfigError
 
 Values = dict[str, Any]
 PREFIX = "INVOKE_PLATFORM_"
-ENV_NAME = re.compile(r"^[a-z][a-z0-9-]{0,30}$")
+ENV_NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
 HINT = "invoke.example.yaml explains every key"
 
 
 @dataclass(frozen=True)
 class Settings:
-    """One environment's settings, complete: every key of the schema is present in `values`."""
+    """One environment's settings, complete: every key of the schema is present in `values`. `traits` are its target's."""
 
     root: Path
     env: str
     values: Values
+    traits: Traits
 
     @property
     def target(self) -> str:
@@ -51,16 +54,17 @@ def load(
     schema: Values,
     env: str,
     environ: Mapping[str, str],
-    instead: Mapping[str, Any] | None = None,
+    targets: Mapping[str, Traits],
+    overrides: Mapping[str, Any] | None = None,
     files: Sequence[Path] = (),
 ) -> Settings:
-    """Merge and validate.
+    """Merge and validate. Raises ConfigError that names file, line and key.
 
-    `raw` is Invoke's merged `platform:` mapping, `instead` overrides everything in it. `files` are those that `raw` was read from, the
-    one that overrides the others first (default: invoke.yaml in `root`). Raises ConfigError that names file, line and key.
+    `raw` is Invoke's merged `platform:` mapping, `targets` are the traits by target, `overrides` outrank everything else. `files` are
+    those that `raw` was read from, the one that overrides the others first (default: platform.yaml and invoke.yaml in `root`).
     """
-    place = Place(root, tuple(files or (root / "invoke.yaml",)))
-    if not ENV_NAME.match(env):
+    place = Place(root, tuple(files or (root / "platform.yaml", root / "invoke.yaml")))
+    if not ENV_NAME.fullmatch(env):
         raise ConfigError(f"--env {env!r}: not a name (lower-case letters, digits, dashes)")
     base = _plain(raw)
     overlays = base.pop("environments", None) or {}
@@ -72,19 +76,21 @@ def load(
     if env != "local" and env not in overlays:
         raise ConfigError(
             f"--env {env}: no such environment; {_known(overlays)}",
-            f"declare it: platform.environments.{env} in invoke.yaml",
+            f"declare it: platform.environments.{env} in platform.yaml",
         )
     values = _merge(base, overlays.get(env) or {})
     _override(values, schema, environ)
-    values = _merge(values, dict(instead or {}))
+    values = _merge(values, dict(overrides or {}))
     prefix = ["environments", env] if env in overlays else []
-    _validate(place, values, schema, prefix)
-    return Settings(root, env, _filled(values, schema))
+    _validate(place, values, schema, prefix, environ)
+    filled = _filled(values, schema)
+    return Settings(root, env, filled, targets[filled["target"]])
 
 
-def platform_schema(sections: Mapping[str, Values]) -> Values:
-    """The whole schema: the platform's own keys and one section per stack (key → JSON Schema)."""
+def platform_schema(sections: Mapping[str, Values], targets: Iterable[str]) -> Values:
+    """The whole schema: the platform's own keys and one section per stack (key → JSON Schema). `targets` are the names to choose from."""
     core: Values = yaml.safe_load((Path(__file__).parent / "settings.schema.yml").read_text())
+    core["properties"]["target"]["enum"] = sorted(targets)
     for name, section in sections.items():
         core["properties"][name] = {"type": "object", "additionalProperties": False, "default": {}, **section}
     return core
@@ -124,7 +130,7 @@ def _ship(root: Path, overlays: Values) -> None:
 
 
 def _check_overlay(place: Place, name: Any, overlay: Any, base: Values, schema: Values) -> None:
-    if not isinstance(name, str) or not ENV_NAME.match(name):
+    if not isinstance(name, str) or not ENV_NAME.fullmatch(name):
         raise ConfigError(f"{place.of(['environments'])}: {name!r} is not an environment name")
     if overlay is not None and not isinstance(overlay, dict):
         raise ConfigError(f"{place.of(['environments', name])}: must be a mapping", HINT)
@@ -158,12 +164,21 @@ def _cast(variable: str, text: str, schema: Values) -> Any:
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError:
-        raise ConfigError(f"{variable}: {text!r} is not a value of type {kinds}", HINT) from None
+        raise ConfigError(f"{variable}: not a value of type {kinds}", HINT) from None
 
 
-def _validate(place: Place, values: Values, schema: Values, prefix: list[str]) -> None:
+def _validate(
+    place: Place, values: Values, schema: Values, prefix: list[str], environ: Mapping[str, str] | None = None
+) -> None:
+    # First, so that no other message quotes a value with a password.
+    for path, taker in credentials.passwords(values, schema):
+        variable = PREFIX + "_".join(map(str, path)).upper()
+        there = variable if variable in (environ or {}) else place.of([*path], prefix)
+        raise credentials.refusal(there, taker, prefix[-1] if prefix else "")
+    for path in credentials.control_characters(values, schema):
+        raise ConfigError(f"{place.of([*path], prefix)}: contains a line break or control character", HINT)
     errors = sorted(
-        Draft202012Validator(schema).iter_errors(values),
+        Validator(schema).iter_errors(values),
         key=lambda error: [str(p) for p in error.absolute_path],
     )
     if errors:
@@ -189,12 +204,17 @@ def _rules(error: ValidationError) -> Mapping[str, Any]:
 def _reason(error: ValidationError) -> str:
     wanted = _rules(error).get("x-says")
     if wanted:
-        return f"{error.instance!r} is not {wanted}"
+        return f"{_quoted(error.instance)} is not {wanted}"
     if error.validator == "type":
         kinds: Any = error.validator_value
         text = " or ".join(kinds) if isinstance(kinds, list) else kinds
         return f"{error.instance!r} is not of type {text}"
     return str(error.message)
+
+
+def _quoted(value: Any) -> str:
+    """A wrong value; not a URL with a user, in which a password may hide unseen."""
+    return "the value" if isinstance(value, str) and "//" in value and "@" in value else repr(value)
 
 
 def _filled(values: Any, schema: Values) -> Any:

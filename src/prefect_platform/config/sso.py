@@ -94,7 +94,7 @@ def validate(settings: Settings, host: str) -> None:
     """`host` is the platform's own. Raises ConfigError with the key."""
     if not wanted(settings):
         return
-    if settings.target != "compose":
+    if not settings.traits.sso:
         raise ConfigError(
             f"platform: doors with single sign-on (auth: {' or '.join(DOORS)}) are there on target compose; this is {settings.target}",
             "platform.prefect.auth: login-link",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -9,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonschema import Draft202012Validator
 
+from prefect_platform.config.schema import Validator
+from prefect_platform.config.traits import Topology, Traits
 from prefect_platform.errors import ConfigError
 
-NAME = re.compile(r"^[a-z][a-z0-9-]{0,30}$")
+NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
 
 _SCHEMA = {
     "type": "object",
@@ -26,8 +28,9 @@ _SCHEMA = {
         "packages": {"type": "array", "items": {"type": "string"}},
         "libraries": {"type": "array", "items": {"type": "string"}},
         "scope": {"enum": ["environment", "host"]},
-        "targets": {"type": "array", "items": {"type": "string"}},
+        "topology": {"enum": ["combined", "split"]},
         "expose": {"enum": ["at-once", "when-complete"]},
+        "proves": {"type": "boolean"},
         "databases": {
             "type": "array",
             "items": {
@@ -52,7 +55,7 @@ _SCHEMA = {
                     "generate": {"enum": ["fernet-key", "signing-keys", "password", "key"]},
                     "from": {"type": "string", "pattern": "^[a-z][a-z0-9-]*/[A-Z][A-Z0-9_]+$"},
                     "given": {"type": "string"},
-                    "targets": {"type": "array", "items": {"type": "string"}},
+                    "topology": {"enum": ["combined", "split"]},
                 },
                 "oneOf": [{"required": ["generate"]}, {"required": ["from"]}, {"required": ["given"]}],
             },
@@ -67,13 +70,13 @@ class SecretSpec:
     """A secret by name; its value lives in the secret store only.
 
     `source` is another stack's secret, `<stack>/<NAME>`, instead of one that is generated. `given` names a setting of the stack: where
-    that is set, a person gives the value once, in an environment variable of the secret's name. `targets`: () is all.
+    that is set, a person gives the value once, in an environment variable of the secret's name. `topology`: "" is both.
     """
 
     name: str
     generate: str
     source: str = ""
-    targets: tuple[str, ...] = ()
+    topology: str = ""
     given: str = ""
 
 
@@ -92,7 +95,8 @@ class Stack:
 
     `expose` says when its routes are first served: before its containers start (requests are then held), or when its setup is over.
     `libraries` are installed pure-Python packages that an official image lacks, `scope` says whether there is one for each
-    environment or one for the whole host, `targets` where it can run (() is everywhere).
+    environment or one for the whole host, `topology` where it can run ("" is everywhere). `proves`: its setup ends with the checks of a
+    client and the canary. `along`: stacks whose configuration depends on this one's settings, set up with it.
     """
 
     name: str
@@ -105,13 +109,15 @@ class Stack:
     settings: Mapping[str, Any]
     libraries: tuple[str, ...] = ()
     scope: str = "environment"
-    targets: tuple[str, ...] = ()
+    topology: str = ""
     databases: tuple[DatabaseSpec, ...] = ()
     expose: str = "at-once"
+    proves: bool = False
+    along: tuple[str, ...] = ()
 
-    def on(self, target: str) -> Stack:
-        """The stack as a target runs it: without the secrets and databases that belong to others."""
-        secrets = tuple(spec for spec in self.secrets if not spec.targets or target in spec.targets)
+    def on(self, topology: Topology) -> Stack:
+        """The stack as that topology runs it: without the secrets and databases of the other one."""
+        secrets = tuple(spec for spec in self.secrets if spec.topology in ("", topology))
         names = {spec.name for spec in secrets if not spec.given}
         return replace(
             self, secrets=secrets, databases=tuple(d for d in self.databases if d.password in names)
@@ -122,14 +128,22 @@ class Stack:
         secrets = tuple(spec for spec in self.secrets if not spec.given or values[spec.given])
         return replace(self, secrets=secrets)
 
-    def runs_on(self, target: str) -> bool:
-        return not self.targets or target in self.targets
+    def schema(self) -> dict[str, Any]:
+        """The section's JSON Schema. `x-given` at a setting is (stack, variable) of the secret that takes its password."""
+        found = copy.deepcopy(dict(self.settings))
+        for spec in reversed(self.secrets):
+            if spec.given:
+                found["properties"][spec.given]["x-given"] = (self.name, spec.name)
+        return found
+
+    def runs_on(self, topology: Topology) -> bool:
+        return self.topology in ("", topology)
 
 
 def names(root: Path) -> list[str]:
     """The stack folders, by folder name alone: a broken stack.yml must not break `--list`."""
     return sorted(
-        path.parent.name for path in (root / "stacks").glob("*/stack.yml") if NAME.match(path.parent.name)
+        path.parent.name for path in (root / "stacks").glob("*/stack.yml") if NAME.fullmatch(path.parent.name)
     )
 
 
@@ -143,7 +157,7 @@ def read(root: Path, name: str) -> Stack:
         raise ConfigError(f"{place}: no such stack; there are: {', '.join(names(root))}") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{place}: {error}") from None
-    for slip in Draft202012Validator(_SCHEMA).iter_errors(data):
+    for slip in Validator(_SCHEMA).iter_errors(data):
         where = ".".join(str(part) for part in slip.absolute_path)
         raise ConfigError(f"{place}: {where + ': ' if where else ''}{slip.message}")
     return Stack(
@@ -157,12 +171,13 @@ def read(root: Path, name: str) -> Stack:
         data.get("settings", {"properties": {}}),
         tuple(data.get("libraries", ())),
         data.get("scope", "environment"),
-        tuple(data.get("targets", ())),
+        data.get("topology", ""),
         tuple(
             DatabaseSpec(item["name"], item["password"], tuple(item.get("extensions", ())))
             for item in data.get("databases", ())
         ),
         data.get("expose", "at-once"),
+        data.get("proves", False),
     )
 
 
@@ -171,7 +186,7 @@ def _secret(item: Mapping[str, Any]) -> SecretSpec:
         item["name"],
         item.get("generate", ""),
         item.get("from", ""),
-        tuple(item.get("targets", ())),
+        item.get("topology", ""),
         item.get("given", ""),
     )
 
@@ -190,13 +205,13 @@ def read_all(root: Path) -> dict[str, Stack]:
     return stacks
 
 
-def for_target(stacks: Mapping[str, Stack], target: str) -> dict[str, Stack]:
+def for_target(stacks: Mapping[str, Stack], traits: Traits) -> dict[str, Stack]:
     """The stacks that run there, each needing only what runs there too.
 
     Where a host is shared, what belongs to the whole host needs nothing of a single environment.
     """
-    there = {name: each.on(target) for name, each in stacks.items() if each.runs_on(target)}
-    shared = target not in ("local", "fly")
+    topology, shared = traits.topology, traits.shared_host
+    there = {name: each.on(topology) for name, each in stacks.items() if each.runs_on(topology)}
 
     def keeps(each: Stack, need: str) -> bool:
         if need in stacks and need not in there:

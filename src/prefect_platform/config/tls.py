@@ -18,6 +18,9 @@ _GIVEN = {
 }
 
 
+_ACME_CA = "acme-ca.pem"
+
+
 @dataclass(frozen=True)
 class Certificate:
     """What matters of one. `names` are DNS names and addresses."""
@@ -37,7 +40,7 @@ class Certificate:
 
 def validate(settings: Settings) -> None:
     """Raises ConfigError for keys that contradict each other, a file that is not there, a key that does not fit, a certificate that has ended."""
-    if settings.target != "compose":
+    if not settings.traits.tls:
         return
     section = settings.values["traefik"]
     for kind, keys in _GIVEN.items():
@@ -127,7 +130,7 @@ def trust(settings: Settings) -> ssl.SSLContext | None:
     ca_cert = settings.values["gateway"]["ca_cert"]
     if ca_cert:
         return ssl.create_default_context(cafile=str(settings.root / ca_cert))
-    if settings.target == "compose" and settings.values["traefik"]["tls"] == "self-signed":
+    if settings.traits.tls and settings.values["traefik"]["tls"] == "self-signed":
         return blind()
     return None
 
@@ -139,19 +142,34 @@ def blind() -> ssl.SSLContext:
     return context
 
 
+def private_names(settings: Settings) -> list[str]:
+    """Paths of `private_files`, sorted. Reads no private key."""
+    section, root = settings.values["traefik"], settings.root
+    found = []
+    if section["tls"] == "own":
+        folder = digest(root, section["certificate"])
+        found += [f"{folder}/{key}.pem" for key in _GIVEN["own"]]
+    if section["acme_dns_credentials"]:
+        folder = digest(root, section["acme_dns_credentials"])
+        found += [f"{folder}/{name}" for name in credentials(settings)]
+    if section["acme_ca_cert"]:
+        found.append(_ACME_CA)
+    return sorted(found)
+
+
 def private_files(settings: Settings) -> dict[str, bytes]:
     """What only Traefik may read, by path below its private folder on the host."""
     section, root = settings.values["traefik"], settings.root
-    found: dict[str, bytes] = {}
-    if section["tls"] == "own":
-        for key in _GIVEN["own"]:
-            found[f"{digest(root, section['certificate'])}/{key}.pem"] = (root / section[key]).read_bytes()
-    if section["acme_dns_credentials"]:
-        folder = digest(root, section["acme_dns_credentials"])
-        found |= {f"{folder}/{name}": value.encode() for name, value in credentials(settings).items()}
-    if section["acme_ca_cert"]:
-        found["acme-ca.pem"] = (root / section["acme_ca_cert"]).read_bytes()
-    return found
+    given = credentials(settings) if section["acme_dns_credentials"] else {}
+
+    def content(path: str) -> bytes:
+        name = path.rpartition("/")[2]
+        if name in given:
+            return given[name].encode()
+        key = "acme_ca_cert" if path == _ACME_CA else name.removesuffix(".pem")
+        return Path(root / section[key]).read_bytes()
+
+    return {path: content(path) for path in private_names(settings)}
 
 
 def digest(root: Path, file: str) -> str:

@@ -11,11 +11,17 @@ def public_url(settings: Settings) -> str:
     given = gateway["public_url"]
     if not given and settings.values["domain"]:
         return f"https://prefect{settings.env_suffix}.{settings.values['domain']}"
-    if not given and settings.target == "fly":
-        return f"https://{settings.values['fly']['app']}.fly.dev"
+    if not given and settings.traits.provided_url:
+        return settings.traits.provided_url.format(**settings.values)
     host = gateway["host"]
     shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host
     return str(given or f"http://{listen(shown, gateway['port'])}")
+
+
+def made_by_target(settings: Settings) -> bool:
+    """Whether the public name comes into being with the first setup, so that it cannot be asked for before."""
+    given = settings.values["gateway"]["public_url"] or settings.values["domain"]
+    return not given and bool(settings.traits.provided_url)
 
 
 def listen(host: str, port: int) -> str:

@@ -19,27 +19,30 @@ _TOKEN_DAYS = 90
 _RENEW_SECONDS = 30 * 86400
 
 
+def kept_token(platform: Platform) -> str:
+    """The platform's own token for its checks, as kept on this machine; empty when setup has to create one."""
+    held = FileStore(platform.settings.state / "secrets").read("operator").get("CHECK_TOKEN")
+    if held is None or part(held.value, 1).get("exp", 0) - time.time() <= _RENEW_SECONDS:
+        return ""
+    return held.value if _signed_here(platform, held.value) else ""
+
+
 def token(platform: Platform) -> str:
-    """The platform's own token for its checks: made once, renewed before it ends, kept like a secret."""
+    """The platform's own token for its checks: created once, renewed before it expires, kept like a secret."""
+    if kept := kept_token(platform):
+        return kept
     store = FileStore(platform.settings.state / "secrets")
-    held = store.read("operator").get("CHECK_TOKEN")
-    if (
-        held
-        and _signed_here(platform, held.value)
-        and part(held.value, 1).get("exp", 0) - time.time() > _RENEW_SECONDS
-    ):
-        return held.value
     words = ["create-token", "--project", "platform", "--service", "checks", "--scope", "prefect metrics"]
     text = gateway(
         platform, [*words, "--description", "the platform's own checks", "--expires", f"{_TOKEN_DAYS}d"]
     ).strip()
-    store.write("operator", {"CHECK_TOKEN": text})
+    store.merge("operator", {"CHECK_TOKEN": text})
     return text
 
 
 def forget_token(platform: Platform) -> None:
     """The gateway does not know it any more: its database is another one than when it was made (a lost volume)."""
-    FileStore(platform.settings.state / "secrets").write("operator", {})
+    FileStore(platform.settings.state / "secrets").replace("operator", {})
 
 
 def _signed_here(platform: Platform, token: str) -> bool:
@@ -65,8 +68,7 @@ def gateway(platform: Platform, words: Sequence[str]) -> str:
 
 def api(platform: Platform) -> PrefectApi:
     """Prefect's API through the public route, as any client reaches it."""
-    url = f"{platform.url}{platform.target.where('prefect').base}/api"
-    return PrefectApi(url, token(platform), trust=tls.trust(platform.settings))
+    return PrefectApi(platform.api_url, token(platform), trust=tls.trust(platform.settings))
 
 
 def tail(platform: Platform, service: str, lines: int) -> list[str]:

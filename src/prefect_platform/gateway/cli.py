@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -29,11 +28,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    if args.command == "new-key":
-        from prefect_platform.gateway.keys import new_key_entry
-
-        print(json.dumps(new_key_entry()))
-        return 0
     if args.command == "serve":
         from prefect_platform.gateway import settings
 
@@ -93,5 +87,4 @@ def _parser() -> argparse.ArgumentParser:
         metavar="WORDS",
         help='what the session may reach (default: "prefect metrics")',
     )
-    commands.add_parser("new-key", parents=[output], help="a fresh entry for GATEWAY_SIGNING_KEYS, as JSON")
     return parser

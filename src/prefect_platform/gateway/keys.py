@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import json
 import re
-import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -49,19 +47,6 @@ def parse_keyset(text: str) -> Keyset:
     if len(by_kid) != len(keys):
         raise UsageError(f"{VARIABLE}: two entries have the same kid")
     return Keyset(keys[0], by_kid)
-
-
-def new_key_entry() -> dict[str, str | int]:
-    """A fresh entry for the keyset.
-
-    The kid is a thumbprint of the public key, so it never has to be chosen.
-    """
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
-    private = Ed25519PrivateKey.generate()
-    seed = base64.urlsafe_b64encode(private.private_bytes_raw()).rstrip(b"=").decode()
-    kid = hashlib.sha256(private.public_key().public_bytes_raw()).hexdigest()[:16]
-    return {"kid": kid, "d": seed, "created": int(time.time())}
 
 
 def _parse_key(entry: Any, index: int) -> SigningKey:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from prefect_platform.gateway.errors import UsageError
 from prefect_platform.gateway.keys import Keyset, parse_keyset
@@ -41,7 +41,13 @@ class Settings:
 
 
 def database_url(environ: Mapping[str, str]) -> str:
-    return _required(environ, "GATEWAY_DATABASE_URL")
+    """GATEWAY_DATABASE_URL, completed with GATEWAY_DATABASE_PASSWORD: the URL is configuration, the password a secret."""
+    url, password = _required(environ, "GATEWAY_DATABASE_URL"), environ.get("GATEWAY_DATABASE_PASSWORD", "")
+    scheme, separator, rest = url.partition("://")
+    user, at, host = rest.partition("@")
+    if not (password and at) or set(user) & set(":/?#"):
+        return url
+    return f"{scheme}{separator}{user}:{quote(password, safe='')}@{host}"
 
 
 def public_url(environ: Mapping[str, str]) -> str:

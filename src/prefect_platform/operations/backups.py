@@ -9,8 +9,7 @@ from pathlib import Path
 from prefect_platform.environment.opened import Platform
 from prefect_platform.errors import ConfigError
 from prefect_platform.files import make_private
-
-_PREFECT = "prefect"
+from prefect_platform.targets.protocol import Backups, require
 
 
 def make(platform: Platform, folder: str = "") -> Path:
@@ -22,7 +21,7 @@ def make(platform: Platform, folder: str = "") -> Path:
         make_private(place)
     platform.say("copying Prefect's database")
     label = f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%SZ}"
-    return platform.target.backup(platform.stacks[_PREFECT], place, label)
+    return require(platform.target, Backups).backup(platform.stacks[platform.main], place, label)
 
 
 def bring_back(platform: Platform, file: str, yes: bool) -> str:
@@ -40,4 +39,4 @@ def bring_back(platform: Platform, file: str, yes: bool) -> str:
             "add --yes to do it",
         )
     with platform.target.lock("prefect.restore", 600):
-        return platform.target.restore(platform.stacks[_PREFECT], path)
+        return require(platform.target, Backups).restore(platform.stacks[platform.main], path)

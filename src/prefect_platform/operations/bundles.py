@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from prefect_platform.config import sso, stack
+from prefect_platform.config import stack
+from prefect_platform.environment import provisioners
 from prefect_platform.environment.opened import Platform
 from prefect_platform.errors import ConfigError
-from prefect_platform.operations.stack_order import order, require_needs
+from prefect_platform.operations.stack_order import order, require_needs, require_stack
 from prefect_platform.planning import bundle, render
 
 _SPARE = 8
@@ -13,37 +14,44 @@ _SPARE = 8
 
 
 def bundles(platform: Platform, name: str) -> list[bundle.Bundle]:
-    """What is set up together. A combined target runs all under one supervisor, so what is set up stays included, and needs come
-    along; elsewhere a stack stands for itself, and its needs must be there. Raises ConfigError, PreflightError.
+    """What is set up together. A combined target runs all under one supervisor, so what is set up stays included, and needs are
+    included too; elsewhere a stack is set up by itself, and its needs must be set up. Raises ConfigError, PreflightError.
     """
-    target = platform.target
-    chosen: list[stack.Stack] = []
-    if not target.combined:
-        chosen = [stack.with_needs(platform.stacks, name)[-1]]
+    require_stack(platform, name)
+    if not platform.target.traits.combined:
         require_needs(platform, name)
-        _check_connections(platform, chosen[0])
-        if name == "authentik":
-            sso.public_url(platform.settings)
-        if name == "prefect" and sso.wanted(platform.settings):
-            # Who may come in is the gateway's to say.
-            chosen = [platform.stacks["gateway"], *chosen]
-    for wanted in [*target.established(), name] if target.combined else ():
+    return unready_bundles(platform, name)
+
+
+def unready_bundles(platform: Platform, name: str) -> list[bundle.Bundle]:
+    """As `bundles`, whatever is set up already: what a look at the whole environment begins with."""
+    target, chosen = platform.target, list[stack.Stack]()
+    if not target.traits.combined:
+        mine = stack.with_needs(platform.stacks, name)[-1]
+        chosen = [*(platform.stacks[each] for each in mine.along), mine]
+        for each in chosen:
+            for provisioner in provisioners.of(each):
+                provisioner.check(platform)
+        _check_connections(platform, mine)
+    for wanted in [*target.established(), name] if target.traits.combined else ():
         chosen += [each for each in stack.with_needs(platform.stacks, wanted) if each not in chosen]
-    return target.gather([build(platform, each) for each in chosen])
+    return target.adapt([render_stack(platform, each) for each in chosen])
 
 
-def build(platform: Platform, chosen: stack.Stack) -> bundle.Bundle:
+def render_stack(platform: Platform, chosen: stack.Stack) -> bundle.Bundle:
     where = platform.target.where(chosen.name, chosen.scope)
-    return platform.target.finish(render.build(chosen, platform.settings, where))
+    return render.build(chosen, platform.settings, where, platform.target.memory())
 
 
 def _check_connections(platform: Platform, chosen: stack.Stack) -> None:
     """All stacks of an environment share one PostgreSQL. Raises ConfigError if their pools together are larger than what it takes."""
-    if platform.target.combined or not (chosen.databases or chosen.name == "postgres"):
+    if platform.target.traits.combined or not (
+        chosen.databases or "max_connections" in chosen.settings["properties"]
+    ):
         return
     wanted = {}
-    unused = {"authentik"} - set(order(platform, "prefect")) - {chosen.name}
-    for each in (one for one in platform.stacks.values() if one.name not in unused):
+    used = {*order(platform, platform.main), chosen.name}
+    for each in (one for one in platform.stacks.values() if one.name in used):
         where = platform.target.where(each.name, each.scope)
         services = render.build(each, platform.settings, where).compose["services"].values()
         wanted[each.name] = sum((spec or {}).get("x-connections", 0) for spec in services)

@@ -32,7 +32,7 @@ def variables(platform: Platform, token: str) -> dict[str, str]:
     Not PREFECT_API_KEY: Prefect's event sockets of a self-hosted API never carry it, and task runs would be lost.
     """
     values = {
-        _URL: f"{platform.url}{platform.target.where('prefect').base}/api",
+        _URL: platform.api_url,
         _HEADERS: json.dumps({"Authorization": f"Bearer {token}"}),
         "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
     }

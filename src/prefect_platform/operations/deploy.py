@@ -1,29 +1,31 @@
-"""The use cases. setup = settings → stacks → bundles → plan → target → objects → checks; plan = the same, stopped before the target."""
+"""The one way to deploy. setup = bundles → plan → preflight → apply → provision → checks; plan = the same, stopped before effects."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from prefect_platform.checks.check import Check
-from prefect_platform.checks.health import check, machine_checks, prove
-from prefect_platform.config import database_url
-from prefect_platform.environment import authentik
+from prefect_platform.checks.health import check, failing, machine_checks, process_checks, prove
+from prefect_platform.environment import provisioners
 from prefect_platform.environment.opened import Platform
-from prefect_platform.operations.bundles import bundles
-from prefect_platform.operations.objects import READY_SECONDS, ensure_objects
+from prefect_platform.environment.provisioners import Done, Ready
 from prefect_platform.planning import bundle, diff
-from prefect_platform.secretstore.store import keep_given
-from prefect_platform.targets.fly import sleeping
+from prefect_platform.targets.protocol import Exposes, Notes
+
+from .bundles import bundles, unready_bundles
+from .preconditions import require_preconditions
+from .stack_order import order
+
+READY_SECONDS = 120
 
 
 @dataclass(frozen=True)
 class Report:
-    """What a setup did and what the checks found. `changes` are the objects in Prefect that were created or updated."""
+    """What a setup did and what the checks found. `plan.inside` are the steps done within the services."""
 
     plan: diff.Plan
-    changes: tuple[str, ...]
     notices: tuple[str, ...]
     checks: tuple[Check, ...]
 
@@ -33,50 +35,92 @@ class Report:
 
 
 def make_plan(platform: Platform, built: Sequence[bundle.Bundle]) -> diff.Plan:
-    """The plan as of now; touches nothing."""
-    stacks = [each.stack for each in built]
-    observed = platform.target.observe(stacks)
-    return diff.make(built, observed, platform.target.runtime, [each.name for each in stacks])
+    """Everything that setup would do, as of now; touches nothing."""
+    todo = diff.make(built, platform.target.observe(built))
+    running = _running(platform, built, todo)
+    inside = (
+        step
+        for each in built
+        for provisioner in provisioners.of(each.stack)
+        for step in provisioner.plan(platform, running)
+    )
+    return replace(todo, inside=tuple(dict.fromkeys(inside)))
+
+
+def plan_environment(platform: Platform) -> Iterator[tuple[str, diff.Plan]]:
+    """(stack, its plan) of everything that `platform.setup` sets up, in that order, as if those before it were set up."""
+    for name in order(platform, platform.main):
+        yield name, make_plan(platform, unready_bundles(platform, name))
 
 
 def setup(platform: Platform, name: str, wait: float, ready_seconds: float = READY_SECONDS) -> Report:
-    """Make it so and prove it; `ready_seconds` is what Prefect may take to answer. Raises the error of the step that failed; running it again goes on from there."""
+    """Make it so and prove it; `ready_seconds` is what Prefect may take to answer. Raises the error of the step that failed; run it
+    again to resume.
+    """
     built = bundles(platform, name)
     with platform.target.lock(f"{name}.setup", wait):
         for each in built:
             # Not before it is needed: a Vault that is yet to be set up has no store.
             if any(spec.given for spec in each.stack.secrets):
-                keep_given(platform.target.store, each.stack, os.environ)
+                platform.target.store.store_given(each.stack, os.environ)
         todo = make_plan(platform, built)
-        platform.target.preflight(todo, built)
+        require_preconditions(platform, todo, built)
         if todo.steps:
-            platform.say(str(todo))
+            platform.say(str(replace(todo, inside=())))
         platform.target.apply(todo, built)
-        changes, notices = platform.target.complete(built), ()  # type: tuple[str, ...], tuple[str, ...]
-        for each in built:
-            if each.stack.name == "authentik":
-                changes += authentik.set_up(platform)
-            if each.stack.expose == "when-complete":
-                platform.target.expose(each)
-        if any(each.stack.name == "prefect" for each in built) and platform.served:
-            made, notices = ensure_objects(platform, ready_seconds)
-            notices += _notes(platform)
-            changes += made + authentik.ensure_prefect(platform)
-        if not platform.served:
-            return Report(todo, changes, notices, tuple(machine_checks(platform)))
-        if not platform.target.combined and name != "prefect":
-            # Set up one after another, in order of need: what comes later may not be there yet.
-            own = [each for each in machine_checks(platform) if each.name.startswith(f"{name}-")]
-            return Report(todo, changes, notices, tuple(own))
-        found = () if todo.steps or changes else check(platform)
-        # Red and nothing to change: it may be on its way back (a disk that has room again), so it gets the time a change gets.
-        healthy = bool(found) and all(each.ok for each in found)
-        return Report(todo, changes, notices, found if healthy else prove(platform))
+        done = _provision(platform, built, ready_seconds)
+        todo = replace(todo, inside=done.steps)
+        return Report(todo, (*done.notices, *_notes(platform)), _checks(platform, name, todo))
+
+
+def _running(platform: Platform, built: Sequence[bundle.Bundle], todo: diff.Plan) -> bool:
+    """Whether the services of these bundles can be asked: they run, and will not be installed first."""
+    if todo.of("install") or not platform.target.processes():
+        return False
+    return not {service.full_name for each in built for service in each.services} & {*todo.of("start")}
+
+
+def _provision(platform: Platform, built: Sequence[bundle.Bundle], ready_seconds: float) -> Done:
+    """Inside the services, each stack's in turn; its routes are served once it is complete."""
+    ready = Ready(ready_seconds, lambda: _hopeless(platform))
+    steps: tuple[diff.Step, ...] = ()
+    notices: tuple[str, ...] = ()
+    for each in built:
+        for provisioner in provisioners.of(each.stack):
+            done = provisioner.apply(platform, ready)
+            steps, notices = steps + done.steps, notices + done.notices
+        if each.stack.expose == "when-complete" and isinstance(platform.target, Exposes):
+            platform.target.expose(each)
+    return Done(tuple(dict.fromkeys(steps)), notices)
+
+
+def _hopeless(platform: Platform) -> tuple[str, str] | None:
+    """Why waiting for a service is in vain, and the next command."""
+    gone = [
+        line
+        for line in failing(platform)
+        if line.name == "disk" or line.detail.startswith(("FATAL", "FAILING"))
+    ]
+    if not gone:
+        return None
+    return "; ".join(f"{line.name}: {line.detail}" for line in gone), gone[-1].hint
+
+
+def _checks(platform: Platform, name: str, done: diff.Plan) -> tuple[Check, ...]:
+    if not platform.served:
+        return tuple(machine_checks(platform))
+    if not platform.target.traits.combined and not platform.stacks[name].proves:
+        # Set up one after another, in order of need: what comes later may not exist yet.
+        return tuple(process_checks(platform, name))
+    if not done.steps and not done.inside:
+        found = check(platform)
+        if all(each.ok for each in found):
+            return found
+    # Unhealthy with an empty plan may be recovering (a disk that has room again): it gets the time that a change gets.
+    return prove(platform)
 
 
 def _notes(platform: Platform) -> tuple[str, ...]:
-    """What was read differently, and what will not happen, told before somebody waits for it."""
-    values = platform.settings.values
-    url = values["prefect"]["database_url"]
-    read = tuple(f"{database_url.KEY}: {note}" for note in database_url.parse(url).notes) if url else ()
-    return read + (sleeping.notes(values) if platform.settings.target == "fly" else ())
+    """What was read differently from how it was written, and what will not happen."""
+    of_target = platform.target.notes() if isinstance(platform.target, Notes) else ()
+    return (*platform.notes(), *of_target)

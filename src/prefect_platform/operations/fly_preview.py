@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 from prefect_platform.environment.opened import Platform
 from prefect_platform.errors import ConfigError
-from prefect_platform.targets import protocol
 from prefect_platform.targets.fly import preview, render
 from prefect_platform.targets.fly.preview import Target
 
@@ -26,7 +25,7 @@ def here(platform: Platform, port: int, reopen: Callable[[dict[str, Any]], Platf
             "--env NAME of one with target: fly",
         )
     opened = reopen(preview.settings_instead(port, platform.settings.values))
-    return replace(opened, target=cast(protocol.Target, Target(opened.settings, opened.say, port)))
+    return replace(opened, target=Target(opened.settings, opened.say, port))
 
 
 def end(platform: Platform) -> None:

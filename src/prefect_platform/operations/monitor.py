@@ -43,9 +43,9 @@ def ensure(platform: Platform, token: Secret, api: str = API) -> str:
 
 def _target(platform: Platform) -> tuple[str, bool]:
     """What is asked, and whether it takes a token. Where a way in for health checks is open, none is given away."""
-    if platform.settings.target == "fly":
+    if platform.target.where(platform.main).open_ready:
         return f"{platform.url}/ready", False
-    return f"{platform.url}{platform.target.where('prefect').base}/api/ready", True
+    return f"{platform.api_url}/ready", True
 
 
 def _change(platform: Platform, there: Json, needs_token: bool) -> Json:

@@ -12,7 +12,6 @@ from typing import Any
 from prefect_platform.config import database_url
 from prefect_platform.environment.opened import Platform
 from prefect_platform.errors import ApplyError, ConfigError, PlatformError
-from prefect_platform.secretstore.store import keep_given
 
 from . import deploy
 
@@ -43,17 +42,17 @@ def to_postgres(platform: Platform, on_sqlite: Callable[[], Platform], wait: flo
     `on_sqlite` opens the same environment without the URL: what is set up again when nothing could be moved. Raises ConfigError,
     PreflightError before anything is touched; ApplyError when it failed, and then Prefect runs on SQLite as before.
     """
-    url = platform.settings.values["prefect"]["database_url"]
+    url = platform.settings.values[platform.main]["database_url"]
     if not url:
         raise ConfigError(
             f"{database_url.KEY} is not set: where should it go?",
             f"set it, {database_url.EXAMPLE}; targets local and fly",
         )
-    keep_given(platform.target.store, platform.stacks["prefect"], os.environ)
-    folder = platform.target.where("prefect").data
+    platform.target.store.store_given(platform.stacks[platform.main], os.environ)
+    folder = platform.target.where(platform.main).data
     _request(platform, folder)
     try:
-        report = deploy.setup(platform, "prefect", wait, _READY_SECONDS)
+        report = deploy.setup(platform, platform.main, wait, _READY_SECONDS)
     except PlatformError as error:
         if _read(platform, f"{folder}/{REQUEST}"):
             raise _back(platform, on_sqlite, folder, wait, error) from None
@@ -65,12 +64,12 @@ def to_postgres(platform: Platform, on_sqlite: Callable[[], Platform], wait: flo
 def _request(platform: Platform, folder: str) -> None:
     """Raises ConfigError where there is nothing to move."""
     said = platform.target.run_in(
-        "prefect", [f"{platform.target.where('prefect').bundle}/server.py", "check-database"]
+        platform.main, [f"{platform.target.where(platform.main).bundle}/server.py", "check-database"]
     ).strip()
     if said.endswith(": ok"):
         wanted = json.dumps({"from": f"{folder}/prefect.db", "asked": time.strftime("%Y-%m-%dT%H:%M:%S%z")})
-        platform.target.run_in("prefect", ["-c", _GONE, f"{folder}/{RESULT}"])
-        platform.target.run_in("prefect", ["-c", _WRITE, f"{folder}/{REQUEST}", wanted])
+        platform.target.run_in(platform.main, ["-c", _GONE, f"{folder}/{RESULT}"])
+        platform.target.run_in(platform.main, ["-c", _WRITE, f"{folder}/{REQUEST}", wanted])
         return
     if said.endswith("not exist yet"):
         raise ConfigError(f"{said}: there is nothing to move", "./invoke prefect.setup")
@@ -85,9 +84,9 @@ def _back(
     platform: Platform, on_sqlite: Callable[[], Platform], folder: str, wait: float, cause: PlatformError
 ) -> PlatformError:
     platform.say("not moved: going back to SQLite")
-    platform.target.run_in("prefect", ["-c", _GONE, f"{folder}/{REQUEST}"])
+    platform.target.run_in(platform.main, ["-c", _GONE, f"{folder}/{REQUEST}"])
     said = _last_words(platform) or cause.reason
-    report = deploy.setup(on_sqlite(), "prefect", wait)
+    report = deploy.setup(on_sqlite(), platform.main, wait)
     state = "as before" if report.healthy else "but is not healthy"
     return ApplyError(
         f"nothing was moved: {said}; Prefect runs on SQLite, {state}",
@@ -98,7 +97,7 @@ def _back(
 def _last_words(platform: Platform) -> str:
     """Why the server did not start, in its own words."""
     lines: list[str] = []
-    for line in platform.target.tail("prefect-server", 200):
+    for line in platform.target.tail(f"{platform.main}-server", 200):
         name, found, text = line.partition("server.py: database ")
         if found and not name:
             lines.append(text)
@@ -106,4 +105,4 @@ def _last_words(platform: Platform) -> str:
 
 
 def _read(platform: Platform, file: str) -> Any:
-    return platform.target.run_in("prefect", ["-c", _READ, file]).strip()
+    return platform.target.run_in(platform.main, ["-c", _READ, file]).strip()

@@ -20,12 +20,12 @@ def rotate_secret(platform: Platform, name: str, secret: str) -> tuple[Check, ..
     Raises ConfigError for what is no such secret.
     """
     mine = [each.name for each in platform.stacks[name].secrets if each.generate == "password"]
-    if platform.target.combined or secret not in mine:
+    if platform.target.traits.combined or secret not in mine:
         raise ConfigError(
             f"{name}: {secret!r} is not a password that this task changes; there are: {', '.join(mine) or 'none'}",
             "signing keys: ./invoke gateway.rotate-keys; what encrypts data keeps its value",
         )
-    platform.target.store.write(name, {secret: generate("password")})
+    platform.target.store.merge(name, {secret: generate("password")})
     platform.say(f"{secret} has a new value; agents fetch it and processes restart within a minute")
     time.sleep(platform.settings.values["vault"]["render_interval"] + _RESTART_SECONDS)
     return prove(platform)

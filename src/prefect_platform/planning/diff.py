@@ -13,14 +13,26 @@ from .bundle import Bundle, Service
 
 _CONTENT_FOLDER = re.compile(r"files/[0-9a-f]{16}/")
 _MANY = 3
+_VERBS = {
+    "created": "create",
+    "deleted": "delete",
+    "initialised": "initialise",
+    "removed": "remove",
+    "renewed": "renew",
+    "revoked": "revoke",
+    "updated": "update",
+}
 UNHEALTHY = "unhealthy"
 """The cause of a restart that nothing declared asks for."""
 
 
 @dataclass(frozen=True)
 class Running:
-    """What is known of a process: its state in supervisord's word, and the facts and secret version it was last started with."""
+    """What is known of a process: its stack (empty when unknown), its state in supervisord's words, and the facts and secret
+    version it was last started with.
+    """
 
+    stack: str
     state: str
     pid: int
     facts: Mapping[str, Any] | None
@@ -31,14 +43,13 @@ class Running:
 class Observed:
     """A machine, seen once. `files`: path (`<stack>/<file>`, `routes/<stack>.yml`) → text; `missing`: stack → secret names."""
 
-    runtime: str | None
     supervisor: bool
     files: Mapping[str, bytes]
     running: Mapping[str, Running]
     missing: Mapping[str, tuple[str, ...]]
     secret_versions: Mapping[str, str]
     more: tuple[Step, ...] = ()
-    """What the target itself has to do before anything else, whatever the bundles say."""
+    """What the target itself must do first: its app, networks, volumes, roles."""
 
 
 @dataclass(frozen=True)
@@ -50,19 +61,28 @@ class Step:
     cause: str
     detail: str = ""
 
+    @classmethod
+    def of(cls, change: str, cause: str) -> Step:
+        """From a change in the words of whoever makes it: `created policy a` is to create policy a."""
+        verb, _, subject = change.partition(" ")
+        return cls(_VERBS.get(verb, verb), subject, cause)
+
     def __str__(self) -> str:
         return f"{self.action:9} {self.subject:28} {self.cause}"
 
 
 @dataclass(frozen=True)
 class Plan:
+    """All that a setup does. `steps` are the target's, in their order; `inside` are those within the services, once they run."""
+
     steps: tuple[Step, ...]
+    inside: tuple[Step, ...] = ()
 
     def of(self, *actions: str) -> list[str]:
         return [step.subject for step in self.steps if step.action in actions]
 
     def __str__(self) -> str:
-        return "\n".join(_lines(self.steps)) or "nothing to do: everything is as declared"
+        return "\n".join(_lines((*self.steps, *self.inside))) or "nothing to do: all is as configured"
 
 
 def _lines(steps: Sequence[Step]) -> Iterator[str]:
@@ -81,13 +101,10 @@ def _package(step: Step) -> tuple[str, str, str]:
     return step.action, f"{stack}/{folder}" if inside else "", step.cause
 
 
-def make(bundles: Sequence[Bundle], observed: Observed, runtime: str, stacks: Sequence[str]) -> Plan:
-    """Steps in the order they are done. `stacks` are the ones whose leftover processes may be stopped."""
+def make(bundles: Sequence[Bundle], observed: Observed) -> Plan:
+    """Steps in the order they are done. Leftover processes of other stacks than the bundles' stay."""
+    stacks = [bundle.stack.name for bundle in bundles]
     steps: list[Step] = [*observed.more]
-    if observed.runtime != runtime:
-        steps.append(
-            Step("install", "runtime", "not there yet" if observed.runtime is None else "its lock changed")
-        )
     for bundle in bundles:
         given = {spec.name for spec in bundle.stack.secrets if spec.given}
         steps += [
@@ -104,8 +121,9 @@ def make(bundles: Sequence[Bundle], observed: Observed, runtime: str, stacks: Se
     names = {service.full_name for service in services}
     steps += [
         Step("stop", name, "no longer declared")
-        for name in sorted(observed.running)
-        if name not in names and any(name.startswith(f"{stack}-") for stack in stacks)
+        for name, running in sorted(observed.running.items())
+        # What has no record belongs to none of the others either.
+        if name not in names and running.stack in ("", *stacks)
     ]
     steps += [step for service in services if (step := _service_step(service, observed))]
     return Plan(tuple(steps))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,17 +24,22 @@ from prefect_platform.planning.where import Where
 ROUTES = "routes.yml"
 
 
+_PLAIN = re.compile(r"[A-Za-z0-9_./:@%+,=~*?&\[\]-]*")
 _NOT_RENDERED = {"stack.yml", "README.md", "compose.yml.j2"}
 
 
 _SIGNALS = {"SIGTERM": "TERM", "SIGINT": "INT", "SIGQUIT": "QUIT"}
 
 
-def build(stack: Stack, settings: Settings, where: Where) -> Bundle:
-    """Render a stack. Secret names may appear, values cannot: they are not an argument. Raises ConfigError with the template's place."""
+def build(stack: Stack, settings: Settings, where: Where, memory: int = 0) -> Bundle:
+    """Render a stack. Secret names may appear, values cannot: they are not an argument. Raises ConfigError with the template's place.
+
+    `memory` is the host's, in bytes: what nothing else limits takes its share of it.
+    """
     values = {
         "settings": settings.values,
         "where": where,
+        "memory": memory,
         "topology": where.topology,
         "env": settings.env,
         "public_url": public_url(settings),
@@ -40,7 +47,7 @@ def build(stack: Stack, settings: Settings, where: Where) -> Bundle:
         "sso_url": sso.known_url(settings),
         "database": database_url.parse(url) if (url := settings.values["prefect"]["database_url"]) else None,
         # Names of the files that only Traefik may read; what is in them is not an argument of rendering.
-        "private": sorted(tls.private_files(settings)) if where.private else [],
+        "private": tls.private_names(settings) if where.private else [],
     }
     rendered = {path: _render(stack, path, values) for path in sorted(stack.folder.glob("*.j2"))}
     # What renders to nothing is not wanted with these settings.
@@ -54,7 +61,7 @@ def build(stack: Stack, settings: Settings, where: Where) -> Bundle:
         files |= _package(settings.root / "src", package)
     for name in stack.libraries if where.topology == "split" or where.official else ():
         files |= library(name)
-    parsed = yaml.safe_load(compose)
+    parsed = _parsed(stack, compose)
     services = _services(stack, parsed, files, where) if where.topology == "combined" else ()
     # A file of nothing is refused by Traefik, which then goes on with all the routes that it had.
     return Bundle(stack, files, services, routes if routes.strip() else None, parsed)
@@ -66,15 +73,44 @@ def _render(stack: Stack, path: Path, values: Mapping[str, Any]) -> str:
     host = values["where"].host
     env.globals["on"] = lambda rule: f"Host(`{host}`) && ({rule})" if host else rule
     # Traefik's rules for who asks: a machine with a token; a person's browser that opens a page.
-    env.globals["bearer"] = r"HeaderRegexp(`Authorization`, `(?i)^bearer[ \\t]`)"
+    env.globals["bearer"] = r"HeaderRegexp(`Authorization`, `(?i)^bearer[ \t]`)"
     env.globals["page"] = "Method(`GET`) && HeaderRegexp(`Accept`, `text/html`)"
     env.globals["sso_host"] = urlsplit(values["sso_url"]).hostname or ""
     env.filters["megabytes"] = lambda size: int(size[:-1]) * (1024 if size[-1] == "g" else 1)
+    env.filters["yaml"] = yaml_text
+    env.filters["env"] = env_text
     env.filters["wrapped"] = lambda rule: f"({rule})"
     try:
         return env.from_string(path.read_text()).render(values)
     except jinja2.TemplateError as error:
         raise ConfigError(f"stacks/{stack.name}/{path.name}: {error}") from None
+
+
+def yaml_text(value: object) -> str:
+    """A value as text in YAML, whatever is in it. Braces that Traefik would take for a Go template are written as escapes."""
+    quoted = yaml.safe_dump(str(value), default_style='"', width=1_000_000, allow_unicode=False)
+    return quoted.rstrip("\n").replace("{{", r"\x7b\x7b")
+
+
+def env_text(value: object) -> str:
+    """A value of a NAME=value line: as it is, or in JSON's quotes where a line could not hold it. `env_file` reads it back."""
+    text = str(value)
+    return text if _PLAIN.fullmatch(text) else json.dumps(text)
+
+
+def _parsed(stack: Stack, compose: bytes) -> Any:
+    try:
+        return yaml.safe_load(compose)
+    except yaml.YAMLError as error:
+        # Without the error's text, which quotes the line.
+        line = (
+            error.problem_mark.line + 1
+            if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark
+            else 0
+        )
+        raise ConfigError(
+            f"stacks/{stack.name}/compose.yml.j2: line {line} of what it renders to is not YAML"
+        ) from None
 
 
 def _package(src: Path, package: str) -> dict[str, bytes]:
@@ -123,6 +159,6 @@ def _services(stack: Stack, compose: Any, files: Mapping[str, bytes], where: Whe
 
 
 def env_file(text: str) -> dict[str, str]:
-    """NAME=value lines; # begins a comment line."""
-    lines = (line.strip() for line in text.splitlines())
-    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+    """NAME=value lines, a value as `env_text` writes it; # begins a comment line."""
+    lines = (line.split("=", 1) for line in text.split("\n") if line and not line.startswith("#"))
+    return {name: json.loads(value) if value.startswith('"') else value for name, value in lines}

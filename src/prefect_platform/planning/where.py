@@ -12,10 +12,10 @@ class Where:
     `base` is the path under which Prefect is served, `entry` Traefik's entry point, `listen` the address to bind,
     `outside` the address that the gateway listens on where that is not the settings' affair, `proxy` the header in which a trusted
     proxy in front of it names the client, `ui` a prepared folder of the UI's files, `official` whether the processes run in an official
-    image, which lacks what the runtime's lock adds, `drain_seconds` how long a worker's stop waits for its runs unless it is declared. The
+    image, which lacks what the runtime's lock adds, `open_ready` whether /ready of the gateway answers without a token, `drain_seconds` how long a worker's stop waits for its runs unless it is declared. The
     others belong to the split topology: `prefix` and `suffix` of container names, `tag` before the names of Traefik's objects (several
     environments share one Traefik), the public `host`, the `shared` folder of routes on the host, Traefik's
-    `private` one, the host's `memory` in bytes.
+    `private` one.
     """
 
     topology: str
@@ -34,6 +34,7 @@ class Where:
     official: bool = False
     listen: str = "127.0.0.1"
     drain_seconds: int = 300
+    open_ready: bool = False
     prefix: str = ""
     suffix: str = ""
     tag: str = ""
@@ -41,7 +42,6 @@ class Where:
     entry: str = "web"
     shared: str = ""
     private: str = ""
-    memory: int = 0
 
     def container(self, stack: str, service: str = "") -> str:
         """The name of a container (split topology): `platform-prefect-server-staging`."""

@@ -1,4 +1,4 @@
-"""Secrets: generated once, never overwritten, never an argument of rendering. Here the file store of a single machine; Vault's is in vault.py."""
+"""What every store of secrets does: generated once, never overwritten, never an argument of rendering."""
 
 from __future__ import annotations
 
@@ -7,17 +7,19 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from prefect_platform.config.stack import SecretSpec, Stack
 from prefect_platform.errors import PlatformError, PreflightError
 
+Values = dict[str, str]
+
 
 @dataclass(frozen=True)
 class Secret:
-    """A value that does not show itself."""
+    """A value that neither `str` nor `repr` shows."""
 
     value: str = field(repr=False)
 
@@ -31,8 +33,8 @@ def _signing_key() -> dict[str, object]:
 
 
 def generate(kind: str) -> str:
-    """A fresh value: `fernet-key` (32 bytes, base64), `signing-keys` (JSON list of Ed25519 seeds, newest first), `password`;
-    `key` is like a password, but nothing follows when it changes: it keeps its value.
+    """A new value: `fernet-key` (32 bytes, base64), `signing-keys` (JSON list of Ed25519 seeds, newest first), `password`;
+    `key` is like a password, but what it protects would not survive a new one, so it is never rotated.
     """
     if kind == "fernet-key":
         return base64.urlsafe_b64encode(os.urandom(32)).decode()
@@ -40,57 +42,81 @@ def generate(kind: str) -> str:
 
 
 def rotated(keys: str, keep: int = 3) -> str:
-    """The key list with a new first key; older ones go on verifying until `keep` is reached."""
+    """The key list with a new first key; of the older ones, `keep` - 1 still verify."""
     return json.dumps([_signing_key(), *json.loads(keys)][:keep])
 
 
-class SecretStore(Protocol):
-    """Where an environment's secrets are kept. `read` and `write` know a stack's own values, the others its references too."""
+class SecretStore(ABC):
+    """Where an environment's secrets are kept. A store implements `read`, `update` and `version`; the rules stand here once for all."""
 
-    def read(self, stack: str) -> dict[str, Secret]: ...
-    def values(self, stack: Stack) -> dict[str, Secret]: ...
-    def missing(self, stack: Stack) -> tuple[SecretSpec, ...]: ...
-    def ensure(self, stack: Stack) -> None: ...
-    def write(self, stack: str, values: Mapping[str, str]) -> None: ...
-    def version(self, stack: Stack) -> str: ...
+    @abstractmethod
+    def read(self, stack: str) -> dict[str, Secret]:
+        """A stack's own values by name; empty when it has none. Raises PlatformError when they cannot be read."""
+
+    @abstractmethod
+    def update(self, stack: str, change: Callable[[Values], Values]) -> None:
+        """Replace a stack's own values by what `change` makes of them. It may be called again when another writer came between."""
+
+    @abstractmethod
+    def version(self, stack: Stack) -> str:
+        """Another text when a value of the stack, own or of another stack, is another one; says nothing about the values."""
+
+    def merge(self, stack: str, values: Mapping[str, str]) -> None:
+        """Set these values; the stack's others stay."""
+        self.update(stack, lambda present: {**present, **values})
+
+    def replace(self, stack: str, values: Mapping[str, str]) -> None:
+        """Set these values and delete the stack's others."""
+        self.update(stack, lambda present: dict(values))
+
+    def values(self, stack: Stack) -> dict[str, Secret]:
+        """The stack's own values and those of other stacks that it uses (`from: postgres/PASSWORD`), as far as they exist."""
+        values = self.read(stack.name)
+        others: dict[str, dict[str, Secret]] = {}
+        for spec in stack.secrets:
+            owner, _, name = spec.source.partition("/")
+            if owner:
+                if owner not in others:
+                    others[owner] = self.read(owner)
+                values.pop(spec.name, None)
+                if name in others[owner]:
+                    values[spec.name] = others[owner][name]
+        return values
+
+    def missing(self, stack: Stack) -> tuple[SecretSpec, ...]:
+        present = self.values(stack)
+        return tuple(spec for spec in stack.secrets if spec.name not in present)
+
+    def ensure(self, stack: Stack) -> None:
+        """Generate what is missing and can be generated. Raises PlatformError for another stack's secret that does not exist."""
+        _require_sources(stack, self.missing(stack))
+        kinds = {spec.name: spec.generate for spec in stack.secrets if spec.generate}
+
+        def complete(present: Values) -> Values:
+            return present | {name: generate(kind) for name, kind in kinds.items() if name not in present}
+
+        if kinds:
+            self.update(stack.name, complete)
+
+    def store_given(self, stack: Stack, environ: Mapping[str, str]) -> None:
+        """Store the values of `given` secrets that `environ` has. Raises PreflightError for one that was never given."""
+        names = [spec.name for spec in stack.secrets if spec.given]
+        present = self.read(stack.name) if names else {}
+        for name in names:
+            if name not in present and not environ.get(name):
+                raise PreflightError(
+                    f"secret {name} of stack {stack.name}: required, and cannot be generated",
+                    f"give it once, it is stored with the secrets: read -rs {name}; export {name}; ./invoke {stack.name}.setup",
+                )
+        if new := {name: environ[name] for name in names if environ.get(name)}:
+            self.merge(stack.name, new)
 
 
-def resolved(store: SecretStore, stack: Stack) -> dict[str, Secret]:
-    """The stack's own values and those that it takes from other stacks (`from: postgres/PASSWORD`), as far as they are there."""
-    values = store.read(stack.name)
-    others: dict[str, dict[str, Secret]] = {}
-    for spec in stack.secrets:
-        owner, _, name = spec.source.partition("/")
-        if owner:
-            if owner not in others:
-                others[owner] = store.read(owner)
-            values.pop(spec.name, None)
-            if name in others[owner]:
-                values[spec.name] = others[owner][name]
-    return values
-
-
-def require_sources(stack: Stack, missing: tuple[SecretSpec, ...]) -> None:
-    """A secret of another stack cannot be generated here. Raises PlatformError naming whose it is."""
-    lacking = [spec for spec in missing if spec.source]
-    if lacking:
-        owner = lacking[0].source.partition("/")[0]
+def _require_sources(stack: Stack, missing: tuple[SecretSpec, ...]) -> None:
+    borrowed = [spec for spec in missing if spec.source]
+    if borrowed:
+        owner = borrowed[0].source.partition("/")[0]
         raise PlatformError(
-            f"stack {stack.name}: secret {lacking[0].name} comes from {lacking[0].source}, which does not exist yet",
+            f"stack {stack.name}: secret {borrowed[0].name} comes from {borrowed[0].source}, which does not exist yet",
             f"./invoke {owner}.setup (with the same --env)",
         )
-
-
-def keep_given(store: SecretStore, stack: Stack, environ: Mapping[str, str]) -> None:
-    """Keep what a person gives with this call of the secrets that nobody can generate. Raises PreflightError for one never given."""
-    wanted = [spec.name for spec in stack.secrets if spec.given]
-    held = {name: secret.value for name, secret in store.read(stack.name).items()}
-    now = held | {name: environ[name] for name in wanted if environ.get(name)}
-    for name in wanted:
-        if name not in now:
-            raise PreflightError(
-                f"secret {name} of stack {stack.name}: not given yet, and nobody can make it up",
-                f"give it once, it is kept with the secrets: read -rs {name}; export {name}; ./invoke {stack.name}.setup",
-            )
-    if now != held:
-        store.write(stack.name, now)

@@ -1,4 +1,7 @@
-"""Where a bundle runs. A target is a module here with a class `Target`; settings name it by `platform.target`."""
+"""Where a bundle runs. A target is a folder here: `traits.py` with its TRAITS, `target.py` with a class `Target`.
+
+Settings name it by `platform.target`.
+"""
 
 from __future__ import annotations
 
@@ -8,25 +11,23 @@ import pkgutil
 from typing import cast
 
 from prefect_platform.config.settings import Settings
-from prefect_platform.errors import ConfigError
+from prefect_platform.config.traits import Traits
 
 from .protocol import Say, Target
 
 
-def kinds() -> list[str]:
-    """The targets there are: the folders here that have a `target` module."""
-    return sorted(
-        module.name
-        for module in pkgutil.iter_modules(__path__)
-        if module.ispkg and importlib.util.find_spec(f"{__name__}.{module.name}.target")
-    )
+def traits() -> dict[str, Traits]:
+    """Every target's traits by its name: the folders here that have a `traits` module. Imports nothing heavy."""
+    found = {}
+    for module in pkgutil.iter_modules(__path__):
+        name = f"{__name__}.{module.name}.traits"
+        if module.ispkg and importlib.util.find_spec(name):
+            found[module.name] = cast(Traits, importlib.import_module(name).TRAITS)
+    return found
 
 
 def open_target(settings: Settings, say: Say) -> Target:
-    """The target that the settings name. Raises ConfigError for one that does not exist."""
-    if settings.target not in kinds():
-        raise ConfigError(
-            f"platform.target: {settings.target!r} is not a target; there are: {', '.join(kinds())}"
-        )
+    """The target that the settings name."""
     module = importlib.import_module(f"{__name__}.{settings.target}.target")
-    return cast(Target, module.Target(settings, say))
+    target: Target = module.Target(settings, say)
+    return target

@@ -1,4 +1,8 @@
-"""What a target is: the only place of effects."""
+"""What a target is: the only place of effects on a machine.
+
+Every target fulfils `Target`. What only some can do is a protocol of its own; a caller asks for it with `require`, which raises the
+one ConfigError for a target that cannot.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +10,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar, runtime_checkable
 
 from prefect_platform.config.stack import Stack
+from prefect_platform.config.traits import Traits
 from prefect_platform.errors import ConfigError
 from prefect_platform.planning.bundle import Bundle
-from prefect_platform.planning.diff import Observed, Plan
+from prefect_platform.planning.diff import Observed, Plan, Step
 from prefect_platform.planning.where import Where
 from prefect_platform.secretstore.store import SecretStore
 
 Say = Callable[[str], None]
-
-
 LOW_BYTES = 50 * 1024 * 1024
-"""With less room than this, databases and logs soon cannot be written: what goes wrong then has that cause."""
+"""With less free space than this, databases and logs soon cannot be written."""
 
 
 @dataclass(frozen=True)
@@ -36,87 +39,166 @@ class Entry:
 
 @dataclass(frozen=True)
 class Process:
-    """A process as a person asks for it. `seconds` is its age; `detail` says why it is not running."""
+    """A process as a person asks for it. `seconds` is its age, `memory` bytes; `detail` says why it is not running."""
 
-    name: str
+    stack: str
+    service: str
     state: str
     pid: int
     seconds: int
     memory: int
     detail: str = ""
 
+    @property
+    def name(self) -> str:
+        return f"{self.stack}-{self.service}" if self.stack else self.service
+
 
 class Target(Protocol):
-    """The only place of effects. An empty plan applied runs nothing."""
+    """Where an environment runs. An empty plan applied runs nothing."""
 
-    name: str
-    runtime: str
-    combined: bool
-    """Whether all stacks run together under one supervisor."""
+    traits: Traits
 
     @property
     def store(self) -> SecretStore: ...
-    def finish(self, bundle: Bundle) -> Bundle: ...
-    def gather(self, bundles: list[Bundle]) -> list[Bundle]: ...
-    def lock(self, command: str, wait: float) -> AbstractContextManager[None]: ...
+
+    # -- planning
     def where(self, stack: str, scope: str = "environment") -> Where: ...
-    def observe(self, stacks: Sequence[Stack]) -> Observed: ...
-    def preflight(self, plan: Plan, bundles: Sequence[Bundle]) -> None: ...
-    def apply(self, plan: Plan, bundles: Sequence[Bundle]) -> None: ...
-    def complete(self, bundles: Sequence[Bundle]) -> tuple[str, ...]: ...
-    def expose(self, bundle: Bundle) -> None: ...
-    def reach(self, stack: str, service: str, port: int) -> str: ...
-    def processes(self) -> list[Process]: ...
-    def run_in(self, stack: str, argv: Sequence[str]) -> str: ...
-    def tail(self, service: str, lines: int) -> list[str]: ...
-    def follow(self, services: Sequence[str]) -> Iterator[tuple[str, str]]: ...
+    def adapt(self, bundles: list[Bundle]) -> list[Bundle]:
+        """The bundles as this target runs them."""
+        ...
+
+    def observe(self, bundles: Sequence[Bundle]) -> Observed:
+        """What exists now, and what the target itself must do for these bundles. Touches nothing."""
+        ...
+
+    # -- effects
+    def lock(self, command: str, wait: float) -> AbstractContextManager[None]: ...
+    def preflight(self, plan: Plan, bundles: Sequence[Bundle]) -> None:
+        """Raises PreflightError while nothing is touched yet."""
+        ...
+
+    def apply(self, plan: Plan, bundles: Sequence[Bundle]) -> None:
+        """Do the steps. Interrupted anywhere, the next observe sees what is left."""
+        ...
+
     def stop(self, services: Sequence[str]) -> None: ...
     def restart(self, services: Sequence[str]) -> None: ...
-    def room(self) -> int: ...
-    def known(self) -> list[str]: ...
-    def established(self) -> list[str]: ...
-    def set_database_aside(self) -> list[Path]: ...
-    def backup(self, stack: Stack, folder: Path, label: str) -> Path: ...
-    def restore(self, stack: Stack, file: Path) -> str: ...
+    def removal(self, stack: str, data: bool) -> str:
+        """What `remove` would delete, for a person to confirm."""
+        ...
+
+    def remove(self, stacks: Mapping[str, Stack], stack: str, data: bool) -> None: ...
+
+    # -- looking
+    def established(self) -> list[str]:
+        """Names of the stacks that are set up."""
+        ...
+
+    def known(self) -> list[tuple[str, str]]:
+        """(stack, service) of what was started once and not removed since."""
+        ...
+
+    def processes(self) -> list[Process]: ...
+    def memory(self) -> int:
+        """The host's, in bytes, of which stacks take a share; 0 where none does."""
+        ...
+
+    def room(self) -> int:
+        """Free bytes where the data is."""
+        ...
+
+    def run_in(self, stack: str, argv: Sequence[str]) -> str:
+        """Run Python with the environment and secrets of the stack's processes; returns stdout."""
+        ...
+
+    def tail(self, service: str, lines: int) -> list[str]: ...
+    def follow(self, services: Sequence[str]) -> Iterator[tuple[str, str]]: ...
+
+
+# -- capabilities
+@runtime_checkable
+class Releases(Protocol):
+    """Keeps what ran, and runs it again."""
+
     def history(self) -> list[Entry]: ...
     def releases(self, stack: Stack) -> list[tuple[str, bool, Entry | None]]: ...
     def roll_back(self, stack: Stack, wanted: str, restore: bool) -> str: ...
+
+
+@runtime_checkable
+class Executes(Protocol):
+    """Runs a command inside a service, with the operator's terminal; returns its exit code."""
+
     def execute(self, service: str, words: Sequence[str]) -> int: ...
+
+
+@runtime_checkable
+class Backups(Protocol):
+    """Copies a stack's database while all runs, and puts a copy in its place."""
+
+    def backup(self, stack: Stack, folder: Path, label: str) -> Path: ...
+    def restore(self, stack: Stack, file: Path) -> str: ...
+
+
+@runtime_checkable
+class SetsDatabaseAside(Protocol):
+    """Renames a damaged database so that setup can start with an empty one."""
+
+    def set_database_aside(self) -> list[Path]: ...
+
+
+@runtime_checkable
+class Images(Protocol):
+    """Knows what registries say of an image tag: image → digest."""
+
     def digests(self, images: Sequence[str]) -> dict[str, str]: ...
-    def removal(self, stack: str, data: bool) -> str: ...
-    def remove(self, stacks: Mapping[str, Stack], stack: str, data: bool) -> None: ...
 
 
-class WithoutReleases:
-    """For a target that keeps none: what is asked of releases is refused with a way that works there."""
+@runtime_checkable
+class Exposes(Protocol):
+    """Serves a stack's routes only when its setup is complete, and reaches its unpublished ports from here."""
 
-    name: str
+    def expose(self, bundle: Bundle) -> None: ...
+    def reach(self, stack: str, service: str, port: int) -> str: ...
 
-    def history(self) -> list[Entry]:
-        raise self._none()
 
-    def releases(self, stack: Stack) -> list[tuple[str, bool, Entry | None]]:
-        raise self._none()
+@runtime_checkable
+class HasVault(Protocol):
+    """Runs, or reaches, the Vault that keeps its secrets."""
 
-    def roll_back(self, stack: Stack, wanted: str, restore: bool) -> str:
-        raise self._none()
+    def vault_steps(self) -> tuple[Step, ...]: ...
+    def set_up_vault(self) -> tuple[Step, ...]: ...
+    def recover_vault(self, keys: Sequence[str]) -> None: ...
 
-    def execute(self, service: str, words: Sequence[str]) -> int:
-        raise ConfigError(
-            f"target {self.name} has no containers", "its processes run on this machine: docs/local.md"
-        )
 
-    def digests(self, images: Sequence[str]) -> dict[str, str]:
-        return {}
+@runtime_checkable
+class Notes(Protocol):
+    """Has something to say about the settings before somebody waits for it."""
 
-    def expose(self, bundle: Bundle) -> None:
-        """All routes are served at once."""
+    def notes(self) -> tuple[str, ...]: ...
 
-    def reach(self, stack: str, service: str, port: int) -> str:
-        return f"http://127.0.0.1:{port}"
 
-    def _none(self) -> ConfigError:
-        return ConfigError(
-            f"target {self.name} keeps no releases",
-            "git checkout the version before, then ./invoke prefect.plan and prefect.setup",
-        )
+C = TypeVar("C")
+_LACKS: dict[type, tuple[str, str]] = {
+    Releases: (
+        "keeps no releases",
+        "git checkout the version before, then ./invoke prefect.plan and prefect.setup",
+    ),
+    Executes: ("has no containers", "its processes run on this machine: docs/local.md"),
+    Backups: ("makes no backups", "copy the database by its own tools"),
+    SetsDatabaseAside: (
+        "has no database file on this machine",
+        "docs/vps.md and docs/fly.md say how to restore one",
+    ),
+    Images: ("runs no images", "there is nothing to pin"),
+    HasVault: ("keeps its secrets in a file", "there is no Vault to recover"),
+}
+
+
+def require(target: Target, capability: type[C]) -> C:
+    """The target, as one that has the capability. Raises ConfigError with what to do instead."""
+    if isinstance(target, capability):
+        return target
+    lacks, hint = _LACKS[capability]
+    raise ConfigError(f"target {target.traits.name} {lacks}", hint)

@@ -30,6 +30,15 @@ PERMISSIONS = (
 """All that apps.py does. No user, no member of a group, no token: with those an account could make itself an administrator."""
 
 
+def of_new(group: str) -> tuple[str, ...]:
+    """What `admit` does to a new Authentik, in its words."""
+    return (
+        f"created group {group} with {FIRST_USER}",
+        f"created account {ACCOUNT}",
+        "deleted the bootstrap token",
+    )
+
+
 def works(api: Api) -> bool:
     """Whether its token is known. Raises AuthentikError when that cannot be found out."""
     try:

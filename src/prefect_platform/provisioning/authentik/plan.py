@@ -38,6 +38,13 @@ def plan(want: Wanted, seen: Observed) -> list[Change]:
     ]
 
 
+def plan_new(want: Wanted) -> list[Change]:
+    """The changes in an Authentik that has the declared groups and nothing else: what is to be expected while it cannot be asked."""
+    outpost: Json = {"pk": NEW, "providers": [], "config": {}}
+    flows = {AUTHORIZATION: NEW, INVALIDATION: NEW}
+    return plan(want, Observed(flows, dict.fromkeys(want.groups, NEW), (), None, (), outpost))
+
+
 def _groups_exist(want: Wanted, seen: Observed) -> None:
     missing = [name for name in want.groups if name not in seen.groups]
     if missing and not want.create_groups:

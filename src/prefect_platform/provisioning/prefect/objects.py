@@ -42,9 +42,13 @@ class Change:
     body: Json = field(repr=False)
     target: str = ""
 
+    @property
+    def subject(self) -> str:
+        """What is created or updated, as a person reads it."""
+        return f"{self.kind} {f'{self.target}/' if self.kind in ('queue', 'deployment') else ''}{self.name}"
+
     def __str__(self) -> str:
-        name = f"{self.target}/{self.name}" if self.kind in ("queue", "deployment") else self.name
-        return f"{self.action} {self.kind} {name}: {self.cause}"
+        return f"{self.action} {self.subject}: {self.cause}"
 
 
 def observe(api: PrefectApi, desired: Desired) -> Observed:

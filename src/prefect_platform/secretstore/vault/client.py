@@ -1,8 +1,8 @@
-"""One request to Vault or OpenBao, and what its answer means to the person who waits for it. Everything else is in vault.py."""
+"""hvac's client for Vault and OpenBao, and one meaning for each of its exceptions: a PlatformError with the next command."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,106 +14,123 @@ from prefect_platform.errors import ConfigError, PlatformError
 from prefect_platform.secretstore.store import Secret
 
 _SECONDS = 30
+_NO_CONTENT = 204
 _NO_ROUTE = "no handler for route"
 _CAPABILITIES = {"get": "read", "list": "list", "post": "update", "put": "update", "delete": "delete"}
 
+Request = Callable[[Any], Any]
+"""Gets hvac's client, which has no types."""
+
 
 class Conflict(PlatformError):
-    """Somebody else wrote between our reading and our writing (check-and-set)."""
+    """Another writer came between our read and our write (check-and-set)."""
 
 
 class Client:
-    """Sends requests; raises PlatformError with the path, never with a value or a token."""
+    """hvac's client and, in this one place, what its exceptions mean. No error holds a value or a token."""
 
-    def __init__(self, address: str, token: Secret | None, ca_cert: str | None) -> None:
+    def __init__(
+        self, address: str, token: Secret | None, ca_cert: str | None, *, observing: bool = False
+    ) -> None:
+        self.observing = observing
         self.address = address.rstrip("/")
         session = requests.Session()
         # A tunnel ends on this machine: a proxy meant for the outside cannot know it.
         session.trust_env = urlsplit(address).hostname not in ("127.0.0.1", "::1", "localhost")
-        # Given explicitly, all of it: hvac would take what is missing from VAULT_… variables and ~/.vault-token.
+        # hvac takes the session's own setting before its argument.
+        session.verify = ca_cert or True
+        # Every argument is given: hvac would take the rest from VAULT_… variables and ~/.vault-token.
         self._hvac = hvac.Client(
             url=self.address,
             token=token.value if token else "",
+            cert=(),
             verify=ca_cert or True,
             timeout=_SECONDS,
             session=session,
         )
 
-    def get(self, path: str, params: Mapping[str, str] | None = None) -> dict[str, Any] | None:
-        """The answer's JSON; None where there is nothing."""
-        return self.call("get", path, params=dict(params or {}))
-
-    def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        return self.call("post", path, json=dict(body)) or {}
-
-    def call(self, method: str, path: str, **options: Any) -> dict[str, Any] | None:
+    def call(self, request: Request) -> Any:
+        """What Vault answers; {} when it only says that it did so. Raises PlatformError."""
         try:
-            answer = self._hvac.adapter.request(method, f"/v1/{path}", **options)
-        except exceptions.InvalidPath as error:
-            return self._absent(path, error)
+            answer = request(self._hvac)
         except exceptions.VaultError as error:
-            raise self._refused(method, path, error) from None
+            raise self._refused(error) from None
         except requests.exceptions.RequestException as error:
             raise self._unreachable(error) from None
-        return answer if isinstance(answer, dict) else {}
+        return {} if answer is None or getattr(answer, "status_code", 0) == _NO_CONTENT else answer
 
-    def _absent(self, path: str, error: exceptions.VaultError) -> dict[str, Any] | None:
-        if _NO_ROUTE in _said(error):
-            mount = path.split("/")[1 if path.startswith("auth/") else 0]
-            enable = (
-                f"bao auth enable {mount}"
-                if path.startswith("auth/")
-                else f"bao secrets enable -path={mount} -version=2 kv"
-            )
-            raise PlatformError(
-                f"Vault at {self.address}: nothing is mounted at {mount}/",
-                f"./invoke vault.setup makes it in a Vault of ours; in another one an administrator does: {enable}",
-            ) from None
-        # A deleted version answers 404 too, with a body that says so.
-        return error.json if isinstance(error.json, dict) and error.json.get("data") else None
+    def write(self, request: Request) -> Any:
+        """As `call`, but does nothing while observing: what a plan asks goes the same way as what setup does."""
+        return {} if self.observing else self.call(request)
 
-    def _refused(self, method: str, path: str, error: exceptions.VaultError) -> PlatformError:
+    def find(self, request: Request) -> dict[str, Any] | None:
+        """As `call`, but None for what does not exist. Raises PlatformError where nothing is mounted at all."""
+
+        def lenient(api: Any) -> Any:
+            try:
+                return request(api)
+            except exceptions.InvalidPath as error:
+                if _NO_ROUTE in _said(error):
+                    raise
+                # A deleted version answers 404 too, with a body that describes it.
+                return error.json if isinstance(error.json, dict) and error.json.get("data") else None
+
+        return self.call(lenient) or None
+
+    def token_works(self) -> bool:
+        """Whether Vault knows the token. Raises PlatformError when that cannot be found out."""
+
+        def known(api: Any) -> bool:
+            try:
+                api.auth.token.lookup_self()
+            except (exceptions.Forbidden, exceptions.Unauthorized):
+                return False
+            return True
+
+        return bool(self.call(known))
+
+    def _not_mounted(self, path: str) -> PlatformError:
+        is_auth = path.startswith("auth/")
+        mount = path.split("/")[1 if is_auth else 0]
+        enable = f"bao auth enable {mount}" if is_auth else f"bao secrets enable -path={mount} -version=2 kv"
+        return PlatformError(
+            f"Vault at {self.address}: nothing is mounted at {mount}/",
+            f"./invoke vault.setup mounts it in a Vault of ours; in another one an administrator does: {enable}",
+        )
+
+    def _refused(self, error: exceptions.VaultError) -> PlatformError:
         said, place = _said(error), f"Vault at {self.address}"
+        path = str(error.url or "").partition("/v1/")[2]
+        if _NO_ROUTE in said:
+            return self._not_mounted(path)
         if "check-and-set" in said:
-            return Conflict(f"{place}: {path}: somebody else wrote at the same time", "run the command again")
+            return Conflict(f"{place}: {path}: another writer came first", "run the command again")
         if isinstance(error, (exceptions.Forbidden, exceptions.Unauthorized)):
-            return self._forbidden(method, path)
+            return self._forbidden(str(error.method), path)
         if isinstance(error, exceptions.VaultDown):
             return PlatformError(
                 f"{place}: {'sealed' if 'sealed' in said else 'not available: ' + said}; nothing can be read or written",
-                "our own opens itself when it starts: docker restart platform-vault; another one: bao operator unseal",
+                "our own unseals itself at its start: docker restart platform-vault; another one: bao operator unseal",
             )
         if isinstance(error, exceptions.VaultNotInitialized):
             return PlatformError(f"{place}: not initialised yet", "./invoke vault.setup")
         return PlatformError(
             f"{place}: {path}: {said or type(error).__name__}",
-            "its log says more: docker logs platform-vault",
+            "its log has more: docker logs platform-vault",
         )
 
     def _forbidden(self, method: str, path: str) -> PlatformError:
         """Vault answers a wrong token and a missing right alike; asking for the token itself tells them apart."""
         if not self.token_works():
             return ConfigError(
-                f"Vault at {self.address}: the token is wrong, has ended or was revoked (needed for {path})",
-                "give a good one: VAULT_TOKEN=… ./invoke …; ./invoke vault.setup made the first one",
+                f"Vault at {self.address}: the token is wrong, has expired or was revoked (needed for {path})",
+                "give another: VAULT_TOKEN=… ./invoke …; ./invoke vault.setup created the first one",
             )
         return ConfigError(
             f"Vault at {self.address}: permission denied: the token may not {_CAPABILITIES[method]} {path}",
             f'a policy of the token must say: path "{path}" {{ capabilities = ["{_CAPABILITIES[method]}"] }}; '
-            "vault/operator-policy.hcl has all that is needed",
+            "vault/operator-policy.hcl lists all that are needed",
         )
-
-    def token_works(self) -> bool:
-        """Whether the token is known to Vault. Raises PlatformError when that cannot be found out."""
-        try:
-            self._hvac.adapter.request("get", "/v1/auth/token/lookup-self")
-        except (exceptions.Forbidden, exceptions.Unauthorized):
-            return False
-        except exceptions.VaultError as error:
-            raise self._refused("get", "auth/token/lookup-self", error) from None
-        except requests.exceptions.RequestException as error:
-            raise self._unreachable(error) from None
-        return True
 
     def _unreachable(self, error: requests.exceptions.RequestException) -> PlatformError:
         place = f"Vault at {self.address}"

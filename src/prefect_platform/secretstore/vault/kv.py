@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
-from prefect_platform.config.stack import SecretSpec, Stack
+from prefect_platform.config.stack import Stack
 from prefect_platform.errors import PlatformError
-from prefect_platform.secretstore.store import Secret, generate, require_sources, resolved
+from prefect_platform.secretstore.store import Secret, SecretStore, Values
 
 from .client import Conflict
 from .server import Initialised, Status, VaultServer, role_name
@@ -15,8 +15,6 @@ from .server import Initialised, Status, VaultServer, role_name
 __all__ = ["Initialised", "Status", "Vault", "VaultStore", "role_name"]
 
 _ATTEMPTS = 20
-
-Values = dict[str, str]
 
 
 class Vault(VaultServer):
@@ -26,34 +24,40 @@ class Vault(VaultServer):
         return {name: Secret(value) for name, value in self._read(path)[0].items()}
 
     def version(self, path: str) -> int:
-        """Of the newest version; 0 when there is none."""
+        """The newest version's number; 0 without one."""
         return self._read(path)[1]
 
-    def write(self, path: str, values: Mapping[str, str]) -> int:
-        """Put these values beside those that are there; returns the version."""
-        return self.update(path, lambda there: {**there, **values})
-
     def update(self, path: str, change: Callable[[Values], Values]) -> int:
-        """Read, change, write if nobody wrote in between, else all over again; returns the version. No difference writes nothing."""
+        """Read, change, and write unless another writer came between: then again. Returns the version; no difference writes nothing."""
         for attempt in range(_ATTEMPTS):
-            there, version = self._read(path)
-            wanted = change(dict(there))
-            if wanted == there:
+            present, version = self._read(path)
+            wanted = change(dict(present))
+            if wanted == present:
                 return version
             try:
-                answer = self.client.post(
-                    f"{self.mount}/data/{path}", {"options": {"cas": version}, "data": wanted}
-                )
-                return int(answer["data"]["version"])
+                return self._write(path, wanted, version)
             except Conflict:
                 time.sleep(0.02 * attempt)
         raise Conflict(
-            f"Vault at {self.client.address}: {self.mount}/{path}: somebody writes there all the time",
+            f"Vault at {self.client.address}: {self.mount}/{path}: other writers keep changing it",
             "run the command again",
         )
 
+    def _write(self, path: str, values: Values, version: int) -> int:
+        """Raises Conflict when `version` is no longer the newest."""
+        answer = self.client.call(
+            lambda api: api.secrets.kv.v2.create_or_update_secret(
+                path, values, cas=version, mount_point=self.mount
+            )
+        )
+        return int(answer["data"]["version"])
+
     def _read(self, path: str) -> tuple[Values, int]:
-        answer = self.client.get(f"{self.mount}/data/{path}")
+        answer = self.client.find(
+            lambda api: api.secrets.kv.v2.read_secret(
+                path, mount_point=self.mount, raise_on_deleted_version=False
+            )
+        )
         if answer is None:
             return {}, 0
         values, about = answer["data"]["data"], answer["data"]["metadata"]
@@ -68,14 +72,14 @@ class Vault(VaultServer):
         wrong = sorted(name for name, value in values.items() if not isinstance(value, str) or "\0" in value)
         if wrong:
             raise PlatformError(
-                f"{place}: {wrong[0]} is not a text that a process could be given; nothing was changed",
+                f"{place}: {wrong[0]} is not text that a process can be given; nothing was changed",
                 f"bao kv patch {self.mount}/{path} {wrong[0]}=…",
             )
         return dict(values), version
 
 
-class VaultStore:
-    """A stack's values lie at `<mount>/platform/<env>/<stack>`, made once and never overwritten, whoever else sets up meanwhile."""
+class VaultStore(SecretStore):
+    """A stack's values at `<mount>/platform/<env>/<stack>`. Setups at the same time agree on one value: writes are check-and-set."""
 
     def __init__(self, vault: Vault, env: str) -> None:
         self.vault = vault
@@ -87,29 +91,11 @@ class VaultStore:
     def read(self, stack: str) -> dict[str, Secret]:
         return self.vault.read(self.path(stack))
 
-    def values(self, stack: Stack) -> dict[str, Secret]:
-        return resolved(self, stack)
-
-    def missing(self, stack: Stack) -> tuple[SecretSpec, ...]:
-        have = self.values(stack)
-        return tuple(spec for spec in stack.secrets if spec.name not in have)
-
-    def ensure(self, stack: Stack) -> None:
-        """Generate what is missing. Raises PlatformError for a reference to what is not there."""
-        require_sources(stack, self.missing(stack))
-
-        def filled(there: Values) -> Values:
-            own = {spec.name: spec.generate for spec in stack.secrets if not spec.source}
-            return there | {name: generate(kind) for name, kind in own.items() if name not in there}
-
-        self.vault.update(self.path(stack.name), filled)
-
-    def write(self, stack: str, values: Mapping[str, str]) -> None:
-        """Put these values beside those that are there."""
-        self.vault.write(self.path(stack), values)
+    def update(self, stack: str, change: Callable[[Values], Values]) -> None:
+        self.vault.update(self.path(stack), change)
 
     def version(self, stack: Stack) -> str:
-        """Version numbers: of the stack's own values, then of each stack it takes some from. Empty when there is nothing."""
+        # The numbers of the stack's own path, then of each stack that it takes some from; empty when nothing exists.
         owners = sorted({spec.source.partition("/")[0] for spec in stack.secrets if spec.source})
         numbers = [(owner, self.vault.version(self.path(owner))) for owner in (stack.name, *owners)]
         return " ".join(f"{owner}:{number}" for owner, number in numbers if number)

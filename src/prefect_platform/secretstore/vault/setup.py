@@ -25,6 +25,10 @@ from .server import OPERATOR_POLICY
 STACK = "vault"
 TOKEN = "OPERATOR_TOKEN"  # noqa: S105 - a name
 _READY_SECONDS = 90
+_INITIALISED = "initialised Vault"
+_CREATED_TOKEN = "created the operator's token"  # noqa: S105 - a sentence
+_RENEWED_TOKEN = "renewed the operator's token"  # noqa: S105
+_REVOKED_ROOT = "revoked the root token"
 
 
 class Place(Protocol):
@@ -54,8 +58,8 @@ class Setup:
     ca_cert: str | None = None
     keep_recovery_keys: bool = False
 
-    def vault(self, address: str, token: Secret | None) -> Vault:
-        return Vault(address, token, self.mount, self.ca_cert)
+    def vault(self, address: str, token: Secret | None, *, observing: bool = False) -> Vault:
+        return Vault(address, token, self.mount, self.ca_cert, observing=observing)
 
     def policy_text(self) -> str:
         """The operator's policy, for the mount that the settings name."""
@@ -88,6 +92,39 @@ def setup(work: Setup, place: Place, seconds: float = _READY_SECONDS) -> Report:
         changes += _provision(work, place.address, root)
     changes += _finish(work, place.address)
     return Report(status, (*changes, *_renewed(work, place.address)), _look(work, place.address))
+
+
+def plan(work: Setup, place: Place | None) -> tuple[str, ...]:
+    """The changes that `setup` would report now; writes nothing. `place` is None for a server that does not exist yet.
+
+    Raises PlatformError when the server cannot be reached or is sealed.
+    """
+    if place is None or not work.vault(place.address, None).status().initialised:
+        return _everything(work)
+    wait_ready(work, place.address, _READY_SECONDS)
+    if place.claimed() and not _known(work, place.address):
+        return _everything(work)
+    root = _administrator(work, place.address)
+    changes: tuple[str, ...] = ()
+    if root is not None:
+        changes = _ensure_objects(work, work.vault(place.address, root, observing=True))
+        changes += () if _has_token(work, place.address) else (_CREATED_TOKEN,)
+    if work.keys.root is not None:
+        changes += (_REVOKED_ROOT,)
+    return changes + plan_renewal(work, place.address)
+
+
+def plan_renewal(work: Setup, address: str) -> tuple[str, ...]:
+    """The changes that `verify` would report: the renewal of a token whose half is over."""
+    token = work.token
+    works = token is not None and work.vault(address, token).token_works()
+    return (_RENEWED_TOKEN,) if works and work.vault(address, token).renewal_is_due() else ()
+
+
+def _everything(work: Setup) -> tuple[str, ...]:
+    """What a new server needs. OpenBao has its audit log from its configuration."""
+    objects = (f"key-value store {work.mount}/", "login by AppRole", f"policy {OPERATOR_POLICY}")
+    return (_INITIALISED, *(f"created {each}" for each in objects), _CREATED_TOKEN, _REVOKED_ROOT)
 
 
 def verify(work: Setup, address: str) -> Report:
@@ -153,7 +190,7 @@ def _initialise(work: Setup, place: Place, seconds: float) -> tuple[str, ...]:
     place.claim(True)
     work.keys.write(work.vault(place.address, None).initialise())
     place.claim(False)
-    return ("initialised",)
+    return (_INITIALISED,)
 
 
 def _administrator(work: Setup, address: str) -> Secret | None:
@@ -167,21 +204,30 @@ def _administrator(work: Setup, address: str) -> Secret | None:
 
 def _provision(work: Setup, address: str, root: Secret) -> tuple[str, ...]:
     vault = work.vault(address, root)
+    changes = _ensure_objects(work, vault)
+    if _has_token(work, address):
+        return changes
+    token = vault.create_operator_token()
+    work.store.merge(STACK, {TOKEN: token.value})
+    # Those of a setup that was cut off between the two lines above.
+    vault.drop_other_operator_tokens(token)
+    return (*changes, _CREATED_TOKEN)
+
+
+def _ensure_objects(work: Setup, vault: Vault) -> tuple[str, ...]:
+    """Mounts, audit log and the operator's policy; returns the changes, which an observing `vault` only names."""
     done = {
         f"key-value store {work.mount}/": vault.ensure_kv(),
         "login by AppRole": vault.ensure_approle(),
         "audit log": vault.ensure_audit(),
         f"policy {OPERATOR_POLICY}": vault.ensure_policy(OPERATOR_POLICY, work.policy_text()),
     }
-    changes = tuple(f"{result} {what}" for what, result in done.items() if result != "unchanged")
-    kept = work.store.read(STACK)
-    if TOKEN in kept and work.vault(address, kept[TOKEN]).token_works():
-        return changes
-    token = vault.create_operator_token()
-    work.store.write(STACK, {**{name: each.value for name, each in kept.items()}, TOKEN: token.value})
-    # Those of a setup that was cut off between the two lines above.
-    vault.drop_other_operator_tokens(token)
-    return (*changes, "created the operator's token")
+    return tuple(f"{result} {what}" for what, result in done.items() if result != "unchanged")
+
+
+def _has_token(work: Setup, address: str) -> bool:
+    kept = work.store.read(STACK).get(TOKEN)
+    return kept is not None and work.vault(address, kept).token_works()
 
 
 def _finish(work: Setup, address: str) -> tuple[str, ...]:
@@ -201,11 +247,15 @@ def _finish(work: Setup, address: str) -> tuple[str, ...]:
     if vault.token_works():
         vault.revoke_token()
     work.keys.forget(keep_recovery_keys=work.keep_recovery_keys)
-    return ("revoked the root token",)
+    return (_REVOKED_ROOT,)
 
 
 def _renewed(work: Setup, address: str) -> tuple[str, ...]:
-    return ("renewed the operator's token",) if work.vault(address, _require_token(work)).keep_token() else ()
+    vault = work.vault(address, _require_token(work))
+    if not vault.renewal_is_due():
+        return ()
+    vault.renew_token()
+    return (_RENEWED_TOKEN,)
 
 
 def _look(work: Setup, address: str) -> tuple[str, ...]:

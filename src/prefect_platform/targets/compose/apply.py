@@ -1,4 +1,4 @@
-"""Bringing a stack to its host: networks, volumes, its agent's login, database, a new release, and back to the old one if that cannot work."""
+"""Deploys a stack: networks, volumes, its agent's login, databases, a new release; back to the previous one when that fails."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from prefect_platform.errors import ApplyError, PlatformError
 from prefect_platform.planning.bundle import Bundle
 from prefect_platform.planning.diff import UNHEALTHY, Plan
 from prefect_platform.targets.docker import databases, health, releases
-from prefect_platform.targets.docker.agent import NETWORK
 
-from . import compose_file, names
+from . import compose_file, names, resources, schema
 from .on_host import Site
 
 UP_SECONDS = 240
@@ -23,10 +22,9 @@ _BACK_SECONDS = 120
 
 
 def apply(site: Site, bundle: Bundle, plan: Plan) -> None:
-    """Interrupted anywhere, the next run sees what is left to do. Raises ApplyError after a roll-back."""
+    """Interrupted anywhere, the next run resumes. Raises ApplyError after a roll-back."""
     stack = bundle.stack
-    _ensure_networks(site, bundle)
-    _ensure_volumes(site, bundle)
+    resources.create(site, bundle, plan)
     if stack.secrets:
         site.vault.admit(stack, site.folder(stack), _user_of(bundle))
         site.store.ensure(stack)
@@ -35,13 +33,12 @@ def apply(site: Site, bundle: Bundle, plan: Plan) -> None:
     if stack.name == "traefik":
         _lay_private(site, bundle)
     release = _lay(site, bundle)
-    pull(site, bundle)
     before, routes = site.current(stack), site.routes(stack)
     try:
-        # Requests to what is not there yet are held; and Traefik's own health is one of its routes.
+        # Requests to what does not answer yet are held; and Traefik's own health is one of its routes.
         if stack.expose == "at-once" or routes:
             site.serve_routes(stack, bundle.routes)
-        _up(site, bundle, release, before, plan)
+        bring_up(site, bundle, release, before, plan)
     except PlatformError as error:
         site.record("setup", stack, release, "failed", error.reason.splitlines()[0])
         site.serve_routes(stack, routes)
@@ -79,44 +76,35 @@ def _lay_private(site: Site, bundle: Bundle) -> None:
     site.host.lay_private(names.private(site.settings), files, str(spec["user"]), str(spec["image"]))
 
 
-def pull(site: Site, bundle: Bundle) -> None:
-    """What is not there yet."""
-    for image in sorted({str(service.spec["image"]) for service in bundle.services}):
-        if site.host.docker("image", "inspect", image, check=False).code:
-            site.say(f"pulling {image}")
-            site.host.docker("pull", "-q", image, seconds=1800)
-
-
 def digests(site: Site, images: Sequence[str]) -> dict[str, str]:
-    """What the registries say that each image is now; one that was built on the host has no digest."""
+    """Image → its digest in its registry now; an image built on the host has none. Raises ApplyError."""
     found = {}
     for image in images:
-        there = site.host.docker("image", "inspect", image, check=False).code == 0
+        there = site.host.engine.image(image) is not None
         site.say(f"asking for {image}")
         done = site.host.docker("pull", "-q", image, check=False, seconds=1800)
-        form = "{{range .RepoDigests}}{{println .}}{{end}}"
-        known = site.host.docker("image", "inspect", "--format", form, image, check=False).text.split()
+        known = (site.host.engine.image(image) or {}).get("RepoDigests") or ()
         name = image.rpartition(":")[0] if ":" in image.rpartition("/")[2] else image
         mine = [each.partition("@")[2] for each in known if each.partition("@")[0] == name]
         if done.code and (mine or not there):
-            raise ApplyError(f"{image}: {done.stderr.strip()[-300:]}", "nothing was recorded: run it again")
+            raise ApplyError(f"{image}: {done.stderr.strip()[-300:]}", "nothing was recorded; run it again")
         if mine:
             found[image] = mine[0]
     return found
 
 
-def _up(site: Site, bundle: Bundle, release: str, before: str, plan: Plan) -> None:
+def bring_up(site: Site, bundle: Bundle, release: str, before: str, plan: Plan) -> None:
+    """Start a release: a dump and the migration first, where there is one. Raises ApplyError, with the cause, for what does not become healthy."""
     stack, changed = bundle.stack, {*plan.of("start", "restart")}
     if not bundle.services:
         return  # a Vault or an Authentik that runs elsewhere
-    if before and not compose_file.once(bundle) and _another_image(stack, plan):
-        # It migrates its database itself, when it starts.
+    once = [name for name in compose_file.once(bundle) if f"{stack.name}-{name}" in changed]
+    if before and (once or _another_schema(site, bundle, before)):
         databases.dump(site.host, site.postgres, site.dumps, stack, before, site.say)
-    for name in compose_file.once(bundle):
-        if f"{stack.name}-{name}" in changed:
-            if before:
-                databases.dump(site.host, site.postgres, site.dumps, stack, before, site.say)
-            _run_once(site, bundle, release, name)
+    for name in once:
+        _run_once(site, bundle, release, name)
+    if gone := plan.of("stop"):
+        site.say(f"stopping {', '.join(gone)}: runs finish first")
     site.say(f"starting {stack.name}: {', '.join(sorted(changed)) or 'nothing new'}")
     # Compose leaves alone what runs as declared, well or not.
     ill = {step.subject for step in plan.steps if step.cause == UNHEALTHY}
@@ -133,9 +121,13 @@ def _up(site: Site, bundle: Bundle, release: str, before: str, plan: Plan) -> No
         ) from None
 
 
-def _another_image(stack: Stack, plan: Plan) -> bool:
-    mine = (step for step in plan.steps if step.subject.startswith(f"{stack.name}-"))
-    return bool(stack.databases) and any("image changed" in step.cause for step in mine)
+def _another_schema(site: Site, bundle: Bundle, before: str) -> bool:
+    """Whether the services may migrate the databases when they start."""
+    stack = bundle.stack
+    if not stack.databases:
+        return False
+    now = schema.decided_by(bundle.files["compose.yml"])
+    return now != schema.decided_by(site.compose_files(stack).get(before, b""))
 
 
 def _run_once(site: Site, bundle: Bundle, release: str, name: str) -> None:
@@ -154,33 +146,6 @@ def _roll_back(site: Site, stack: Stack, before: str, error: PlatformError) -> N
     site.say(f"rolling {stack.name} back to {before}")
     site.up(stack, before, _BACK_SECONDS, check=False)
     raise ApplyError(f"{error.reason}\nrolled back to release {before}", error.hint) from None
-
-
-def _ensure_networks(site: Site, bundle: Bundle) -> None:
-    scope = site.placed(bundle.stack).scope
-    for name in sorted({name for service in bundle.services for name in service.spec.get("networks", ())}):
-        if site.host.docker("network", "inspect", name, check=False).code:
-            closed = ["--internal"] if "-data" in name or name == NETWORK else []
-            edge = ["--label", "prefect-platform.edge=yes"] if "-edge" in name else []
-            label = f"prefect-platform.env={scope}"
-            site.host.docker("network", "create", *closed, *edge, "--label", label, name)
-
-
-def _ensure_volumes(site: Site, bundle: Bundle) -> None:
-    """Made and given to their user once: a fresh volume belongs to root, whom no service runs as."""
-    stack = bundle.stack
-    for volume in compose_file.volumes(bundle, site.where(stack.scope)):
-        marker = f"{site.folder(stack)}/volumes/{volume.name}"
-        if site.host.sh('[ -e "$1" ]', marker, check=False).code == 0:
-            continue
-        pull(site, bundle)
-        env, name = f"prefect-platform.env={site.placed(stack).scope}", f"prefect-platform.stack={stack.name}"
-        site.host.docker("volume", "create", "--label", env, "--label", name, volume.name)
-        image = str(next(iter(bundle.services)).spec["image"])
-        bare = ("run", "--rm", "--network", "none", "--cap-drop", "ALL", "--cap-add", "CHOWN")
-        chown = ("--entrypoint", "chown", "-v", f"{volume.name}:/volume", image, volume.owner, "/volume")
-        site.host.docker(*bare, "-u", "0:0", *chown)
-        site.host.sh('mkdir -p "$(dirname "$1")" && : >"$1"', marker)
 
 
 def _user_of(bundle: Bundle) -> str:

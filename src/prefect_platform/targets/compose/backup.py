@@ -1,4 +1,4 @@
-"""Prefect's database as a file on the operator's machine, and back again: `pg_dump` and `pg_restore` in the Postgres of the host."""
+"""Prefect's database as a file on the operator's machine, and back: `pg_dump` and `pg_restore` in the host's Postgres."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _UPLOADED = "uploaded"
 
 
 def backup(site: Site, stack: Stack, folder: Path, label: str) -> Path:
-    """A consistent dump while all runs; returns the file. Raises ApplyError."""
+    """A consistent dump, made while everything runs; returns the file. Raises ApplyError."""
     file = folder / f"{stack.name}-{label}.dump"
     site.host.receive(file, "exec", site.postgres, "pg_dump", "-Fc", "-U", "postgres", stack.name)
     return file
@@ -63,5 +63,5 @@ def _migrate(site: Site, stack: Stack, release: str, before: str) -> None:
         databases.restore(site.host, site.postgres, site.dumps, stack, before, site.say)
         raise ApplyError(
             f"{stack.name}: the dump's schema cannot be brought to this Prefect's: {error.reason[-400:]}",
-            "all is as it was; the dump wants the Prefect version that it was made with, or a newer one",
+            "nothing was changed; the dump needs the Prefect version that made it, or a newer one",
         ) from None

@@ -28,8 +28,10 @@ DATABASE_PASSWORD = "/platform/database_password.py"  # noqa: S105 - a path
 AGENT = "vault-agent"
 LABEL = "prefect-platform"
 DIGEST = f"{LABEL}.digest"
+ONCE = f"{LABEL}.once"
+SCHEMA = "x-schema"
 UID = "1001:1001"
-_OURS = ("x-reads", "x-ports", "x-once", "x-unready", "x-connections", "env_file")
+_OURS = ("x-reads", "x-ports", "x-once", "x-unready", "x-connections", SCHEMA, "env_file")
 _HEALTH = {"interval": "10s", "timeout": "8s", "retries": 3, "start_period": "90s", "start_interval": "1s"}
 
 
@@ -140,6 +142,8 @@ def _service(
         environment.setdefault("SECRETS_WATCH", "5")
     final = _hardened(stack, name, spec, frame) | {"environment": environment, "volumes": mounts}
     final["image"] = images.pinned(final["image"], frame.digests)
+    if decides := spec.get(SCHEMA):
+        final[SCHEMA] = " ".join(content_digest(files, path) for path in decides)
     final["networks"] = [real for each in spec.get("networks", ["data"]) for real in frame.networks[each]]
     final = {key: value for key, value in final.items() if value not in ([], {}, None)}
     return _plain(final), {path: content_digest(files, path) for path in read}, stored
@@ -164,7 +168,7 @@ def _hardened(stack: str, name: str, spec: Mapping[str, Any], frame: Frame) -> d
         final["memswap_limit"] = final["mem_limit"]  # no swapping: slow is worse than restarted
     if runs_once:
         final["profiles"] = ["once"]
-        final["labels"][f"{LABEL}.once"] = "yes"
+        final["labels"][ONCE] = "yes"
     if health:
         final["healthcheck"] = {**_HEALTH, **health}
     return final

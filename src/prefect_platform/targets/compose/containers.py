@@ -1,4 +1,4 @@
-"""The containers of an environment: what they do now, and what an operator does with them."""
+"""The containers of an environment: their state, logs, and the commands that operators give them."""
 
 from __future__ import annotations
 
@@ -10,12 +10,16 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from prefect_platform.config import stack as stacks
 from prefect_platform.errors import ConfigError, PlatformError
+from prefect_platform.planning.stop_order import stop_order
 from prefect_platform.targets.docker import health
 from prefect_platform.targets.protocol import Process
 
 from . import compose_file
 from .on_host import Site
+
+_DEPENDS_ON = "com.docker.compose.depends_on"
 
 
 def found(site: Site) -> list[dict[str, Any]]:
@@ -23,13 +27,46 @@ def found(site: Site) -> list[dict[str, Any]]:
     return [*site.host.containers(env=site.env), *site.host.containers(env="host")]
 
 
-def names(site: Site) -> list[str]:
-    return sorted(service_of(each) for each in found(site))
+def identity(container: Mapping[str, Any]) -> tuple[str, str]:
+    """(stack, service), from its labels."""
+    labels = container["Config"]["Labels"]
+    return labels["prefect-platform.stack"], labels["prefect-platform.service"]
 
 
 def service_of(container: Mapping[str, Any]) -> str:
-    labels = container["Config"]["Labels"]
-    return f"{labels['prefect-platform.stack']}-{labels['prefect-platform.service']}"
+    """The full name of its service."""
+    return "-".join(identity(container))
+
+
+def name_of(container: Mapping[str, Any]) -> str:
+    return str(container["Name"]).lstrip("/")
+
+
+def in_stop_order(site: Site, containers: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
+    """Groups to stop one after another: by the needs of their stacks, then by depends_on; a stack's Vault agent last."""
+    mine = {service_of(each): each for each in containers}
+    by_stack: dict[str, list[str]] = {}
+    for full_name, each in mine.items():
+        by_stack.setdefault(identity(each)[0], []).append(full_name)
+    known = stacks.read_all(site.settings.root) if len(by_stack) > 1 else {}
+    needs = {
+        name: [each.name for each in stacks.with_needs(known, name)] if name in known else []
+        for name in by_stack
+    }
+    groups: list[list[str]] = []
+    for together in stop_order(needs):
+        after = {each: _after(mine[each]) for name in together for each in by_stack[name]}
+        groups += stop_order(after)
+    return [[mine[each] for each in group] for group in groups]
+
+
+def _after(container: Mapping[str, Any]) -> list[str]:
+    """Full names of what a container depends on. Compose's label reads `server:service_started:false,…`."""
+    stack, service = identity(container)
+    written = container["Config"]["Labels"].get(_DEPENDS_ON, "")
+    names = [each.partition(":")[0] for each in written.split(",") if each]
+    agent = [] if service == compose_file.AGENT else [compose_file.AGENT]
+    return [f"{stack}-{each}" for each in [*names, *agent]]
 
 
 def processes(site: Site) -> list[Process]:
@@ -41,7 +78,7 @@ def processes(site: Site) -> list[Process]:
 
 def run_in(site: Site, stack: str, argv: Sequence[str]) -> str:
     """Run a command in the container of a stack that has secrets, with them; returns stdout."""
-    with_secrets = (each["Name"].lstrip("/") for each in found(site) if _has_secrets(each, stack))
+    with_secrets = (name_of(each) for each in found(site) if _has_secrets(each, stack))
     name = next(with_secrets, None)
     if name is None:
         raise PlatformError(
@@ -60,7 +97,7 @@ def tail(site: Site, service: str, lines: int) -> list[str]:
 
 
 def follow(site: Site, services: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """What is written from now on; one reader for each container."""
+    """New log lines as (service, line), without end; one reader for each container."""
     lines: queue.Queue[tuple[str, str]] = queue.Queue()
     for service in services:
         words = site.host.docker_words("logs", "--tail", "0", "--follow", _container(site, service))
@@ -77,18 +114,29 @@ def _read(service: str, process: subprocess.Popen[bytes], lines: queue.Queue[tup
 
 
 def stop(site: Site, services: Sequence[str]) -> None:
-    """Stop these services, workers first; with none named, all of the environment. What the host shares goes on."""
-    mine = [service_of(each) for each in site.host.containers(env=site.env)]
-    wanted = [name for name in mine if not services or name in services]
-    for name in sorted(wanted, key=lambda name: ("worker" not in name, "agent" in name, "postgres" in name)):
-        site.say(f"stopping {name}")
-        site.host.docker("stop", _container(site, name), seconds=1000)
+    """Stop these services, dependents first; with none named, all of the environment. What the host shares keeps running."""
+    mine = [*site.host.containers(env=site.env), *(site.host.containers(env="host") if services else ())]
+    stop_all(site, [each for each in mine if not services or service_of(each) in services])
+
+
+def stop_all(site: Site, containers: Sequence[Mapping[str, Any]]) -> None:
+    """Stop containers, dependents first."""
+    for group in in_stop_order(site, containers):
+        site.say(f"stopping {', '.join(sorted(map(service_of, group)))}")
+        site.host.docker("stop", *sorted(map(name_of, group)), seconds=_patience(group))
 
 
 def restart(site: Site, services: Sequence[str]) -> None:
-    for name in sorted(services, key=lambda name: "worker" not in name):
-        site.say(f"restarting {name}")
-        site.host.docker("restart", _container(site, name), seconds=1000)
+    """Restart services one after another, dependents first."""
+    wanted = [each for each in found(site) if service_of(each) in services]
+    for each in (one for group in in_stop_order(site, wanted) for one in group):
+        site.say(f"restarting {service_of(each)}")
+        site.host.docker("restart", name_of(each), seconds=_patience([each]))
+
+
+def _patience(containers: Sequence[Mapping[str, Any]]) -> float:
+    """Seconds that stopping them together may take: a worker's grace period lets its runs finish."""
+    return 60 + max(each["Config"].get("StopTimeout") or 10 for each in containers)
 
 
 def execute(site: Site, service: str, words: Sequence[str]) -> int:
@@ -98,14 +146,14 @@ def execute(site: Site, service: str, words: Sequence[str]) -> int:
 
 
 def _container(site: Site, service: str) -> str:
-    for each in found(site):
-        if service == service_of(each):
-            return str(each["Name"].lstrip("/"))
-    raise ConfigError(f"{service}: no such container; there are: {', '.join(names(site)) or 'none'}")
+    there = {service_of(each): name_of(each) for each in found(site)}
+    if service not in there:
+        raise ConfigError(f"{service}: no such container; there are: {', '.join(sorted(there)) or 'none'}")
+    return there[service]
 
 
 def _has_secrets(container: Mapping[str, Any], stack: str) -> bool:
     config = container["Config"]
-    ours = config["Labels"].get("prefect-platform.stack") == stack
+    ours = identity(container)[0] == stack
     running = container["State"]["Status"] == "running"
     return ours and running and any(re.match(r"SECRETS_FILE=", each) for each in config["Env"] or ())

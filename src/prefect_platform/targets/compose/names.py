@@ -32,8 +32,8 @@ def placed(settings: Settings, stack: Stack) -> Placed:
     return Placed(scope, f"{settings.values['root']}/{scope}/{stack.name}")
 
 
-def where(settings: Settings, scope: str, memory: int) -> Where:
-    """What the processes of a stack find. `memory` is the host's, in bytes."""
+def where(settings: Settings, scope: str) -> Where:
+    """What the processes of a stack find."""
     own = scope == "environment"
     return Where(
         topology="split",
@@ -54,7 +54,6 @@ def where(settings: Settings, scope: str, memory: int) -> Where:
         tag=f"{settings.env}-" if own else "",
         host=urlsplit(public_url(settings)).hostname or "",
         entry="web" if settings.values["traefik"]["tls"] == "off" else "websecure",
-        memory=memory,
     )
 
 
@@ -63,12 +62,17 @@ def private(settings: Settings) -> str:
     return f"{settings.values['root']}/host/traefik/private"
 
 
+def closed(settings: Settings) -> tuple[str, ...]:
+    """Networks that lead nowhere else: the data stores' and our own Vault's."""
+    return f"platform-data{settings.env_suffix}", agent.NETWORK
+
+
 def edge(settings: Settings) -> str:
     """The network in which Traefik meets the servers of an environment."""
     return f"platform-edge{settings.env_suffix}"
 
 
-def frame(settings: Settings, stack: Stack, memory: int, edges: Sequence[str]) -> Frame:
+def frame(settings: Settings, stack: Stack, edges: Sequence[str]) -> Frame:
     """What surrounds a stack. `edges` are the edge networks that the host has already: Traefik stands in all of them."""
     here = placed(settings, stack)
     suffix = settings.env_suffix
@@ -87,7 +91,7 @@ def frame(settings: Settings, stack: Stack, memory: int, edges: Sequence[str]) -
     return Frame(
         here.scope,
         here.folder,
-        where(settings, stack.scope, memory),
+        where(settings, stack.scope),
         networks,
         programs,
         sidecar,

@@ -1,4 +1,4 @@
-"""What stands on the host, as the plan compares it with what is declared."""
+"""The host's state, as the plan compares it with the configuration."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from prefect_platform.config.stack import Stack
+from prefect_platform.planning.bundle import Bundle
 from prefect_platform.planning.diff import Observed, Running
 
+from . import resources
 from .compose_file import DIGEST
 from .containers import service_of
 from .on_host import Site
@@ -22,22 +24,32 @@ _STATES = {
 }
 
 
-def observe(site: Site, stacks: Sequence[Stack]) -> Observed:
-    """The current releases' files, the containers, the secrets that Vault has."""
+def observe(site: Site, bundles: Sequence[Bundle]) -> Observed:
+    """The current releases' files, the containers, the secrets that Vault has, and what the host lacks."""
+    stacks = [bundle.stack for bundle in bundles]
     files: dict[str, bytes] = {}
     running: dict[str, Running] = {}
     missing: dict[str, tuple[str, ...]] = {}
     for stack in stacks:
         current = site.host.read_folder(f"{site.folder(stack)}/current")
         facts = json.loads(current.pop("services.json", b"{}"))
-        # What a rollback serves again; what is served now stands elsewhere.
+        # What a rollback would serve; what is served now is in Traefik's folder.
         current.pop("routes.yml", None)
         files |= {f"{stack.name}/{path}": body for path, body in current.items()}
         if routes := site.routes(stack):
             files[f"routes/{stack.name}.yml"] = routes
         running |= _running(site, stack, facts)
-        missing[stack.name] = tuple(spec.name for spec in site.store.missing(stack)) if stack.secrets else ()
-    return Observed("", True, files, running, missing, {})
+        missing[stack.name] = _missing_secrets(site, stack)
+    return Observed(True, files, running, missing, {}, resources.steps(site, bundles))
+
+
+def _missing_secrets(site: Site, stack: Stack) -> tuple[str, ...]:
+    """All of them while there is no Vault yet."""
+    if not stack.secrets:
+        return ()
+    if site.vault.is_new():
+        return tuple(spec.name for spec in stack.secrets if not spec.source)
+    return tuple(spec.name for spec in site.store.missing(stack))
 
 
 def _running(site: Site, stack: Stack, facts: Mapping[str, Any]) -> dict[str, Running]:
@@ -45,7 +57,8 @@ def _running(site: Site, stack: Stack, facts: Mapping[str, Any]) -> dict[str, Ru
     for each in site.host.containers(env=site.placed(stack).scope, stack=stack.name):
         name, known = service_of(each), facts.get(service_of(each), {})
         same = known.get("digest") == each["Config"]["Labels"].get(DIGEST)
-        found[name] = Running(_state(each), each["State"]["Pid"], known.get("facts") if same else None, "")
+        started_with = known.get("facts") if same else None
+        found[name] = Running(stack.name, _state(each), each["State"]["Pid"], started_with, "")
     return found
 
 

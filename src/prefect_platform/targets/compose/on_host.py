@@ -1,4 +1,4 @@
-"""An environment on its host: where each stack's things are, and what is written down there. Shared by all that the compose target does."""
+"""An environment on its host: folders, names, current releases, routes, `docker compose`. Shared by the modules of this target."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from prefect_platform.config.stack import Stack
 from prefect_platform.planning.where import Where
 from prefect_platform.secretstore.store import SecretStore
 from prefect_platform.targets.docker import releases, vault_access
-from prefect_platform.targets.docker.host import Host
+from prefect_platform.targets.docker.host import Host, unpacked
 from prefect_platform.targets.protocol import Say
 
 from . import compose_file, names
@@ -44,7 +44,7 @@ class Site:
         return self.placed(stack).folder
 
     def where(self, scope: str = "environment") -> Where:
-        return names.where(self.settings, scope, self.host.facts().memory)
+        return names.where(self.settings, scope)
 
     def project(self, stack: Stack) -> str:
         return compose_file.project(self.placed(stack).scope, stack.name)
@@ -64,6 +64,12 @@ class Site:
         """The release that runs; empty when there is none."""
         script = 'readlink "$1/current" 2>/dev/null || true'
         return self.host.sh(script, self.folder(stack)).text.strip().removeprefix("releases/")
+
+    def compose_files(self, stack: Stack) -> dict[str, bytes]:
+        """Release → its Compose file."""
+        script = 'cd "$1/releases" 2>/dev/null && tar -cf - -- */compose.yml || true'
+        found = unpacked(self.host.sh(script, self.folder(stack)).stdout)
+        return {path.removesuffix("/compose.yml"): body for path, body in found.items()}
 
     def record(self, what: str, stack: Stack, release: str, result: str, detail: str) -> None:
         """A line of the history."""
@@ -94,18 +100,29 @@ class Site:
     def compose(
         self, stack: Stack, release: str, *words: str, seconds: float = 600, check: bool = True
     ) -> str:
-        """`docker compose` on a release; returns all that it said."""
+        """`docker compose` on a release; returns stdout and stderr."""
         file = f"{self.folder(stack)}/releases/{release}/compose.yml"
         project = ("compose", "-p", self.project(stack), "-f", file)
-        # A setup that was killed here goes on there until its command ends; the next one must not come between.
-        script = 'busy=$1; shift; exec flock "$busy" docker "$@"'
+        # A setup killed here continues there until its command ends; the next one must wait for it.
         busy = f"{self.folder(stack)}/busy"
-        done = self.host.sh(script, busy, *project, *words, seconds=seconds, check=check)
+        done = self.host.run("flock", busy, "docker", *project, *words, seconds=seconds, check=check)
         return done.text + done.stderr
 
     def up(self, stack: Stack, release: str, seconds: int, *, wait: bool = True, check: bool = True) -> None:
-        """Bring the stack to a release, and wait until its services are healthy. Raises CommandFailed."""
+        """Bring the stack to a release, and wait until its services are healthy. Raises CommandFailed.
+
+        What is replaced, or no longer in the file, stops first and may take its grace period: a worker finishes its runs.
+        """
         words = ("--wait", "--wait-timeout", str(seconds)) if wait else ()
+        there = self.host.containers(env=self.placed(stack).scope, stack=stack.name)
+        patience = sum(each["Config"].get("StopTimeout") or 10 for each in there)
         self.compose(
-            stack, release, "up", "-d", "--remove-orphans", *words, seconds=seconds + 120, check=check
+            stack,
+            release,
+            "up",
+            "-d",
+            "--remove-orphans",
+            *words,
+            seconds=seconds + 120 + patience,
+            check=check,
         )

@@ -1,14 +1,16 @@
-"""Taking a stack, or a whole environment, off its host. What is shared with others goes only when nobody needs it."""
+"""Removes a stack or an environment from its host. What is shared goes only when no other stack needs it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
 from prefect_platform.config import images
-from prefect_platform.config.stack import Stack
+from prefect_platform.config.stack import Stack, with_needs
 from prefect_platform.errors import ConfigError
+from prefect_platform.planning.stop_order import stop_order
 from prefect_platform.targets.docker import databases, releases
 
+from . import containers
 from .on_host import Site
 
 _NEEDED = """
@@ -17,7 +19,7 @@ for f in "$1"/*/*/current; do [ -e "$f" ] && d=${f%/current} && echo "$(basename
 
 
 def told(site: Site, stack: str, data: bool) -> str:
-    """What remove would delete, for a person to confirm."""
+    """What remove would delete, for confirmation."""
     what = f"stack {stack}" if stack else "all stacks"
     kept = "with volumes, databases, dumps and releases; their secrets stay in Vault"
     return f"{what} of environment {site.env!r} on {site.host.runner.place}, {kept if data else 'data stays'}"
@@ -27,10 +29,11 @@ def remove(site: Site, stacks: Mapping[str, Stack], stack: str, data: bool) -> N
     """Delete a stack, or with "" the environment. Raises ConfigError while something else needs it."""
     if stack:
         _require_unneeded(site, stacks, stacks[stack])
-    mine = [stacks[stack]] if stack else [each for each in stacks.values() if each.scope != "host"]
+    own = [stack] if stack else [name for name, each in stacks.items() if each.scope != "host"]
     # What others need goes last: a worker must be able to report its end.
-    for each in reversed(mine):
-        _remove_stack(site, each, data, whole=not stack)
+    needs = {name: [each.name for each in with_needs(stacks, name)] for name in own}
+    for name in (name for group in stop_order(needs) for name in group):
+        _remove_stack(site, stacks[name], data, whole=not stack)
     if not stack:
         _remove_networks(site)
         if data:
@@ -39,11 +42,12 @@ def remove(site: Site, stacks: Mapping[str, Stack], stack: str, data: bool) -> N
 
 def _remove_stack(site: Site, stack: Stack, data: bool, whole: bool) -> None:
     scope, folder = site.placed(stack).scope, site.folder(stack)
-    found = [each["Name"].lstrip("/") for each in site.host.containers(env=scope, stack=stack.name)]
+    found = site.host.containers(env=scope, stack=stack.name)
     if found:
-        site.say(f"removing {stack.name}: {', '.join(sorted(found))}")
-        site.host.docker("stop", *sorted(found, key=lambda name: "worker" not in name), seconds=1000)
-        site.host.docker("rm", "-f", *found)
+        names = sorted(map(containers.name_of, found))
+        site.say(f"removing {stack.name}: {', '.join(names)}")
+        containers.stop_all(site, found)
+        site.host.docker("rm", "-f", *names)
     site.serve_routes(stack, None)
     site.host.sh('rm -f "$1/current"', folder)
     site.record("remove", stack, "", releases.GOOD, "with its data" if data else "data stays")
@@ -51,14 +55,13 @@ def _remove_stack(site: Site, stack: Stack, data: bool, whole: bool) -> None:
         return
     if not whole and stack.databases:
         databases.drop(site.host, site.postgres, stack)
-    ours = (f"prefect-platform.env={scope}", f"prefect-platform.stack={stack.name}")
-    for labels in (ours, (f"com.docker.compose.project={site.project(stack)}",)):
-        filters = [word for label in labels for word in ("--filter", f"label={label}")]
-        if volumes := site.host.docker("volume", "ls", "-q", *filters).text.split():
+    ours = {"prefect-platform.env": scope, "prefect-platform.stack": stack.name}
+    for labels in (ours, {"com.docker.compose.project": site.project(stack)}):
+        if volumes := site.host.engine.volumes(labels):
             site.host.docker("volume", "rm", "-f", *volumes)
     if stack.secrets:
         site.vault.dismiss(stack)
-    # What only a container's user may touch lies in there as well.
+    # It holds files of other users too.
     image = images.pinned(site.settings.values["vault"]["image"], images.read(site.settings.root))
     site.host.delete(folder, image)
 
@@ -83,8 +86,7 @@ def _users(stacks: Mapping[str, Stack], name: str) -> Sequence[str]:
 
 
 def _remove_networks(site: Site) -> None:
-    """Traefik is in the edge of each environment: it leaves this one. Its next setup forgets about it."""
-    label = f"label=prefect-platform.env={site.env}"
-    for name in site.host.docker("network", "ls", "--filter", label, "--format", "{{.Name}}").text.split():
+    """Traefik is in every environment's edge network and is disconnected from this one."""
+    for name in site.host.engine.networks({"prefect-platform.env": site.env}):
         site.host.docker("network", "disconnect", "-f", name, "platform-traefik", check=False)
         site.host.docker("network", "rm", name)

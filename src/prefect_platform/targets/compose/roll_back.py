@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from prefect_platform.config.images import tag
 from prefect_platform.config.stack import Stack
 from prefect_platform.errors import ConfigError
 from prefect_platform.targets.docker import databases, releases
 
+from . import schema
 from .apply import UP_SECONDS
 from .on_host import Site
 
@@ -36,29 +36,31 @@ def _dump_for(site: Site, stack: Stack, current: str, release: str, there: list[
 
     A database that a newer version has migrated is none that an older one understands.
     """
-    now, then = _migrated_by(site, stack, current), _migrated_by(site, stack, release)
+    if not stack.databases:
+        return ""
+    decides = {each: schema.decided_by(text) for each, text in site.compose_files(stack).items()}
+    now, then = (decides.get(each, ()) for each in (current, release))
     if now == then:
         return ""
     cause = (
-        f"{stack.name}: release {release} runs {then}, the current one {now}: "
+        f"{stack.name}: release {release} runs {_shown(then)}, the current one {_shown(now)}: "
         "the database's schema may have changed since"
     )
-    # The dump that was made when the next image took over is the last with this release's schema.
-    same = [each for each in there if release <= each < current and _migrated_by(site, stack, each) == then]
+    # The dump that was made when the next schema took over is the last with this release's.
+    same = [each for each in there if release <= each < current and decides.get(each) == then]
     dumped = [each for each in same if databases.dumped(site.host, site.dumps, stack, each)]
     if not dumped:
         raise ConfigError(
-            f"{cause}, and {site.dumps} has no dump of before", f"set the image {now} or a newer one"
+            f"{cause}, and {site.dumps} has no dump of before",
+            f"stay at {_shown(now)}, or go to a newer version",
         )
     if not restore:
         raise ConfigError(
-            f"{cause}. A dump of the databases from just before the change is there",
-            f"./invoke {stack.name}.rollback --env {site.env} --to {release} --restore: runs since then are lost (a dump of them is kept)",
+            f"{cause}. A dump of the databases from just before the change exists",
+            f"./invoke {stack.name}.rollback --env {site.env} --to {release} --restore: what was written since then is lost (a dump of it is kept)",
         )
     return dumped[-1]
 
 
-def _migrated_by(site: Site, stack: Stack, release: str) -> str:
-    """The image that brings the stack's databases up to date, without its digest: the version decides about the schema."""
-    script = 'sed -n "/^  migrate:/,/^  [a-z]/s/^    image: //p" "$1/releases/$2/compose.yml"'
-    return tag(site.host.sh(script, site.folder(stack), release, check=False).text.strip())
+def _shown(decides: tuple[str, ...]) -> str:
+    return ", ".join(decides) or "an unknown version"

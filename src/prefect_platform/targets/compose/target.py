@@ -12,7 +12,7 @@ from prefect_platform.config.settings import Settings
 from prefect_platform.config.stack import Stack
 from prefect_platform.errors import ConfigError, PreflightError
 from prefect_platform.planning.bundle import Bundle
-from prefect_platform.planning.diff import Observed, Plan
+from prefect_platform.planning.diff import Observed, Plan, Step
 from prefect_platform.planning.where import Where
 from prefect_platform.secretstore.store import SecretStore
 from prefect_platform.targets.docker import ports, releases
@@ -23,6 +23,7 @@ from prefect_platform.targets.protocol import Entry, Process, Say
 
 from . import apply, backup, compose_file, containers, names, observe, remove, roll_back
 from .on_host import Site
+from .traits import TRAITS
 
 _FREE_BYTES = 2 * 1024**3
 
@@ -39,15 +40,15 @@ true
 class Target:
     """See targets.Target."""
 
-    name = "compose"
-    runtime = ""
-    combined = False
+    traits = TRAITS
 
-    def __init__(self, settings: Settings, say: Say) -> None:
+    def __init__(self, settings: Settings, say: Say, runner: Runner | None = None) -> None:
         self.settings = settings
-        self.host = Host(_runner(settings), settings.values["root"])
+        self.host = Host(runner or _runner(settings), settings.values["root"])
         self.site = Site(settings, self.host, say)
         self._tunnels = Tunnels(self.host)
+        if runner is None:
+            self.host.look_ahead()
 
     @property
     def store(self) -> SecretStore:
@@ -61,27 +62,27 @@ class Target:
     def where(self, stack: str, scope: str = "environment") -> Where:
         return self.site.where(scope)
 
-    def finish(self, bundle: Bundle) -> Bundle:
-        """The bundle as this host gets it."""
+    def adapt(self, bundles: list[Bundle]) -> list[Bundle]:
+        """The bundles as this host gets them."""
+        return [self._finished(bundle) for bundle in bundles]
+
+    def _finished(self, bundle: Bundle) -> Bundle:
         stack = bundle.stack
         edges = self._edges() if stack.scope == "host" else []
-        frame = names.frame(self.settings, stack, self.host.facts().memory, edges)
+        frame = names.frame(self.settings, stack, edges)
         return compose_file.finish(bundle, frame)
-
-    def gather(self, bundles: list[Bundle]) -> list[Bundle]:
-        return bundles
 
     def _edges(self) -> list[str]:
         """The edge networks that are there: Traefik stands in that of every environment of the host."""
-        words = ("--filter", "label=prefect-platform.edge", "--format", "{{.Name}}")
-        return self.host.docker("network", "ls", *words).text.split()
+        return self.host.engine.networks({"prefect-platform.edge": ""})
 
     # -- setup
-    def observe(self, stacks: Sequence[Stack]) -> Observed:
-        return observe.observe(self.site, stacks)
+    def observe(self, bundles: Sequence[Bundle]) -> Observed:
+        return observe.observe(self.site, bundles)
 
     def preflight(self, plan: Plan, bundles: Sequence[Bundle]) -> None:
-        """Raises PreflightError: host unreachable, no Docker, disk nearly full, a port taken."""
+        """Raises PreflightError: no Docker, old Compose, no rights, disk nearly full, a port taken."""
+        self.host.require_docker()
         facts = self.host.facts()
         if plan.steps and facts.free < _FREE_BYTES:
             raise PreflightError(
@@ -93,14 +94,19 @@ class Target:
         ports.check(self.host, services)
 
     def apply(self, plan: Plan, bundles: Sequence[Bundle]) -> None:
-        """Do the steps. Interrupted anywhere, the next observe sees what is left to do."""
+        """Do the steps. Interrupted anywhere, the next setup resumes."""
         for bundle in bundles if plan.steps else ():
             apply.apply(self.site, bundle, plan)
 
-    def complete(self, bundles: Sequence[Bundle]) -> tuple[str, ...]:
-        """What a stack needs beyond running containers; returns what was changed."""
-        mine = any(bundle.stack.name == "vault" for bundle in bundles)
-        return self.site.vault.set_up() if mine else ()
+    # -- Vault
+    def vault_steps(self) -> tuple[Step, ...]:
+        return tuple(Step.of(change, "") for change in self.site.vault.plan_set_up())
+
+    def set_up_vault(self) -> tuple[Step, ...]:
+        return tuple(Step.of(change, "") for change in self.site.vault.set_up())
+
+    def recover_vault(self, keys: Sequence[str]) -> None:
+        self.site.vault.recover(keys)
 
     def expose(self, bundle: Bundle) -> None:
         """Serve the routes of a stack whose setup is over."""
@@ -117,6 +123,9 @@ class Target:
         """Stacks that are set up for this environment: they have a current release. Traefik's names the edge networks it stands in."""
         edge = names.edge(self.settings)
         return sorted(set(self.host.sh(_ESTABLISHED, self.host.root, self.settings.env, edge).text.split()))
+
+    def memory(self) -> int:
+        return self.host.facts().memory
 
     def room(self) -> int:
         return self.host.facts().free
@@ -149,8 +158,8 @@ class Target:
     def restart(self, services: Sequence[str]) -> None:
         containers.restart(self.site, services)
 
-    def known(self) -> list[str]:
-        return containers.names(self.site)
+    def known(self) -> list[tuple[str, str]]:
+        return sorted(map(containers.identity, containers.found(self.site)))
 
     def execute(self, service: str, words: Sequence[str]) -> int:
         return containers.execute(self.site, service, words)
@@ -164,18 +173,13 @@ class Target:
 
     def releases(self, stack: Stack) -> list[tuple[str, bool, Entry | None]]:
         """(release, whether it is the current one, what the history says of it), newest first."""
-        told = {line.release: line for line in self.history() if line.what.startswith(f"{stack.name}.")}
+        told = {line.release: line for line in self.history() if line.what.partition(".")[0] == stack.name}
         current = self.site.current(stack)
         there = releases.present(self.host, self.site.folder(stack))
         return [(each, each == current, told.get(each)) for each in reversed(there)]
 
     def roll_back(self, stack: Stack, wanted: str, restore: bool) -> str:
         return roll_back.roll_back(self.site, stack, wanted, restore)
-
-    def set_database_aside(self) -> list[Path]:
-        raise ConfigError(
-            "the database of this environment is PostgreSQL", "docs/vps.md says how to restore it"
-        )
 
     def removal(self, stack: str, data: bool) -> str:
         return remove.told(self.site, stack, data)
@@ -184,18 +188,9 @@ class Target:
         remove.remove(self.site, stacks, stack, data)
 
 
-def recover_vault(target: object, keys: Sequence[str]) -> None:
-    """See Access.recover. Raises ConfigError for an environment without a Vault."""
-    if not isinstance(target, Target):
-        raise ConfigError(
-            "this environment's target keeps its secrets in a file: there is no Vault to recover"
-        )
-    target.site.vault.recover(keys)
-
-
 def prepare(settings: Settings) -> str:
     """Make a bare host fit for this target; returns what was done. Raises ConfigError for another target."""
-    if settings.target != Target.name:
+    if settings.target != TRAITS.name:
         raise ConfigError(
             f"environment {settings.env!r} has target {settings.target}: there is no host to prepare"
         )

@@ -1,7 +1,8 @@
-"""What a Vault agent beside a stack gets: its Compose service, its configuration, and which values it renders. Pure but for reading templates."""
+"""The Vault agent beside a stack: its Compose service, its configuration, and which values it renders. Pure but for reading templates."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -57,19 +58,26 @@ def sources(settings: Settings, stack: Stack) -> dict[str, dict[str, str]]:
     return found
 
 
+def quoted(text: str) -> str:
+    """A string literal of HCL and of Go's templates, for any text: neither a quote, a newline nor `${` ends or opens anything."""
+    # Characters beyond ASCII stand for themselves: JSON would write some as surrogate pairs, which neither language knows.
+    return json.dumps(text, ensure_ascii=False).replace("$", "\\u0024").replace("\x7f", "\\u007f")
+
+
 def render(settings: Settings, template: str, **values: Any) -> str:
-    """A template of vault/."""
+    """A template of vault/, whose values go through `quoted`."""
     text = (settings.root / "vault" / template).read_text()
     env = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False)
+    env.filters["quoted"] = quoted
     return env.from_string(text).render(values)
 
 
 NETWORK = "platform-vault"
-"""Where agents meet our own Vault: it has no way out."""
+"""Where agents reach our own Vault; it has no route to the outside."""
 
 
 _WAY_OUT = "platform-vault-external"
-"""Where agents reach somebody else's."""
+"""Where agents reach a Vault elsewhere."""
 
 
 def external(settings: Settings) -> bool:
@@ -78,5 +86,5 @@ def external(settings: Settings) -> bool:
 
 
 def network(settings: Settings) -> str:
-    """The network that agents stand in."""
+    """The agents' network."""
     return _WAY_OUT if external(settings) else NETWORK

@@ -1,4 +1,4 @@
-"""A stack's role and database in the shared Postgres, made once and kept in step with its secret; dumped, and restored.
+"""A stack's role and database in the shared Postgres: created once, its password kept in step with the secret; dumps and restores.
 
 SQL goes in by standard input.
 """
@@ -21,11 +21,17 @@ cd "$1" && ls -1t | grep -E "^$3-[0-9].*[.]dump$" | tail -n "+$(($5 + 1))" | xar
 _LOAD = 'docker exec -i "$2" pg_restore -U postgres --exit-on-error -d "$3" <"$1"'
 
 
+def existing(host: Host, container: str) -> set[str]:
+    """Names of the databases; none while PostgreSQL does not run."""
+    sql = "SELECT datname FROM pg_database"
+    return set(host.docker("exec", container, *_PSQL, "postgres", "-At", "-c", sql, check=False).text.split())
+
+
 def ensure(host: Host, container: str, stack: Stack, store: SecretStore) -> None:
-    """Create what is missing and set the role's password to what the secret says. Raises PreflightError without Postgres."""
-    if host.docker("inspect", container, check=False).code:
+    """Create what is missing and set the role's password to the secret. Raises PreflightError without Postgres."""
+    if host.engine.container(container) is None:
         raise PreflightError(
-            f"{stack.name}: needs Postgres, and {container} is not there", "./invoke postgres.setup"
+            f"{stack.name}: needs Postgres, but there is no container {container}", "./invoke postgres.setup"
         )
     secrets = store.read(stack.name)
     for database in stack.databases:
@@ -34,14 +40,14 @@ def ensure(host: Host, container: str, stack: Stack, store: SecretStore) -> None
 
 
 def drop(host: Host, container: str, stack: Stack) -> None:
-    """The stack's databases and roles, for good."""
+    """Delete the stack's databases and roles, irrevocably."""
     for each in stack.databases:
         sql = f"DROP DATABASE IF EXISTS {each.name} WITH (FORCE);\nDROP OWNED BY {each.name};\nDROP ROLE {each.name};\n"
         _run(host, container, "postgres", sql)
 
 
 def dump(host: Host, container: str, folder: str, stack: Stack, label: str, say: Say) -> None:
-    """Write the stack's databases to `folder`, as <database>-<label>.dump; the newest five of each stay."""
+    """Write the stack's databases to `folder`, as <database>-<label>.dump; the newest five of each are kept."""
     for database in stack.databases:
         say(f"dumping database {database.name}")
         host.sh(_DUMP, folder, container, database.name, label, str(_KEPT_DUMPS), seconds=3600)
@@ -54,7 +60,7 @@ def dumped(host: Host, folder: str, stack: Stack, label: str) -> bool:
 
 
 def restore(host: Host, container: str, folder: str, stack: Stack, label: str, say: Say) -> None:
-    """Put the databases of a dump in the place of what is there. Each is loaded beside the old one and takes its name at the end."""
+    """Replace the databases by those of a dump. Each is loaded beside the old one and takes its name at the end. Raises ApplyError."""
     for database in stack.databases:
         say(f"restoring database {database.name}")
         name, beside = database.name, f"{database.name}_restored"
@@ -97,7 +103,7 @@ def _run(host: Host, container: str, database: str, sql: str) -> None:
 
 
 def _role(database: DatabaseSpec, password: str) -> str:
-    """Least privilege: the role owns its database and may do nothing else; nobody else may even connect to it.
+    """Least privilege: the role owns its database and may do nothing else; no other role may even connect to it.
 
     Statement logging is off while the password is in a statement.
     """

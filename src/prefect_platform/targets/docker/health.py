@@ -1,4 +1,4 @@
-"""Containers as a person asks for them, and why one is not healthy."""
+"""The state of containers as operators read it, and why one is unhealthy."""
 
 from __future__ import annotations
 
@@ -12,13 +12,18 @@ from prefect_platform.targets.protocol import Process
 from .host import Host
 
 _LINES = 50
+# By the shell's own means: a process for each value costs more than all the reading.
 _MEMORY = """
+lacks=
 for pid in "$@"; do
-    group=/sys/fs/cgroup$(sed -n 's/^0:://p' "/proc/$pid/cgroup" 2>/dev/null)
-    [ -r "$group/memory.current" ] || continue
-    echo "group $pid $(($(cat "$group/memory.current") - $(awk '/^inactive_file/ {print $2}' "$group/memory.stat"))) -"
-done
-ps -e -o pid=,rss=,ppid= | sed 's/^/process /'
+    group=
+    while IFS= read -r line; do case $line in 0::*) group=/sys/fs/cgroup${line#0::} ;; esac; done <"/proc/$pid/cgroup"
+    [ -r "$group/memory.current" ] || { lacks=yes; continue; }
+    read -r used <"$group/memory.current"
+    while read -r name value; do [ "$name" = inactive_file ] && cache=$value; done <"$group/memory.stat"
+    echo "group $pid $((used - cache)) -"
+done 2>/dev/null
+[ -z "$lacks" ] || ps -e -o pid=,rss=,ppid= | sed 's/^/process /'
 """
 
 
@@ -41,19 +46,19 @@ def _resident(pid: int, tree: Mapping[int, tuple[int, int]]) -> int:
 
 
 def process(container: Mapping[str, Any], used: int = 0) -> Process:
-    """From `docker inspect`. A container is well when it runs and its health check, if it has one, says so."""
+    """From `docker inspect`; `used` is memory in bytes. A container is well when it runs and its health check, if any, passes."""
     state, labels = container["State"], container["Config"]["Labels"]
-    name = f"{labels['prefect-platform.stack']}-{labels['prefect-platform.service']}"
+    name = labels["prefect-platform.stack"], labels["prefect-platform.service"]
     health = state.get("Health", {}).get("Status", "")
     restarts = container.get("RestartCount", 0)
     age = _age(state["StartedAt"]) if state["Running"] else 0
     detail = f"{health or 'no health check'}, {restarts} restarts, {container['Config']['Image']}"
     if state["Status"] == "exited" and state["ExitCode"] == 0 and labels.get("prefect-platform.once"):
-        return Process(name, "DONE", 0, 0, 0, detail)
+        return Process(*name, "DONE", 0, 0, 0, detail)
     stuck = state.get("Restarting") or state.get("Paused")
     well = state["Running"] and not stuck and health in ("", "healthy", "starting")
     return Process(
-        name,
+        *name,
         "RUNNING" if well else _word(state, health),
         state["Pid"],
         age,
@@ -77,7 +82,7 @@ def why(container: Mapping[str, Any]) -> str:
     state = container["State"]
     parts = []
     if state.get("OOMKilled"):
-        parts.append("killed for want of memory (raise its memory limit)")
+        parts.append("killed: out of memory (raise its memory limit)")
     if not state["Running"] or state.get("Restarting"):
         parts.append(f"ended with exit code {state['ExitCode']}")
     probes = (state.get("Health") or {}).get("Log") or []
@@ -89,7 +94,7 @@ def why(container: Mapping[str, Any]) -> str:
 
 
 def cause(host: Host, env: str, stack: str) -> str:
-    """For each container of a stack that is not well: why, and its last lines."""
+    """Why each unhealthy container of a stack is so, with the last lines of its log."""
     found = []
     for container in host.containers(env=env, stack=stack):
         each = process(container)

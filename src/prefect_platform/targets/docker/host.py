@@ -1,10 +1,10 @@
-"""The host of the compose target: what is on it, and the few ways to change it. Every effect goes through a runner.
+"""A Docker host: what is on it, and the few ways to change it. Every effect goes through a runner.
 
 <root>/<env>/<stack>/releases/<id>/   compose.yml as it was applied; never changed afterwards
                     current           link to the one that runs
                     files/<digest>/   what services mount, named by content
                     approle/          the agent's login, 0600
-<root>/<env>/history.jsonl, lock      who did what; who is at work
+<root>/<env>/history.jsonl, lock      history of changes; the lock and its holder
 <root>/host/…                         the same for stacks that the whole host shares; host/routes is Traefik's folder
 """
 
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import os
 import shutil
 import subprocess
@@ -20,29 +19,17 @@ import tarfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from prefect_platform.errors import ApplyError, LockedError, PlatformError, PreflightError
+from prefect_platform.errors import ApplyError, LockedError, PlatformError
 
+from . import facts
+from .engine import Engine
 from .runner import Result, Runner
 
-_OLDEST_COMPOSE = (2, 24)
-_FACTS = """
-echo "uid=$(id -u)"; echo "user=$(id -un)"
-sudo -n true 2>/dev/null && echo sudo=yes
-command -v docker >/dev/null && echo docker=yes
-docker info >/dev/null 2>&1 && echo engine=yes
-sudo -n docker info >/dev/null 2>&1 && echo sudo_engine=yes
-echo "compose=$(docker compose version --short 2>/dev/null)"
-echo "memory=$(awk '/^MemTotal:/ {printf "%.0f", $2 * 1024}' /proc/meminfo)"
-d=$1; while [ ! -d "$d" ]; do d=$(dirname "$d"); done
-echo "free=$(df -Pk "$d" | awk 'NR == 2 {printf "%.0f", $4 * 1024}')"
-[ -w "$d" ] && echo writable=yes
-echo "root=$d"
-"""
-# Held as long as a byte comes every few seconds: a client that is gone, killed or cut off lets go by itself.
+# Held while a byte arrives every few seconds: a client that was killed or cut off releases it.
 _LOCK = """
 mkdir -p "$1" && exec 9>>"$1/lock" || exit 7
 flock -n 9 || { echo "busy $(cat "$1/lock.holder" 2>/dev/null)"; flock -w "$3" 9 || exit 9; }
@@ -55,52 +42,71 @@ _SWITCH = 'ln -s "releases/$2" "$1/.current.tmp" && mv -T "$1/.current.tmp" "$1/
 _READ = '[ -e "$1" ] && tar -C "$1" -cf - . || true'
 
 
-@dataclass(frozen=True)
-class HostFacts:
-    """What a look at the host says. `memory` and `free` (of the disk under the root folder) are bytes; `privileged`: root, or by sudo."""
-
-    user: str
-    memory: int
-    free: int
-    sudo: bool
-    privileged: bool
-
-
 class Host:
     """One host and the root folder on it."""
 
     def __init__(self, runner: Runner, root: str) -> None:
         self.runner = runner
         self.root = root
-        self._facts: HostFacts | None = None
+        self._facts: facts.HostFacts | PlatformError | None = None
+        self._looking = threading.Lock()
+
+    @cached_property
+    def engine(self) -> Engine:
+        return Engine(
+            self.runner.place,
+            lambda: self.runner.connect(self.docker_words("system", "dial-stdio")),
+            self.require_docker,
+        )
+
+    def look_ahead(self) -> None:
+        """Reach the host while the command is still loading. What fails is raised where it is asked for."""
+
+        def look() -> None:
+            with contextlib.suppress(PlatformError):
+                self.facts()
+                self.engine.open()
+
+        threading.Thread(target=look, daemon=True).start()
 
     # -- what is there
-    def facts(self) -> HostFacts:
-        """Raises PreflightError for a host that cannot run us: no Docker, old Compose, no rights."""
-        if self._facts is None:
-            answer = self.runner.run(["sh", "-c", _FACTS, "sh", self.root]).text
-            self._facts = _checked(
-                dict(line.split("=", 1) for line in answer.splitlines() if "=" in line), self
-            )
+    def facts(self) -> facts.HostFacts:
+        """Looked at once. Raises PreflightError for a host that cannot be reached."""
+        with self._looking:
+            if self._facts is None:
+                try:
+                    self._facts = facts.parse(self.runner.run(["sh", "-c", facts.LOOK, "sh", self.root]).text)
+                except PlatformError as error:
+                    self._facts = error
+        if isinstance(self._facts, PlatformError):
+            raise self._facts
         return self._facts
+
+    def require_docker(self) -> None:
+        """Raises PreflightError for a host that cannot run us: no Docker, old Compose, no rights."""
+        known = "answers" if self.engine.answers else ""
+        text = self.runner.run(["sh", "-c", facts.LOOK_FOR_DOCKER, "sh", known]).text
+        facts.check_docker(text, self.facts(), self.runner.place, self.root)
 
     def sh(
         self, script: str, *words: str, stdin: bytes = b"", check: bool = True, seconds: float = 600
     ) -> Result:
-        """Run a script of ours as whoever may: root, or by sudo."""
-        return self.runner.run(
-            [*self._rise(), "sh", "-c", script, "sh", *words], stdin, check=check, seconds=seconds
-        )
+        """Run a script of ours as a user with the rights for it."""
+        return self.run("sh", "-c", script, "sh", *words, stdin=stdin, check=check, seconds=seconds)
 
     def docker(self, *words: str, stdin: bytes = b"", check: bool = True, seconds: float = 600) -> Result:
-        return self.runner.run([*self._rise(), "docker", *words], stdin, check=check, seconds=seconds)
+        return self.run("docker", *words, stdin=stdin, check=check, seconds=seconds)
+
+    def run(self, *words: str, stdin: bytes = b"", check: bool = True, seconds: float = 600) -> Result:
+        """As root, or by sudo where the user has it. Raises CommandFailed."""
+        return self.runner.run([*self._rise(), *words], stdin, check=check, seconds=seconds)
 
     def docker_words(self, *words: str) -> list[str]:
         """For a stream with the operator's terminal."""
         return [*self._rise(), "docker", *words]
 
     def receive(self, file: Path, *words: str) -> None:
-        """What a docker command writes, into a file here (mode 0600) that is whole or not there. Raises ApplyError."""
+        """Save the output of a docker command to a local file (mode 0600), atomically. Raises ApplyError."""
         partial = file.with_name(f".{file.name}.part")
         with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as sink:
             with self.runner.start(self.docker_words(*words)) as process:
@@ -111,12 +117,12 @@ class Host:
             partial.unlink()
             raise ApplyError(
                 f"{self.runner.place}: docker {words[0]} ended with {process.returncode}",
-                "see above what it says",
+                "its output is above",
             )
         partial.rename(file)
 
     def send(self, file: Path, path: str) -> None:
-        """A file of this machine to the host (mode 0600), which has it whole or not at all. Raises ApplyError."""
+        """Copy a local file to the host (mode 0600), atomically. Raises ApplyError."""
         script = 'umask 077; mkdir -p "$(dirname "$1")" && cat >"$1.part" && mv "$1.part" "$1"'
         with (
             file.open("rb") as source,
@@ -132,18 +138,12 @@ class Host:
         return ["sudo", "-n"] if self.facts().sudo else []
 
     def read_folder(self, folder: str) -> dict[str, bytes]:
-        """Every file below it; empty when it does not exist."""
-        return _unpacked(self.sh(_READ, folder).stdout)
+        """Path below it → contents of every file; empty when it does not exist."""
+        return unpacked(self.sh(_READ, folder).stdout)
 
     def containers(self, **labels: str) -> list[dict[str, Any]]:
-        """`docker inspect` of every container with these labels, running or not."""
-        words = [
-            word
-            for name, value in labels.items()
-            for word in ("--filter", f"label=prefect-platform.{name}={value}")
-        ]
-        ids = self.docker("ps", "-aq", "--no-trunc", *words).text.split()
-        return json.loads(self.docker("inspect", *ids, check=False).text or "[]") if ids else []
+        """`docker inspect` of every container with these labels of ours, running or not."""
+        return self.engine.containers({f"prefect-platform.{name}": value for name, value in labels.items()})
 
     # -- changing it
     def lay(self, folder: str, files: Mapping[str, bytes]) -> None:
@@ -151,7 +151,7 @@ class Host:
         self.sh(_LAY, folder, stdin=_archive(files, 0o644))
 
     def lay_private(self, folder: str, files: Mapping[str, bytes], owner: str, image: str) -> None:
-        """Write files that only `owner` (uid:gid) may read. Who is not root on the host is so in a container of `image`."""
+        """Write files that only `owner` (uid:gid) may read. A user without root on the host does it in a container of `image`."""
         data = _archive(files, 0o600)
         if self.facts().privileged:
             self.sh(f'mkdir -p "$1" && cd "$1" && {_LAY_PRIVATE}', folder, owner, stdin=data)
@@ -165,10 +165,10 @@ class Host:
             return self.read_folder(folder)
         if self.sh('[ -d "$1" ]', folder, check=False).code:
             return {}
-        return _unpacked(self.docker(*_as_root(folder, image), "tar -C /x -cf - .").stdout)
+        return unpacked(self.docker(*_as_root(folder, image), "tar -C /x -cf - .").stdout)
 
     def delete(self, folder: str, image: str) -> None:
-        """A folder with all that is in it, whoever it belongs to."""
+        """Delete a folder and its contents, whoever owns them."""
         there = self.sh('[ -d "$1" ]', folder, check=False).code == 0
         if there and not self.facts().privileged:
             self.docker(*_as_root(folder, image), "rm -rf /x/* /x/.[!.]*")
@@ -183,10 +183,23 @@ class Host:
 
     @contextlib.contextmanager
     def lock(self, folder: str, holder: str, seconds: float, say: Callable[[str], None]) -> Iterator[None]:
-        """One writer per folder; says whom it waits for. Raises LockedError naming who holds it."""
+        """One writer per folder, waiting at most `seconds`. Raises LockedError naming the holder."""
         words = [*self._rise(), "sh", "-c", _LOCK, "sh", folder, holder, str(int(seconds))]
-        process = self.runner.start(words)
-        assert process.stdin
+        with self.runner.start(words) as process:
+            assert process.stdin
+            self._wait_held(process, seconds, say, folder)
+            done = threading.Event()
+            beat = threading.Thread(target=_beat, args=(process, done), daemon=True)
+            beat.start()
+            try:
+                yield
+            finally:
+                done.set()
+                beat.join()
+
+    def _wait_held(
+        self, process: subprocess.Popen[bytes], seconds: float, say: Callable[[str], None], folder: str
+    ) -> None:
         assert process.stdout
         said = process.stdout.readline().decode(errors="replace").strip()
         other = said.removeprefix("busy ") if said.startswith("busy ") else ""
@@ -194,26 +207,17 @@ class Host:
             if seconds:
                 say(f"waiting for {other}")
             said = process.stdout.readline().decode(errors="replace").strip()
-        if said != "held":
-            code = process.wait()
-            if code == 9:
-                raise LockedError(
-                    f"{self.runner.place}: in use by {other or 'somebody'}",
-                    "wait for it to end (--wait SECONDS)",
-                )
-            raise PlatformError(
-                f"{self.runner.place}: {folder}/lock cannot be taken ({said or code})", "see docs/vps.md"
+        if said == "held":
+            return
+        code = process.wait()
+        if code == 9:
+            raise LockedError(
+                f"{self.runner.place}: in use by {other or 'another command'}",
+                "wait for it to end (--wait SECONDS)",
             )
-        done = threading.Event()
-        beat = threading.Thread(target=_beat, args=(process, done), daemon=True)
-        beat.start()
-        try:
-            yield
-        finally:
-            done.set()
-            beat.join()
-            process.stdin.close()
-            process.wait(10)
+        raise PlatformError(
+            f"{self.runner.place}: {folder}/lock cannot be taken ({said or code})", "see docs/vps.md"
+        )
 
 
 def _archive(files: Mapping[str, bytes], mode: int) -> bytes:
@@ -226,7 +230,8 @@ def _archive(files: Mapping[str, bytes], mode: int) -> bytes:
     return buffer.getvalue()
 
 
-def _unpacked(data: bytes) -> dict[str, bytes]:
+def unpacked(data: bytes) -> dict[str, bytes]:
+    """Path → contents of the files in a tar archive."""
     if not data:
         return {}
     with tarfile.open(fileobj=io.BytesIO(data)) as tar:
@@ -252,34 +257,3 @@ def _beat(process: subprocess.Popen[bytes], done: threading.Event) -> None:
             process.stdin.flush()
         except OSError:
             return
-
-
-def _checked(seen: Mapping[str, str], host: Host) -> HostFacts:
-    place = host.runner.place
-    root = seen.get("uid") == "0"
-    sudo = not root and seen.get("sudo") == "yes"
-    prepare = "./invoke host.prepare installs Docker and Compose on a Debian or Ubuntu host"
-    if seen.get("docker") != "yes":
-        raise PreflightError(f"{place}: no docker command there", prepare)
-    if seen.get("engine") != "yes" and seen.get("sudo_engine") != "yes":
-        raise PreflightError(
-            f"{place}: user {seen.get('user')} cannot reach a Docker engine",
-            "start it (systemctl start docker), or give the user sudo or the group docker",
-        )
-    version = tuple(
-        int(part)
-        for part in seen.get("compose", "").lstrip("v").split("-")[0].split(".")[:2]
-        if part.isdigit()
-    )
-    if version < _OLDEST_COMPOSE:
-        raise PreflightError(
-            f"{place}: Docker Compose {seen.get('compose') or 'is missing'}; 2.24 or newer is needed", prepare
-        )
-    if not (root or sudo or seen.get("writable") == "yes"):
-        raise PreflightError(
-            f"{place}: {seen.get('user')} may not write {host.root}",
-            f"on the host: install -d -o {seen.get('user')} {host.root}",
-        )
-    return HostFacts(
-        seen.get("user", ""), int(seen.get("memory", "0")), int(seen.get("free", "0")), sudo, root or sudo
-    )

@@ -1,8 +1,7 @@
-"""Ports of the host that a service is to be published on, looked at before anything is changed."""
+"""Whether the host's ports that services publish are free, checked before anything changes."""
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 
@@ -11,12 +10,12 @@ from prefect_platform.planning.bundle import Service
 
 from .host import Host
 
-# Whoever listens; names of processes are told to root only.
+# Listening sockets; ss shows the names of processes to root only.
 _LISTENERS = 'ss -Hltnp "sport = :$1" 2>/dev/null || true'
 
 
 def check(host: Host, services: Sequence[Service]) -> None:
-    """Raises PreflightError for a port that somebody else has, with who that is."""
+    """Raises PreflightError for a port that another process has, naming it."""
     for service in services:
         for published in service.spec.get("ports", ()):
             address, port, _ = str(published).rsplit(":", 2)
@@ -25,16 +24,15 @@ def check(host: Host, services: Sequence[Service]) -> None:
             for line in host.sh(_LISTENERS, port).text.splitlines():
                 if _overlap(address, line.split()[3].rpartition(":")[0]):
                     raise PreflightError(
-                        f"{host.runner.place}: port {port}, which {service.full_name} is to have, is taken by {_holder(line)}",
+                        f"{host.runner.place}: port {port}, which {service.full_name} publishes, is taken by {_holder(line)}",
                         f"stop that (sudo ss -ltnp 'sport = :{port}' shows it), or choose another port: platform.traefik.http_port, https_port",
                     )
 
 
 def _own(host: Host, container: str) -> set[str]:
-    """Ports that the container has already: it will be replaced by its own successor."""
-    form = "{{json .NetworkSettings.Ports}}"
-    found = host.docker("inspect", "--format", form, container, check=False).text.strip()
-    bound = json.loads(found or "{}") or {}
+    """Ports that the container holds already: its successor takes them over."""
+    found = host.engine.container(container)
+    bound = (found and found["NetworkSettings"]["Ports"]) or {}
     return {each["HostPort"] for ports in bound.values() for each in ports or ()}
 
 

@@ -28,7 +28,7 @@ for image in $before; do printf '%s\\n' "$after" | grep -qxF "$image" || printf 
 
 
 def entry(what: str, release: str, result: str, detail: str) -> Entry:
-    """Of now, by whoever runs this."""
+    """As of now, by the current user."""
     return Entry(
         f"{datetime.datetime.now(datetime.UTC):%Y-%m-%dT%H:%M:%SZ}", who(), what, release, result, detail
     )
@@ -38,7 +38,7 @@ def who() -> str:
     try:
         return f"{getpass.getuser()}@{socket.gethostname()}"
     except (KeyError, OSError):
-        return f"somebody@{socket.gethostname()}"
+        return f"unknown@{socket.gethostname()}"
 
 
 def record(host: Host, scope_folder: str, line: Entry) -> None:
@@ -46,7 +46,7 @@ def record(host: Host, scope_folder: str, line: Entry) -> None:
 
 
 def history(host: Host, scope_folder: str) -> list[Entry]:
-    """Oldest first. A line that a power cut left half written is passed over."""
+    """Oldest first. A line that a power cut left half written is skipped."""
     found = []
     for text in host.sh('cat "$1/history.jsonl" 2>/dev/null || true', scope_folder).text.splitlines():
         try:
@@ -57,7 +57,7 @@ def history(host: Host, scope_folder: str) -> list[Entry]:
 
 
 def present(host: Host, folder: str) -> list[str]:
-    """The releases whose folders are there, oldest first: their ids begin with their time."""
+    """The releases on the host, oldest first: their ids begin with their time."""
     return sorted(host.sh('ls -1 "$1/releases" 2>/dev/null || true', folder).text.split())
 
 
@@ -75,7 +75,7 @@ def previous_good(
     good = [
         each.release
         for each in lines
-        if each.what.startswith(f"{stack}.") and each.result == GOOD and each.release in there
+        if each.what.partition(".")[0] == stack and each.result == GOOD and each.release in there
     ]
     older = [each for each in good if each < current]
     if not older:
@@ -86,10 +86,10 @@ def previous_good(
 
 
 def prune(host: Host, folder: str) -> None:
-    """Delete all but the newest releases and the current one, and the images that no other stack's release names either."""
+    """Delete all but the newest ten releases and the current one, and images that no remaining release names."""
     gone = host.sh(_PRUNE, folder, str(_KEPT), check=False).text.split()
     for image in gone:
-        # Without force: what a container or another release on this host still needs stays.
+        # Without force: an image that a container still uses stays.
         others = host.sh('grep -rqF -- "$2" "$1"/*/*/releases/*/compose.yml', host.root, image, check=False)
         if others.code:
             host.docker("image", "rm", image, check=False)

@@ -1,7 +1,7 @@
 """The only place that starts commands on a host: over the system's OpenSSH client, or on this machine when it is the host.
 
-OpenSSH and not a library: the operator's ssh config, agent, jump hosts and known_hosts count as they do on the command line.
-One connection is multiplexed over all commands of a run, so a command costs a round trip and no handshake.
+OpenSSH, not a library: the operator's ssh config, agent, jump hosts and known_hosts apply as on the command line.
+All commands of a run share one multiplexed connection: each costs a round trip and no handshake.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import shlex
 import socket
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +31,7 @@ _HINTS = (
     ),
     (
         _CHANGED,
-        "the host's key is not the one that known_hosts has. If the host was installed anew: ssh-keygen -R {host}",
+        "the host's key is not the one that known_hosts has. If the host was reinstalled: ssh-keygen -R {host}",
     ),
     ("Host key verification failed", "look at the host's key and accept it once: ssh {host} true"),
     ("Could not resolve hostname", "correct platform.host in invoke.yaml (or the Host in your ssh config)"),
@@ -61,7 +62,7 @@ class CommandFailed(PlatformError):
 
     def __init__(self, where: str, words: Sequence[str], result: Result, hint: str = "") -> None:
         self.result = result
-        said = result.stderr.strip() or result.text.strip() or "it said nothing"
+        said = result.stderr.strip() or result.text.strip() or "no output"
         super().__init__(f"{where}: {_shown(words)} ended with {result.code}: {said[-2000:]}", hint)
 
 
@@ -80,6 +81,7 @@ class Runner(Protocol):
     ) -> Result: ...
     def stream(self, words: Sequence[str]) -> int: ...
     def start(self, words: Sequence[str], both: bool = False) -> subprocess.Popen[bytes]: ...
+    def connect(self, words: Sequence[str]) -> socket.socket: ...
     def forward(self, address: str, port: int) -> contextlib.AbstractContextManager[tuple[str, int]]: ...
 
 
@@ -100,6 +102,9 @@ class LocalRunner:
 
     def start(self, words: Sequence[str], both: bool = False) -> subprocess.Popen[bytes]:
         return _piped(list(words), both, self._environ)
+
+    def connect(self, words: Sequence[str]) -> socket.socket:
+        return _connected(list(words), self._environ)
 
     @contextlib.contextmanager
     def forward(self, address: str, port: int) -> Iterator[tuple[str, int]]:
@@ -152,8 +157,12 @@ class SshRunner:
         return subprocess.call([*self._base, *tty, self.host, "--", shlex.join(words)])
 
     def start(self, words: Sequence[str], both: bool = False) -> subprocess.Popen[bytes]:
-        """In the background, spoken to by pipes; `both`: its errors come with its output."""
+        """In the background, with pipes; `both`: stderr joins stdout."""
         return _piped([*self._base, "-T", self.host, "--", shlex.join(words)], both, None)
+
+    def connect(self, words: Sequence[str]) -> socket.socket:
+        """A command's standard input and output as one socket; to close it ends the command."""
+        return _connected([*self._base, "-T", self.host, "--", shlex.join(words)], None)
 
     @contextlib.contextmanager
     def forward(self, address: str, port: int) -> Iterator[tuple[str, int]]:
@@ -169,9 +178,9 @@ class SshRunner:
             subprocess.run([*self._base, "-O", "cancel", "-L", there, self.host], capture_output=True)
 
     def _unreachable(self, result: Result) -> PreflightError:
-        said = result.stderr.strip() or "ssh failed without a word"
+        said = result.stderr.strip() or "ssh failed without output"
         if _CHANGED in said:  # a banner of fifteen lines
-            said = f"{_CHANGED}: somebody may stand in between, or the host was installed anew"
+            said = f"{_CHANGED}: a man in the middle, or the host was reinstalled"
         hint = next((hint for sign, hint in _HINTS if sign in said), "see what is wrong: ssh -v {host} true")
         return PreflightError(f"{self.host}: {said[-800:]}", hint.format(host=self.host))
 
@@ -197,7 +206,7 @@ def _run(
         done = subprocess.run(command, input=stdin, capture_output=True, timeout=seconds, env=environ)
     except subprocess.TimeoutExpired:
         raise PlatformError(
-            f"{place}: {_shown(words)} has not ended after {seconds:.0f} s", "run the command again"
+            f"{place}: {_shown(words)} did not finish within {seconds:.0f} s", "run the command again"
         ) from None
     except FileNotFoundError as error:
         raise PreflightError(
@@ -214,6 +223,22 @@ def _piped(command: list[str], both: bool, environ: dict[str, str] | None) -> su
     return subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, env=environ
     )
+
+
+def _connected(command: list[str], environ: dict[str, str] | None) -> socket.socket:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        process = subprocess.Popen(
+            command,
+            stdin=theirs.fileno(),
+            stdout=theirs.fileno(),
+            stderr=subprocess.DEVNULL,
+            env=environ,
+            start_new_session=True,
+        )
+    # Nobody else waits for it: it ends with its socket.
+    threading.Thread(target=process.wait, daemon=True).start()
+    return ours
 
 
 def _free_port() -> int:

@@ -1,4 +1,4 @@
-"""Ways from this machine into containers of the host that publish no port: opened when first needed, closed with the process."""
+"""ssh forwards to containers that publish no port: opened when first needed, closed when the process ends."""
 
 from __future__ import annotations
 
@@ -17,11 +17,10 @@ class Tunnels:
 
     def to(self, container: str, network: str, port: int, next_command: str) -> str:
         """A URL of this machine that leads to a container's port. Raises PreflightError, with what to do next, when it does not run."""
-        form = f'{{{{with index .NetworkSettings.Networks "{network}"}}}}{{{{.IPAddress}}}}{{{{end}}}}'
-        found = self.host.docker("inspect", "--format", form, container, check=False)
-        there = found.text.strip()
-        if found.code or not there:
-            raise PreflightError(f"{self.host.runner.place}: {container} does not run there", next_command)
+        found = self.host.engine.container(container) or {"NetworkSettings": {"Networks": {}}}
+        there = found["NetworkSettings"]["Networks"].get(network, {}).get("IPAddress", "")
+        if not there:
+            raise PreflightError(f"{self.host.runner.place}: {container} is not running there", next_command)
         if (there, port) not in self._open:
             stack = contextlib.ExitStack()
             atexit.register(stack.close)

@@ -1,4 +1,4 @@
-"""The compose target's way to Vault: through the host when it is our own container."""
+"""Vault as a Docker target reaches it, through the host when it is our own container: its set-up, and the login of each agent."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from prefect_platform.config import images
 from prefect_platform.config.settings import Settings
@@ -60,14 +60,19 @@ class Access:
         """As this machine reaches it. Raises PreflightError when our container is not there."""
         return str(self.section["address"] or self._through_host())
 
+    @property
+    def _ca_cert(self) -> str | None:
+        name = self.section["ca_cert"]
+        return str(self.settings.root / name) if name else None
+
     def _through_host(self) -> str:
         return self._tunnels.to(CONTAINER, NETWORK, 8200, f"./invoke vault.setup --env {self.settings.env}")
 
-    def vault(self, token: Secret | None = None) -> Vault:
+    def vault(self, *, observing: bool = False) -> Vault:
+        """With the operator's token; `observing` writes no policy and no role, only returns what it would."""
         from prefect_platform.secretstore.vault.kv import Vault
 
-        section = self.section
-        return Vault(self.address, token or self.token(), section["mount"], section["ca_cert"])
+        return Vault(self.address, self.token(), self.section["mount"], self._ca_cert, observing=observing)
 
     @cached_property
     def _store(self) -> VaultStore:
@@ -85,16 +90,28 @@ class Access:
         return self._store
 
     # -- Vault itself
+    def is_new(self) -> bool:
+        """Whether our own Vault has never run on this host."""
+        own = not self.section["address"]
+        return own and self.host.engine.container(CONTAINER) is None
+
     def set_up(self) -> tuple[str, ...]:
         """Initialise our own once and make it ready, or prove that another one is; returns what was changed."""
         from prefect_platform.secretstore.vault import setup
 
         work, own = self._work(), not self.section["address"]
-        place = cast(setup.Place, _Place(self))
-        report = setup.setup(work, place) if own else setup.verify(work, self.address)
+        report = setup.setup(work, VaultContainer(self)) if own else setup.verify(work, self.address)
         for notice in report.notices:
             self.say(f"note: {notice}")
         return report.changes
+
+    def plan_set_up(self) -> tuple[str, ...]:
+        """The changes that `set_up` would report now; writes nothing. Raises PlatformError for a Vault that cannot be reached."""
+        from prefect_platform.secretstore.vault import setup
+
+        if self.section["address"]:
+            return setup.plan_renewal(self._work(), self.address)
+        return setup.plan(self._work(), None if self.is_new() else VaultContainer(self))
 
     def recover(self, keys: Sequence[str]) -> None:
         """A new operator's token from Vault's recovery keys."""
@@ -113,7 +130,7 @@ class Access:
             say=self.say,
             show=self._show,
             mount=self.section["mount"],
-            ca_cert=self.section["ca_cert"],
+            ca_cert=self._ca_cert,
             keep_recovery_keys=self.section["keep_recovery_keys"],
         )
 
@@ -122,36 +139,67 @@ class Access:
             self.say(line)
 
     # -- a stack's agent
-    def admit(self, stack: Stack, folder: str, owner: str) -> None:
-        """Policy, role, and the files the agent logs in with. They outlive every deploy; one that no longer works is replaced."""
-        from prefect_platform.secretstore.vault.server import role_name
-
-        name = role_name(self.settings.env, stack.name)
-        vault = self.vault()
-        sources = list(agent.sources(self.settings, stack))
-        vault.ensure_policy(name, agent.render(self.settings, "policy.hcl.j2", name=name, paths=sources))
-        vault.ensure_role(name, name)
-        image = images.pinned(self.section["image"], images.read(self.settings.root))
-        there = self.host.read_private(f"{folder}/approle", image)
-        role_id, held = vault.role_id(name), Secret(there.get("secret-id", b"").decode())
-        if there.get("role-id", b"").decode() == role_id and held.value and vault.secret_id_works(name, held):
-            return
+    def admit(self, stack: Stack, folder: str, owner: str) -> tuple[str, ...]:
+        """Policy, role, and the files the agent logs in with; returns what was changed. They outlive every deploy; a secret-id that
+        no longer works is replaced.
+        """
+        vault, name = self.vault(), self._role(stack)
+        changes = self._ensure_role(vault, stack)
+        if self._login_works(vault, stack, folder):
+            return changes
         self.say(f"giving the agent of {stack.name} its login")
         secret_id = vault.new_secret_id(name)
-        files = {"role-id": role_id.encode(), "secret-id": secret_id.value.encode()}
-        self.host.lay_private(f"{folder}/approle", files, owner, image)
+        files = {"role-id": vault.role_id(name).encode(), "secret-id": secret_id.value.encode()}
+        self.host.lay_private(f"{folder}/approle", files, owner, self._image)
         vault.drop_other_secret_ids(name, secret_id)
+        return (*changes, f"created secret-id of {name}")
 
-    def dismiss(self, stack: Stack) -> None:
-        """Take the agent's login and policy away; the values stay in Vault, where only an administrator deletes them."""
+    def plan_admit(self, stack: Stack, folder: str) -> tuple[str, ...]:
+        """The changes that `admit` would report now; writes nothing. All of them while there is no Vault or no token for it."""
+        name = self._role(stack)
+        if self.is_new() or self.token() is None:
+            return (f"created policy {name}", f"created AppRole {name}", f"created secret-id of {name}")
+        vault = self.vault(observing=True)
+        changes = self._ensure_role(vault, stack)
+        new = f"created AppRole {name}" in changes
+        lost = new or not self._login_works(vault, stack, folder)
+        return (*changes, f"created secret-id of {name}") if lost else changes
+
+    def _role(self, stack: Stack) -> str:
         from prefect_platform.secretstore.vault.server import role_name
 
+        return role_name(self.settings.env, stack.name)
+
+    @property
+    def _image(self) -> str:
+        return images.pinned(self.section["image"], images.read(self.settings.root))
+
+    def _ensure_role(self, vault: Vault, stack: Stack) -> tuple[str, ...]:
+        name, paths = self._role(stack), list(agent.sources(self.settings, stack))
+        done = {
+            f"policy {name}": vault.ensure_policy(
+                name, agent.render(self.settings, "policy.hcl.j2", name=name, paths=paths)
+            ),
+            f"AppRole {name}": vault.ensure_role(name, name),
+        }
+        return tuple(f"{result} {what}" for what, result in done.items() if result != "unchanged")
+
+    def _login_works(self, vault: Vault, stack: Stack, folder: str) -> bool:
+        """Whether the files on the host log in to the stack's role."""
+        name, files = self._role(stack), self.host.read_private(f"{folder}/approle", self._image)
+        secret_id = Secret(files.get("secret-id", b"").decode())
+        if not secret_id.value or files.get("role-id", b"").decode() != vault.role_id(name):
+            return False
+        return vault.secret_id_works(name, secret_id)
+
+    def dismiss(self, stack: Stack) -> None:
+        """Delete the agent's role and policy; the values stay in Vault, where only an administrator deletes them."""
         if self.token() is not None:
-            self.vault().drop_role(role_name(self.settings.env, stack.name))
+            self.vault().drop_role(self._role(stack))
 
 
-class _Place:
-    """Our own Vault on its host, as vault_setup needs it."""
+class VaultContainer:
+    """Our own Vault on its host, as `secretstore.vault.setup` needs it: a `Place`."""
 
     def __init__(self, access: Access) -> None:
         self._access = access

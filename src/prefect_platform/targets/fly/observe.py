@@ -32,15 +32,25 @@ class Observing:
         tag = str(machines[0].get("image_ref", {}).get("tag", "")) if machines else ""
         known = self.releases.facts(tag) if tag else {}
         running = {
-            name: Running("RUNNING", 1, facts, known["versions"].get(facts["stack"], ""))
+            name: Running(facts["stack"], "RUNNING", 1, facts, known["versions"].get(facts["stack"], ""))
             for name, facts in known.get("services", {}).items()
         }
-        more = (
-            self._more(stacks, machines, missing)
-            if there
-            else (Step("create", "app", f"{self.fly.app}: not there yet"),)
+        more = self._more(stacks, machines, missing) if there else self._all(stacks)
+        return Observed(True, self.releases.files(tag), running, missing, versions, more)
+
+    def _all(self, stacks: Sequence[Stack]) -> tuple[Step, ...]:
+        """What an app lacks that does not exist."""
+        names = [spec.name for stack in stacks for spec in stack.secrets]
+        return (
+            Step("create", "app", f"{self.fly.app}: not there yet"),
+            self._volume_step(),
+            *(Step("import", f"secret {name}", "not there yet") for name in names),
+            Step("deploy", "machine", "there is none yet"),
         )
-        return Observed("image", True, self.releases.files(tag), running, missing, versions, more)
+
+    def _volume_step(self) -> Step:
+        size, region = (self.settings.values["fly"][key] for key in ("volume_gb", "region"))
+        return Step("create", "volume", f"{size} GB in {region}")
 
     def _more(
         self, stacks: Sequence[Stack], machines: Sequence[Json], missing: Mapping[str, tuple[str, ...]]
@@ -56,10 +66,11 @@ class Observing:
         volumes = self.fly.volumes()
         self._check_place(volumes)
         if not volumes:
-            size, region = (self.settings.values["fly"][key] for key in ("volume_gb", "region"))
-            steps.append(Step("create", "volume", f"{size} GB in {region}"))
-        for name, why in self.imported.changed(self.store, stacks, secrets).items():
-            steps.append(Step("import", f"secret {name}", why))
+            steps.append(self._volume_step())
+        imports = self.imported.changed(self.store, stacks, secrets)
+        # What is generated first is imported too.
+        imports |= {name: "not there yet" for names in missing.values() for name in names}
+        steps += [Step("import", f"secret {name}", why) for name, why in imports.items()]
         if not machines:
             steps.append(Step("deploy", "machine", "there is none yet"))
         elif any(each.get("status") == "Staged" for each in secrets.values()):

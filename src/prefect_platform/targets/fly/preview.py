@@ -16,7 +16,6 @@ import docker
 from docker.errors import APIError, DockerException, NotFound
 
 from prefect_platform.config.settings import Settings
-from prefect_platform.config.stack import Stack
 from prefect_platform.errors import ApplyError, PreflightError
 from prefect_platform.planning.bundle import Bundle
 from prefect_platform.planning.diff import Observed, Plan
@@ -141,11 +140,12 @@ class Target(target.Target):
         self.fly = cast(Any, self.engine)
         self.applying.fly = self.fly
 
-    def observe(self, stacks: Sequence[Stack]) -> Observed:
-        """Nothing is compared: it is made anew each time."""
+    def observe(self, bundles: Sequence[Bundle]) -> Observed:
+        """Nothing is compared: it is created again each time."""
+        stacks = [bundle.stack for bundle in bundles]
         missing = {stack.name: tuple(spec.name for spec in self.store.missing(stack)) for stack in stacks}
         versions = {stack.name: self.store.version(stack) for stack in stacks}
-        return Observed("image", True, {}, {}, missing, versions)
+        return Observed(True, {}, {}, missing, versions)
 
     def preflight(self, plan: Plan, bundles: Sequence[Bundle]) -> None:
         """The engine has answered."""

@@ -74,6 +74,7 @@ def where(stack: str, private: bool = False) -> Where:
         official=True,
         # Fly kills what has not ended after five minutes: the server's and the gateway's turn comes after the worker's.
         drain_seconds=120,
+        open_ready=True,
         listen="::" if private else "127.0.0.1",
     )
 

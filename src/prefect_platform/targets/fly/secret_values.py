@@ -7,17 +7,16 @@ import json
 import os
 import re
 import secrets as random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
 
 from prefect_platform.config.settings import Settings
 from prefect_platform.config.stack import Stack
 from prefect_platform.errors import PlatformError, PreflightError
 from prefect_platform.files import read_mapping, write_atomic
 from prefect_platform.secretstore.file_store import FileStore
-from prefect_platform.secretstore.store import Secret, SecretStore
+from prefect_platform.secretstore.store import Secret, SecretStore, Values
 
 from .flyctl import Json
 
@@ -25,8 +24,8 @@ _QUOTED = re.compile(r'"""(?P<a>.*)"""|"(?P<b>.*)"|\'(?P<c>.*)\'', re.DOTALL)
 _LIMIT = 60_000
 
 
-class Lazily:
-    """A Vault's store that is opened with its first use: `status` and `logs` need neither Vault nor a token for it."""
+class LazyVaultStore(SecretStore):
+    """A Vault's store, opened by its first use: `status` and `logs` need neither Vault nor a token for it."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -41,17 +40,24 @@ class Lazily:
                 "no token for Vault",
                 f"VAULT_TOKEN=… ./invoke …: it reads and writes platform/{self._settings.env}/*",
             )
-        vault = Vault(section["address"], Secret(given), section["mount"], section["ca_cert"])
+        ca_cert = str(self._settings.root / section["ca_cert"]) if section["ca_cert"] else None
+        vault = Vault(section["address"], Secret(given), section["mount"], ca_cert)
         return VaultStore(vault, self._settings.env)
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._store, name)
+    def read(self, stack: str) -> dict[str, Secret]:
+        return self._store.read(stack)
+
+    def update(self, stack: str, change: Callable[[Values], Values]) -> None:
+        self._store.update(stack, change)
+
+    def version(self, stack: Stack) -> str:
+        return self._store.version(stack)
 
 
 def store_of(settings: Settings) -> SecretStore:
-    """A Vault where `platform.vault.address` names one, else files of this clone."""
+    """A Vault where `platform.vault.address` names one, else this clone's files."""
     if settings.values["vault"]["address"]:
-        return cast(SecretStore, Lazily(settings))
+        return LazyVaultStore(settings)
     return FileStore(settings.state / "secrets")
 
 

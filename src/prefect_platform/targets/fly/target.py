@@ -12,18 +12,19 @@ from pathlib import Path
 from prefect_platform.config import private_app
 from prefect_platform.config.settings import Settings
 from prefect_platform.config.stack import Stack
-from prefect_platform.errors import ApplyError, ConfigError, PlatformError
+from prefect_platform.errors import ConfigError, PlatformError
 from prefect_platform.planning.bundle import Bundle
 from prefect_platform.planning.diff import Observed, Plan
 from prefect_platform.planning.where import Where
 from prefect_platform.targets.combined import lock, sqlite
 from prefect_platform.targets.protocol import LOW_BYTES, Entry, Process, Say
 
-from . import render, secret_values
+from . import render, secret_values, sleeping
 from .apply import Applying
 from .flyctl import Flyctl, Json
 from .observe import Observing
 from .releases import Releases, reference
+from .traits import TRAITS
 
 _MACHINE = "/usr/local/bin/python -I /platform/machine/machine.py"
 _SERVER = "/platform/prefect/server.py"
@@ -33,9 +34,7 @@ _RESULTS = {"complete": "good", "succeeded": "good", "failed": "failed", "interr
 class Target:
     """See targets.Target."""
 
-    name = "fly"
-    runtime = "image"
-    combined = True
+    traits = TRAITS
 
     def __init__(self, settings: Settings, say: Say) -> None:
         render.check(settings)
@@ -55,10 +54,7 @@ class Target:
     def where(self, stack: str, scope: str = "environment") -> Where:
         return render.where(stack, private_app.private(self.settings))
 
-    def finish(self, bundle: Bundle) -> Bundle:
-        return bundle
-
-    def gather(self, bundles: list[Bundle]) -> list[Bundle]:
+    def adapt(self, bundles: list[Bundle]) -> list[Bundle]:
         return [*bundles, render.machine(self.settings, bundles)]
 
     def established(self) -> list[str]:
@@ -66,8 +62,11 @@ class Target:
         return ["prefect"]
 
     # -- observing
-    def observe(self, stacks: Sequence[Stack]) -> Observed:
-        return self.observing.observe(stacks)
+    def observe(self, bundles: Sequence[Bundle]) -> Observed:
+        return self.observing.observe([bundle.stack for bundle in bundles])
+
+    def notes(self) -> tuple[str, ...]:
+        return sleeping.notes(self.settings.values)
 
     def preflight(self, plan: Plan, bundles: Sequence[Bundle]) -> None:
         """Raises PreflightError: no flyctl, no login (observing found those), no such region."""
@@ -77,9 +76,6 @@ class Target:
         """Do the steps. Interrupted anywhere, the next observe sees what is left to do."""
         if plan.steps:
             self.applying.apply(plan, bundles)
-
-    def complete(self, bundles: Sequence[Bundle]) -> tuple[str, ...]:
-        return ()
 
     # -- using
     def _inside(self, *words: str) -> str:
@@ -97,14 +93,20 @@ class Target:
         """None where there is no machine."""
         if not (self.fly.exists() and self.fly.machines()):
             return []
+        names = {f"{stack}-{service}": (stack, service) for stack, service in self.known()}
         found = []
         for info in self._status()["processes"]:
             age = int(info["now"] - info["start"]) if info["pid"] else 0
             running = info["statename"] == "RUNNING"
             detail = "" if running else info["spawnerr"] or info["description"]
             state = info["statename"]
-            found.append(Process(info["name"], state, info["pid"], age, info["memory"], detail))
+            stack, service = names.get(info["name"], ("", info["name"]))
+            found.append(Process(stack, service, state, info["pid"], age, info["memory"], detail))
         return found
+
+    def memory(self) -> int:
+        """No stack here takes a share of the machine's."""
+        return 0
 
     def room(self) -> int:
         """Free bytes on the volume; enough while there is no machine to ask."""
@@ -136,10 +138,12 @@ class Target:
     def restart(self, services: Sequence[str]) -> None:
         self._inside("restart", *services)
 
-    def known(self) -> list[str]:
+    def known(self) -> list[tuple[str, str]]:
+        """(stack, service) of what the machine's image runs."""
         machines = self.fly.machines() if self.fly.exists() else []
         tag = str(machines[0].get("image_ref", {}).get("tag", "")) if machines else ""
-        return sorted(self.made.facts(tag).get("services", {})) if tag else []
+        services = self.made.facts(tag).get("services", {}) if tag else {}
+        return sorted((facts["stack"], facts["name"]) for facts in services.values())
 
     def execute(self, service: str, words: Sequence[str]) -> int:
         """As the process runs, with the operator's terminal."""
@@ -176,14 +180,6 @@ class Target:
             )
         self.applying.roll_back(str(fits[0]["ImageRef"]).partition("@")[0])
         return f"v{fits[0]['Version']}"
-
-    def digests(self, images: Sequence[str]) -> dict[str, str]:
-        return {}
-
-    def set_database_aside(self) -> list[Path]:
-        raise ConfigError(
-            "the database is on the machine's volume", "docs/fly.md says how to bring a snapshot back"
-        )
 
     def backup(self, stack: Stack, folder: Path, label: str) -> Path:
         """A consistent copy while all runs, brought here; returns the file."""
@@ -254,13 +250,3 @@ def _entry(release: Json) -> Entry:
         _RESULTS.get(state, state),
         detail,
     )
-
-
-def require(target: object) -> Target:
-    """Raises ConfigError for an environment with another target."""
-    if not isinstance(target, Target):
-        raise ConfigError("this environment's target is not fly", "--env NAME of one with target: fly")
-    return target
-
-
-__all__ = ["ApplyError", "Target", "require"]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from prefect_platform.config.settings import Settings
+from prefect_platform.planning.stop_order import stop_order
 from prefect_platform.secretstore.file_store import FileStore
 from prefect_platform.targets.protocol import Say
 
@@ -39,6 +40,22 @@ class Installation:
     def stop_seconds(self) -> dict[str, int]:
         """Service → how long its stop may take."""
         return {name: record["facts"]["stop_seconds"] for name, record in self.records().items()}
+
+    def identity(self, name: str) -> tuple[str, str]:
+        """(stack, service) of a program; its name alone when nothing is recorded of it."""
+        facts = self.records().get(name, {}).get("facts", {})
+        return facts.get("stack", ""), facts.get("name", name)
+
+    def in_stop_order(self, names: Sequence[str]) -> list[str]:
+        """Dependents before what they depend on; else as given."""
+        records = self.records()
+        after = {
+            name: [f"{facts['stack']}-{each}" for each in facts["after"]]
+            if (facts := records.get(name, {}).get("facts"))
+            else []
+            for name in names
+        }
+        return [name for group in stop_order(after) for name in group]
 
     def judged(self) -> list[tuple[dict[str, Any], tuple[str, str]]]:
         """(supervisord's word, (state, cause)) of every program."""

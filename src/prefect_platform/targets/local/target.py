@@ -18,38 +18,34 @@ from prefect_platform.config.settings import Settings
 from prefect_platform.config.stack import Stack
 from prefect_platform.errors import ApplyError, PlatformError, PreflightError
 from prefect_platform.planning.bundle import Bundle, Service
-from prefect_platform.planning.diff import Observed, Plan, Running
+from prefect_platform.planning.diff import Observed, Plan, Running, Step
 from prefect_platform.planning.where import Where
 from prefect_platform.targets.combined import lock, sqlite
 from prefect_platform.targets.combined.supervisord_conf import MARK
-from prefect_platform.targets.protocol import LOW_BYTES, Process, Say, WithoutReleases
+from prefect_platform.targets.protocol import LOW_BYTES, Process, Say
 from prefect_platform.venvs import make
 
 from . import apply, logs, preflight
 from .installation import Installation
+from .traits import TRAITS
 
 _DATABASE_REFUSED = 3  # exit code of stacks/prefect/server.py
 
 
-class Target(WithoutReleases):
+class Target:
     """See targets.Target."""
 
-    name = "local"
-    combined = True
+    traits = TRAITS
 
     def __init__(self, settings: Settings, say: Say) -> None:
         self.settings = settings
         self.say = say
         self.on = Installation(settings, say)
-        self.runtime = self.on.runtime
         self.state = settings.state
         self.store = self.on.store
         self.supervisor = self.on.supervisor
 
-    def finish(self, bundle: Bundle) -> Bundle:
-        return bundle
-
-    def gather(self, bundles: list[Bundle]) -> list[Bundle]:
+    def adapt(self, bundles: list[Bundle]) -> list[Bundle]:
         return bundles
 
     def lock(self, command: str, wait: float) -> AbstractContextManager[None]:
@@ -72,15 +68,13 @@ class Target(WithoutReleases):
 
     # -- observing
 
-    def observe(self, stacks: Sequence[Stack]) -> Observed:
+    def observe(self, bundles: Sequence[Bundle]) -> Observed:
         """The machine as it is now. Files of other stacks than these are not looked at."""
+        stacks = [bundle.stack for bundle in bundles]
         records = self.on.records()
-        current = (
-            make.is_current(self.on.venv, self.on.lock_file.read_bytes()) if self.on.venv.exists() else False
-        )
-        runtimes = self.on.venv.parent.exists() and any(self.on.venv.parent.iterdir())
         running = {
             info["name"]: Running(
+                records.get(info["name"], {}).get("facts", {}).get("stack", ""),
                 state,
                 info["pid"],
                 records.get(info["name"], {}).get("facts"),
@@ -89,13 +83,24 @@ class Target(WithoutReleases):
             for info, (state, _) in self.on.judged()
         }
         return Observed(
-            runtime=self.runtime if current else ("another" if runtimes else None),
             supervisor=self.supervisor.alive(),
             files=self._files({stack.name for stack in stacks}),
             running=running,
             missing={stack.name: tuple(spec.name for spec in self.store.missing(stack)) for stack in stacks},
             secret_versions={stack.name: self.store.version(stack) for stack in stacks},
+            more=self._runtime_steps(),
         )
+
+    def _runtime_steps(self) -> tuple[Step, ...]:
+        """What is made once for all environments: programs, and a database with Prefect's schema to begin with."""
+        steps = []
+        lock = self.on.lock_file.read_bytes()
+        if not (self.on.venv.exists() and make.is_current(self.on.venv, lock)):
+            others = self.on.venv.parent.exists() and any(self.on.venv.parent.iterdir())
+            steps.append(Step("install", "runtime", "its lock changed" if others else "not there yet"))
+        if not self.on.template.exists():
+            steps.append(Step("prepare", "database template", "not there yet"))
+        return tuple(steps)
 
     def _files(self, stacks: set[str]) -> dict[str, bytes]:
         base = self.state / "stacks"
@@ -153,9 +158,6 @@ class Target(WithoutReleases):
         if plan.steps:
             apply.apply(self.on, plan, bundles)
 
-    def complete(self, bundles: Sequence[Bundle]) -> tuple[str, ...]:
-        return ()
-
     # -- using----
 
     def processes(self) -> list[Process]:
@@ -167,7 +169,8 @@ class Target(WithoutReleases):
         with contextlib.suppress(psutil.Error):
             memory = psutil.Process(info["pid"]).memory_info().rss if info["pid"] else 0
         age = int(info["now"] - info["start"]) if info["pid"] else 0
-        return Process(info["name"], state, info["pid"], age, memory, detail)
+        stack, service = self.on.identity(info["name"])
+        return Process(stack, service, state, info["pid"], age, memory, detail)
 
     def run_in(self, stack: str, argv: Sequence[str]) -> str:
         """Run a command as the stack's processes run, with its environment and secrets; returns stdout."""
@@ -191,6 +194,10 @@ class Target(WithoutReleases):
             raise PlatformError(said)
         return done.stdout
 
+    def memory(self) -> int:
+        """No stack here takes a share of the machine's."""
+        return 0
+
     def room(self) -> int:
         """Free bytes where the state is."""
         return preflight.room(self.state)
@@ -202,11 +209,11 @@ class Target(WithoutReleases):
         return logs.follow({name: self.state / "logs" / f"{name}.log" for name in services})
 
     def stop(self, services: Sequence[str]) -> None:
-        """Stop these processes, workers first; with none named, everything and supervisord too."""
+        """Stop these processes, dependents first; with none named, everything and supervisord too."""
         seconds = self.on.stop_seconds()
         infos = self.supervisor.processes()
         names = [info["name"] for info in reversed(infos) if not services or info["name"] in services]
-        for name in sorted(names, key=lambda name: "worker" not in name):
+        for name in self.on.in_stop_order(names):
             self.say(f"stopping {name}")
             self.supervisor.stop(name, self.say, seconds.get(name, 60))
         if not services:
@@ -216,14 +223,14 @@ class Target(WithoutReleases):
     def restart(self, services: Sequence[str]) -> None:
         """Stop (draining) and start again what already runs, with what it was last given."""
         seconds = self.on.stop_seconds()
-        for name in sorted(services, key=lambda name: "worker" not in name):
+        for name in self.on.in_stop_order(services):
             self.say(f"restarting {name}")
             self.supervisor.stop(name, self.say, seconds.get(name, 60))
             self.supervisor.replace(name, wanted=True)
 
-    def known(self) -> list[str]:
-        """Services that were started here once and not removed since."""
-        return sorted(self.on.records())
+    def known(self) -> list[tuple[str, str]]:
+        """(stack, service) of what was started here once and not removed since."""
+        return sorted(self.on.identity(name) for name in self.on.records())
 
     def established(self) -> list[str]:
         """Stacks that are set up here."""

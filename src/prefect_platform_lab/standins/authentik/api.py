@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from . import shown, state
+from . import objects, shown, state
+from .kinds import KINDS, Kind
 from .state import Invalid, Json
 from .store import Store
 
@@ -20,82 +20,6 @@ WRONG = "Token invalid/expired"
 FORBIDDEN = "You do not have permission to perform this action."
 
 
-@dataclass(frozen=True)
-class Kind:
-    """A collection: its key in the state, the model its permissions speak of, how an object is shown, and the filters it knows."""
-
-    table: str
-    model: str
-    show: Callable[[Json, Json], Json]
-    by: str
-    filters: dict[str, Callable[[Json, str], bool]]
-    title: str
-
-
-def _exact(name: str) -> Callable[[Json, str], bool]:
-    return lambda each, wanted: str(each[name]) == wanted
-
-
-def _iexact(name: str) -> Callable[[Json, str], bool]:
-    return lambda each, wanted: str(each[name] or "").lower() == wanted.lower()
-
-
-KINDS = {
-    "flows/instances": Kind(
-        "flows", "authentik_flows.flow", shown.flow, "slug", {"slug": _exact("slug")}, "Flow"
-    ),
-    "providers/proxy": Kind(
-        "providers",
-        "authentik_providers_proxy.proxyprovider",
-        shown.provider,
-        "pk",
-        {
-            "name__iexact": _iexact("name"),
-            "external_host__iexact": _iexact("external_host"),
-            "mode__iexact": _iexact("mode"),
-        },
-        "ProxyProvider",
-    ),
-    "core/applications": Kind(
-        "applications",
-        "authentik_core.application",
-        shown.application,
-        "slug",
-        {"slug": _exact("slug"), "name": _exact("name")},
-        "Application",
-    ),
-    "core/groups": Kind(
-        "groups", "authentik_core.group", shown.group, "pk", {"name": _exact("name")}, "Group"
-    ),
-    "core/users": Kind(
-        "users", "authentik_core.user", shown.user, "pk", {"username": _exact("username")}, "User"
-    ),
-    "core/tokens": Kind(
-        "tokens",
-        "authentik_core.token",
-        shown.token,
-        "identifier",
-        {"identifier": _exact("identifier")},
-        "Token",
-    ),
-    "rbac/roles": Kind("roles", "authentik_rbac.role", shown.role, "pk", {"name": _exact("name")}, "Role"),
-    "policies/bindings": Kind(
-        "bindings",
-        "authentik_policies.policybinding",
-        shown.binding,
-        "pk",
-        {"target": _exact("target")},
-        "PolicyBinding",
-    ),
-    "outposts/instances": Kind(
-        "outposts",
-        "authentik_outposts.outpost",
-        shown.outpost,
-        "pk",
-        {"managed__iexact": _iexact("managed"), "name__iexact": _iexact("name")},
-        "Outpost",
-    ),
-}
 _VERBS = {"GET": "view", "POST": "add", "PATCH": "change", "DELETE": "delete"}
 
 
@@ -162,7 +86,9 @@ class Api:
             return JSONResponse({"detail": f"No {kind.title} matches the given query."}, 404)
         if method == "GET":
             return JSONResponse(kind.show(now, found))
-        return _delete(now, kind, found) if method == "DELETE" else self._change(now, kind, found, body)
+        return (
+            objects.delete(now, kind, found) if method == "DELETE" else self._change(now, kind, found, body)
+        )
 
     def _list(self, now: Json, request: Request, kind: Kind, caller: int) -> Response:
         wanted, rows = request.query_params, list(now[kind.table].values())
@@ -191,13 +117,13 @@ class Api:
         return JSONResponse({"pagination": about, "autocomplete": {}, "results": results})
 
     def _create(self, now: Json, kind: Kind, body: Json) -> Response:
-        made = _MAKERS[kind.table](now, body)
+        made = objects.MAKERS[kind.table](now, body)
         return JSONResponse(kind.show(now, made), 201)
 
     def _change(self, now: Json, kind: Kind, found: Json, body: Json) -> Response:
         if kind.table == "bindings" and "target" not in body:
             return Response(status_code=500)
-        _CHECKS[kind.table](now, body, found)
+        objects.CHECKS[kind.table](now, body, found)
         known = {name: value for name, value in body.items() if name in found and name != "pk"}
         if kind.table == "applications" and "slug" in known:
             now["applications"][known["slug"]] = now["applications"].pop(found["slug"])
@@ -266,96 +192,3 @@ def _may(now: Json, caller: int, method: str, kind: Kind) -> bool:
 
 def _find(now: Json, kind: Kind, key: str) -> Json | None:
     return next((each for each in now[kind.table].values() if str(each[kind.by]) == key), None)
-
-
-def _delete(now: Json, kind: Kind, found: Json) -> Response:
-    rows = now[kind.table]
-    del rows[next(key for key, each in rows.items() if each is found)]
-    if kind.table == "applications":
-        now["bindings"] = {
-            key: each for key, each in now["bindings"].items() if each["target"] != found["pk"]
-        }
-    if kind.table == "providers":
-        for each in _all(now, "applications"):
-            each["provider"] = None if each["provider"] == found["pk"] else each["provider"]
-        for each in _all(now, "outposts"):
-            each["providers"] = [pk for pk in each["providers"] if pk != found["pk"]]
-    return Response(status_code=204)
-
-
-def _all(now: Json, table: str) -> Iterable[Json]:
-    rows: Iterable[Json] = now[table].values()
-    return rows
-
-
-# -- making
-def _new_provider(now: Json, body: Json) -> Json:
-    state.check_provider(now, body, None)
-    made = {
-        **shown.PROVIDER,
-        **{name: body[name] for name in shown.PROVIDER if name in body},
-        "pk": state.number(now),
-    }
-    made["client_id"] = secrets.token_urlsafe(30)
-    now["providers"][str(made["pk"])] = made
-    return made
-
-
-def _new_application(now: Json, body: Json) -> Json:
-    state.check_application(now, body, None)
-    made = {
-        **shown.APPLICATION,
-        **{name: body[name] for name in shown.APPLICATION if name in body},
-        "pk": state.new_uuid(),
-    }
-    now["applications"][made["slug"]] = made
-    return made
-
-
-def _new_binding(now: Json, body: Json) -> Json:
-    state.check_binding(now, body)
-    made = {
-        **shown.BINDING,
-        **{name: body[name] for name in shown.BINDING if name in body},
-        "pk": state.new_uuid(),
-    }
-    now["bindings"][made["pk"]] = made
-    return made
-
-
-def _new_group(now: Json, body: Json) -> Json:
-    if not body.get("name"):
-        raise Invalid("name", "This field is required.")
-    made = state.add_group(now, body["name"], bool(body.get("is_superuser")))
-    made["users"] += body.get("users", [])
-    return made
-
-
-def _new_token(now: Json, body: Json) -> Json:
-    return state.add_token(
-        now, body["identifier"], body["user"], secrets.token_urlsafe(32), body.get("intent", "api")
-    )
-
-
-def _new_role(now: Json, body: Json) -> Json:
-    if any(each["name"] == body["name"] for each in _all(now, "roles")):
-        raise Invalid("name", "role with this name already exists.")
-    made = {"pk": state.new_uuid(), "name": body["name"], "permissions": []}
-    now["roles"][made["pk"]] = made
-    return made
-
-
-_MAKERS: dict[str, Callable[[Json, Json], Json]] = {
-    "providers": _new_provider,
-    "applications": _new_application,
-    "bindings": _new_binding,
-    "groups": _new_group,
-    "tokens": _new_token,
-    "roles": _new_role,
-}
-_CHECKS: dict[str, Callable[[Json, Json, Json], None]] = {
-    "providers": state.check_provider,
-    "applications": state.check_application,
-    "bindings": lambda now, body, found: state.check_binding(now, {"order": found["order"], **body}),
-    "outposts": state.check_outpost,
-}

@@ -1,4 +1,4 @@
-# The agent that stands beside a stack: logs in by AppRole, keeps its token alive and renders the stack's secrets to one file.
+# The agent beside a stack: logs in by AppRole, keeps its token alive and renders the stack's secrets to one file.
 # Tried with OpenBao 2.7.2: see tests/vault/test_agent.py for what it survives.
 vault {
   address = "http://platform-vault:8200"
@@ -6,7 +6,7 @@ vault {
 
 auto_auth {
   method "approle" {
-    # However long Vault was away, the agent asks again within this time.
+    # However long Vault was away, the agent retries within this time.
     max_backoff = "30s"
     config = {
       role_id_file_path   = "/vault/approle/role-id"
@@ -19,7 +19,7 @@ auto_auth {
 
 template_config {
   static_secret_render_interval = "30s"
-  # A Vault that stays away or sealed ends nothing: the agent tries again, for ever, and the rendered file stays meanwhile.
+  # While Vault is away or sealed, the agent retries for ever and the rendered file stays.
   exit_on_retry_failure = false
 }
 
@@ -27,7 +27,7 @@ template {
   source               = "/platform/app/secrets.ctmpl"
   destination          = "/vault/secrets/.env"
   perms                = "0400"
-  # A value that is not there yet must not be rendered as "<no value>".
+  # A value that does not exist yet must not be rendered as "<no value>".
   error_on_missing_key = true
   # The old secrets would stay beside the new ones.
   backup               = false

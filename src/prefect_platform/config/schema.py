@@ -1,0 +1,30 @@
+"""JSON Schema as it is meant: `$` in a pattern is the end of the text, and never the place before a last line break. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import Any
+
+from jsonschema import Draft202012Validator, validators
+from jsonschema.exceptions import ValidationError
+
+
+@cache
+def compiled(pattern: str) -> re.Pattern[str]:
+    """An ECMA 262 pattern (JSON Schema core, 6.4) for Python, whose `$` also matches before a last line break."""
+    whole = re.sub(
+        r"\\.|\[(?:\\.|[^\]\\])*\]|\$", lambda found: r"\Z" if found[0] == "$" else found[0], pattern
+    )
+    return re.compile(whole)
+
+
+def _pattern(
+    validator: Any, pattern: str, instance: Any, _schema: Mapping[str, Any]
+) -> Iterator[ValidationError]:
+    if validator.is_type(instance, "string") and not compiled(pattern).search(instance):
+        yield ValidationError(f"{instance!r} does not match {pattern!r}")
+
+
+Validator: Any = validators.extend(Draft202012Validator, {"pattern": _pattern})  # type: ignore[no-untyped-call]

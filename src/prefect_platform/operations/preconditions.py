@@ -1,0 +1,59 @@
+"""What must be true before anything is touched: exit 3 means that nothing was."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+from prefect_platform.config import sso
+from prefect_platform.environment.opened import Platform
+from prefect_platform.errors import PreflightError
+from prefect_platform.planning.bundle import Bundle
+from prefect_platform.planning.diff import Plan, Step
+
+from .bundles import unready_bundles
+
+
+def require_preconditions(platform: Platform, todo: Plan, built: Sequence[Bundle]) -> None:
+    """Raises PreflightError: ports, disk, names that do not resolve."""
+    platform.target.preflight(todo, built)
+    if todo.steps:
+        require_names(platform)
+
+
+def require_all(platform: Platform, names: Sequence[str]) -> None:
+    """The preconditions of several stacks, before the first of them is touched. Raises ConfigError, PreflightError."""
+    for name in names:
+        built = unready_bundles(platform, name)
+        services = [service for each in built for service in each.services]
+        # As if all of it had to start: a port that the stack's own container has is no conflict.
+        platform.target.preflight(Plan(tuple(Step("start", each.full_name, "") for each in services)), built)
+    require_names(platform)
+
+
+def require_names(platform: Platform) -> None:
+    """Public names must resolve here: the checks go through them, and so does a certificate. Raises PreflightError."""
+    for key, url in _public(platform):
+        host = urlsplit(url).hostname or ""
+        if not _resolves(host):
+            raise PreflightError(
+                f"{key}: {host} does not resolve",
+                f"create its DNS record (A or AAAA) and wait until `getent hosts {host}` shows the address; or correct the setting",
+            )
+
+
+def _public(platform: Platform) -> list[tuple[str, str]]:
+    found = []
+    if platform.named_by_settings:
+        found.append(("platform.gateway.public_url", platform.url))
+    if sso.wanted(platform.settings):
+        found.append(("platform.authentik.public_url", sso.public_url(platform.settings)))
+    return found
+
+
+def _resolves(host: str) -> bool:
+    try:
+        return bool(socket.getaddrinfo(host, None))
+    except (OSError, UnicodeError):
+        return False

@@ -1,0 +1,106 @@
+"""What a stack needs on its host before its containers: images, networks, volumes, databases, its agent's login. Looked at for the plan, made by it.
+
+`create` makes what the plan lists and nothing else, so a setup does nothing that its plan did not show.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from prefect_platform.config.stack import Stack
+from prefect_platform.planning.bundle import Bundle
+from prefect_platform.planning.diff import Plan, Step
+from prefect_platform.targets.docker import databases
+
+from . import compose_file, names
+from .on_host import Site
+
+_ABSENT_FILES = 'for f in "$@"; do [ -e "$f" ] || echo "$f"; done'
+
+
+def steps(site: Site, bundles: Sequence[Bundle]) -> tuple[Step, ...]:
+    """What is missing, each once."""
+    found: dict[Step, None] = {}
+    engine = site.host.engine
+    for bundle in bundles:
+        for kind, lacking in (
+            ("image", [name for name in _images(bundle) if engine.image(name) is None]),
+            ("network", [name for name in _networks(bundle) if engine.network(name) is None]),
+            ("volume", _absent_volumes(site, bundle)),
+            ("database", _absent_databases(site, bundle.stack)),
+        ):
+            verb = "pull" if kind == "image" else "create"
+            found |= dict.fromkeys(Step(verb, f"{kind} {name}", "not there yet") for name in lacking)
+        if bundle.stack.secrets:
+            logins = site.vault.plan_admit(bundle.stack, site.folder(bundle.stack))
+            found |= dict.fromkeys(Step.of(change, "the agent's login") for change in logins)
+    return tuple(found)
+
+
+def create(site: Site, bundle: Bundle, plan: Plan) -> None:
+    """Images, networks and volumes of the plan, as far as they are this stack's."""
+    listed = {*plan.of("create", "pull")}
+    for name in _images(bundle):
+        if f"image {name}" in listed:
+            site.say(f"pulling {name}")
+            site.host.docker("pull", "-q", name, seconds=1800)
+    for name in _networks(bundle):
+        if f"network {name}" in listed:
+            _create_network(site, bundle.stack, name)
+    for volume in compose_file.volumes(bundle, site.where(bundle.stack.scope)):
+        if f"volume {volume.name}" in listed:
+            _create_volume(site, bundle, volume)
+
+
+def _images(bundle: Bundle) -> list[str]:
+    return sorted({str(service.spec["image"]) for service in bundle.services})
+
+
+def _networks(bundle: Bundle) -> list[str]:
+    return sorted({name for service in bundle.services for name in service.spec.get("networks", ())})
+
+
+def _marker(site: Site, stack: Stack, volume: str) -> str:
+    """Written once the volume belongs to its user: a fresh volume belongs to root, whom no service runs as."""
+    return f"{site.folder(stack)}/volumes/{volume}"
+
+
+def _absent_volumes(site: Site, bundle: Bundle) -> list[str]:
+    """Those that hold data, and the one in memory that Compose makes for secrets."""
+    where = site.where(bundle.stack.scope)
+    data = compose_file.volumes(bundle, where)
+    markers = [_marker(site, bundle.stack, each.name) for each in data]
+    unowned = [
+        path.rpartition("/")[2]
+        for path in (site.host.sh(_ABSENT_FILES, *markers).text.split() if markers else ())
+    ]
+    agents = any(service.name == compose_file.AGENT for service in bundle.services)
+    secrets = [where.container(bundle.stack.name, "secrets")] if agents else []
+    return [*unowned, *(name for name in secrets if site.host.engine.volume(name) is None)]
+
+
+def _absent_databases(site: Site, stack: Stack) -> list[str]:
+    wanted = [each.name for each in stack.databases]
+    there = databases.existing(site.host, site.postgres) if wanted else ()
+    return [name for name in wanted if name not in there]
+
+
+def _create_network(site: Site, stack: Stack, name: str) -> None:
+    # One that an interrupted or another setup made in the meantime is as good.
+    if site.host.engine.network(name) is not None:
+        return
+    closed = ["--internal"] if name in names.closed(site.settings) else []
+    edge = ["--label", "prefect-platform.edge=yes"] if name == names.edge(site.settings) else []
+    label = f"prefect-platform.env={site.placed(stack).scope}"
+    site.host.docker("network", "create", *closed, *edge, "--label", label, name)
+
+
+def _create_volume(site: Site, bundle: Bundle, volume: compose_file.Volume) -> None:
+    stack = bundle.stack
+    env, name = f"prefect-platform.env={site.placed(stack).scope}", f"prefect-platform.stack={stack.name}"
+    site.host.docker("volume", "create", "--label", env, "--label", name, volume.name)
+    image = str(next(iter(bundle.services)).spec["image"])
+    bare = ("run", "--rm", "--network", "none", "--cap-drop", "ALL", "--cap-add", "CHOWN")
+    chown = ("--entrypoint", "chown", "-v", f"{volume.name}:/volume", image, volume.owner, "/volume")
+    site.host.docker(*bare, "-u", "0:0", *chown)
+    site.host.sh('mkdir -p "$(dirname "$1")" && : >"$1"', _marker(site, stack, volume.name))

@@ -1,0 +1,207 @@
+"""No setting holds a password: wherever one is put, it is refused by place and never shown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from sqlalchemy import make_url
+
+from prefect_platform.config import credentials, settings, stack
+from prefect_platform.config.schema import compiled
+from prefect_platform.errors import ConfigError
+from prefect_platform.gateway import settings as gateway_settings
+
+from .conftest import ROOT, TRAITS, Load
+
+SECTIONS = {each.section: each.schema() for each in stack.read_all(ROOT).values()}
+SCHEMA = settings.platform_schema(SECTIONS, TRAITS)
+PASSWORD = "hunter2'\"x"
+URLS = (
+    f"postgresql://gw:{PASSWORD}@db.example.com/gw",
+    f"redis://:{PASSWORD}@db",
+    f"postgresql://gw@db/gw?password={PASSWORD}",
+    f"host=db user=gw password={PASSWORD}",
+    f"https://a:{PASSWORD}/#?@b",
+)
+
+
+def _texts(schema: Mapping[str, Any], path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    """The path of every setting that can be text; 0 is an item of a list."""
+    kinds = schema.get("type", "string")
+    if "string" in kinds:
+        yield path
+    for key, sub in schema.get("properties", {}).items():
+        yield from _texts(sub, (*path, key))
+    if "items" in schema:
+        yield from _texts(schema["items"], (*path, 0))
+    if isinstance(schema.get("additionalProperties"), dict):
+        yield (*path, "anything")
+
+
+def _with(path: tuple[str | int, ...], value: str) -> Any:
+    if not path:
+        return value
+    inner = _with(path[1:], value)
+    return [inner] if path[0] == 0 else {path[0]: inner}
+
+
+TEXTS = [path for path in _texts(SCHEMA) if path != ("environments",)]
+
+
+def test_the_walk_finds_texts_of_every_kind() -> None:
+    assert {
+        ("gateway", "database_url"),
+        ("gateway", "routes", 0, "url"),
+        ("gateway", "routes", 0, "allowed_groups", 0),
+        ("vault", "seal", "anything"),
+        ("prefect", "work_pools", 0, "queues", 0, "name"),
+        ("fly", "app"),
+        ("host",),
+    } <= set(TEXTS)
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=lambda path: ".".join(map(str, path)))
+def test_a_password_is_refused_in_every_setting(load: Load, path: tuple[str | int, ...]) -> None:
+    for url in URLS:
+        raw = _with(path, url)
+        for given_settings in (raw, {"environments": {"staging": raw}}):
+            with pytest.raises(ConfigError) as caught:
+                load(given_settings, env="local")
+            assert "hunter2" not in str(caught.value)
+            assert f"platform.{path[0]}" in caught.value.reason.replace("environments.staging.", "")
+            assert "holds a password" in caught.value.reason
+
+
+@pytest.mark.parametrize("path", [path for path, _ in settings.leaves(SCHEMA)], ids=".".join)
+def test_a_password_is_refused_in_every_variable(load: Load, path: tuple[str, ...]) -> None:
+    variable = f"INVOKE_PLATFORM_{'_'.join(path).upper()}"
+    for url in URLS:
+        with pytest.raises(ConfigError) as caught:
+            load({}, environ={variable: url})
+        assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("section", "variable"),
+    [("gateway", "GATEWAY_DATABASE_PASSWORD"), ("prefect", "PREFECT_SERVER_DATABASE_PASSWORD")],
+)
+def test_the_command_that_takes_it_is_named(load: Load, section: str, variable: str) -> None:
+    raw = {"environments": {"staging": {section: {"database_url": URLS[0]}}}}
+    with pytest.raises(ConfigError) as caught:
+        load(raw, env="staging")
+    assert f"platform.environments.staging.{section}.database_url" in _dotted(caught.value.reason, "staging")
+    assert f"export {variable}; ./invoke {section}.setup --env staging" in caught.value.hint
+    with pytest.raises(ConfigError, match=f"^INVOKE_PLATFORM_{section.upper()}_DATABASE_URL: holds a pass"):
+        load({}, environ={f"INVOKE_PLATFORM_{section.upper()}_DATABASE_URL": URLS[0]})
+
+
+def _dotted(reason: str, env: str) -> str:
+    """Without a file there is no line, and the place is that of the merged settings."""
+    return (
+        reason if "environments" in reason else reason.replace("platform.", f"platform.environments.{env}.")
+    )
+
+
+@pytest.mark.parametrize("key", ["token", "secret_key", "access_key", "client_secret", "pin"])
+def test_a_seal_names_its_key_and_holds_no_credential(load: Load, key: str) -> None:
+    with pytest.raises(ConfigError, match=rf"platform\.vault\.seal\.{key}: holds a password") as caught:
+        load({"vault": {"seal": {"type": "transit", key: "hunter2"}}})
+    assert "hunter2" not in str(caught.value)
+    load({"vault": {"seal": {"type": "awskms", "region": "eu-1", "kms_key_id": "alias/vault"}}})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "postgresql://postgres@db.example.com:5432/postgres?sslmode=require",
+        "https://prefect.example.com:8443",
+        "http://[fd00::1]:4200",
+        "ghcr.io/goauthentik/server:2026.8.5@sha256:" + "0" * 64,
+        "ops@example.com",
+        "root@203.0.113.7",
+        "runs that need a token; see https://wiki.example.com/pools",
+    ],
+)
+def test_what_has_no_password_is_none(text: str) -> None:
+    assert not credentials.holds_password(text)
+
+
+@hypothesis_settings(deadline=None)
+@given(st.text(min_size=1).filter(lambda text: "\n" not in text), st.sampled_from(["", "gw"]))
+def test_no_password_hides_behind_its_own_characters(password: str, user: str) -> None:
+    assert credentials.holds_password(f"postgresql://{user}:{password}@db/name")
+
+
+def _patterns(schema: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    for key, value in schema.items() if isinstance(schema, dict) else ():
+        if key == "pattern" and isinstance(value, str):
+            yield path, value
+        else:
+            yield from _patterns(value, f"{path}.{key}")
+
+
+VALID = (
+    *(
+        "a",
+        "admins",
+        "a1",
+        "a.b",
+        "/a",
+        "A_B",
+        "1.2.3.4",
+        "eu-central-1",
+        "iad",
+        "512m",
+        "1gb",
+        "10s",
+        "bucket",
+    ),
+    *("http://a", "https://a.example", "postgresql://u@h/n", "redis:8.10.2", "a@b.example", "prefect", ""),
+    "redis/REDIS_PASSWORD",
+)
+PATTERNS = [*_patterns(SCHEMA), *_patterns(stack._SCHEMA)]
+
+
+@pytest.mark.parametrize(("place", "pattern"), PATTERNS, ids=[place for place, _ in PATTERNS])
+def test_no_pattern_takes_a_line_break_at_the_end(place: str, pattern: str) -> None:
+    taken = [value for value in VALID if compiled(pattern).search(value)]
+    assert taken, f"{place}: none of the examples fits; add one"
+    assert [value for value in taken if compiled(pattern).search(f"{value}\n")] == []
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=lambda path: ".".join(map(str, path)))
+def test_no_setting_takes_a_control_character(load: Load, path: tuple[str | int, ...]) -> None:
+    for value in ("a\n", "a\nb", "a\x00", "\x1b[31m", "a\r"):
+        if path[-1] == "description":
+            continue
+        with pytest.raises(ConfigError, match="contains a line break or control character"):
+            load(_with(path, value))
+
+
+def test_a_description_may_have_lines(load: Load) -> None:
+    pool = {"name": "a", "description": "one\ntwo\n"}
+    chosen = load({"prefect": {"work_pools": [pool], "workers": []}})
+    assert chosen.values["prefect"]["work_pools"][0]["description"] == "one\ntwo\n"
+
+
+def test_a_name_with_a_line_break_is_no_environment(load: Load) -> None:
+    with pytest.raises(ConfigError, match="is not an environment name"):
+        load({"environments": {"staging\n": {}}})
+    with pytest.raises(ConfigError, match="not a name"):
+        load({}, env="local\n")
+
+
+@hypothesis_settings(deadline=None)
+@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1))
+def test_the_gateway_reads_the_password_apart_from_the_url(password: str) -> None:
+    environ = {
+        "GATEWAY_DATABASE_URL": "postgresql://gw@db:5433/name?sslmode=require",
+        "GATEWAY_DATABASE_PASSWORD": password,
+    }
+    url = make_url(gateway_settings.database_url(environ))
+    assert (url.username, url.password, url.host, url.port) == ("gw", password, "db", 5433)

@@ -1,0 +1,171 @@
+"""Bringing a stack to its host: networks and volumes once, a dump first, run-once services before the others: whole command lines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from prefect_platform.errors import ApplyError
+from prefect_platform.planning.bundle import Bundle
+from prefect_platform.planning.diff import Plan, Step
+from prefect_platform.targets.compose import apply, resources
+
+from .rules import FakeHost, container, stack
+
+BEFORE = "20250101T000000Z-aaaaaaaa"
+APP = stack("app", databases=["app"])
+SERVER = {"image": "app:1", "networks": ["data", "edge"], "volumes": ["data:/data"], "x-connections": 5}
+MIGRATE = {"image": "app:1", "x-once": True}
+
+
+def _bundle(fake: FakeHost, *, owner: str = "7:7", **services: Mapping[str, Any]) -> Bundle:
+    compose = {"services": services, "volumes": {"data": {"x-owner": owner}}}
+    (bundle,) = fake.target.adapt([Bundle(replace(APP, databases=()), {}, (), b"http: {}\n", compose)])
+    return bundle
+
+
+def _plan(*names: str) -> Plan:
+    return Plan(tuple(Step("start", f"app-{name}", "not running") for name in names))
+
+
+def _with_database(bundle: Bundle) -> Bundle:
+    return replace(bundle, stack=APP)
+
+
+def _compose(fake: FakeHost, release: str, words: str) -> str:
+    folder = f"{fake.root}/lab/app"
+    return f"flock {folder}/busy docker compose -p platform-lab-app -f {folder}/releases/{release}/compose.yml {words}"
+
+
+def _apply(fake: FakeHost, bundle: Bundle, plan: Plan) -> str:
+    """The new release's id."""
+    fake.runner.engine.images = {"app:1": {}, "app:2": {}}
+    _apply_with_resources(fake, bundle, plan)
+    return fake.current("app")
+
+
+def _apply_with_resources(fake: FakeHost, bundle: Bundle, plan: Plan) -> None:
+    """The plan as `observe` completes it: what the host lacks comes first."""
+    fake.target.apply(Plan((*resources.steps(fake.site, [bundle]), *plan.steps)), [bundle])
+
+
+def test_networks_and_volumes_are_made_once(fake: FakeHost) -> None:
+    fake.runner.answer("docker", "run")
+    bundle = _bundle(fake, server=SERVER)
+    release = _apply(fake, bundle, _plan("server"))
+    label = "--label prefect-platform.env=lab"
+    up = "up -d --remove-orphans --wait --wait-timeout 240"
+    assert fake.docker() == [
+        f"docker network create --internal {label} platform-data-lab",
+        f"docker network create --label prefect-platform.edge=yes {label} platform-edge-lab",
+        f"docker volume create {label} --label prefect-platform.stack=app platform-app-data-lab",
+        "docker run --rm --network none --cap-drop ALL --cap-add CHOWN -u 0:0 --entrypoint chown"
+        " -v platform-app-data-lab:/volume app:1 7:7 /volume",
+        _compose(fake, release, up),
+    ]
+    fake.runner.calls.clear()
+    fake.runner.engine.networks = {"platform-data-lab": {}, "platform-edge-lab": {}}
+    assert fake.docker() == []
+    release = _apply(fake, bundle, _plan("server"))
+    assert fake.docker() == [_compose(fake, release, up)]
+
+
+def test_a_network_s_kind_is_no_part_of_its_name(fake: FakeHost) -> None:
+    """The environment `x-data` has an edge as well, and that must lead outside."""
+    fake.runner.answer("docker", "run")
+    fake.target.site.settings = replace(fake.target.site.settings, env="x-data")
+    bundle = _bundle(fake, server=SERVER)
+    (service,) = bundle.services
+    spec = {**service.spec, "networks": ["platform-edge-x-data", "platform-data-x-data"]}
+    _apply_with_resources(fake, replace(bundle, services=(replace(service, spec=spec),)), _plan("server"))
+    edge = next(line for line in fake.docker() if line.endswith("platform-edge-x-data"))
+    assert "--internal" not in edge
+    assert "--label prefect-platform.edge=yes" in edge
+
+
+def test_missing_images_are_pulled_and_no_others(fake: FakeHost) -> None:
+    fake.runner.answer("docker", "run")
+    fake.runner.engine.images = {"app:1": {}}
+    bundle = _bundle(fake, server=SERVER, worker={**SERVER, "image": "other:1"})
+    steps = resources.steps(fake.site, [bundle])
+    assert [step.subject for step in steps if step.action == "pull"] == ["image other:1"]
+    resources.create(fake.site, bundle, Plan(steps))
+    assert [line for line in fake.docker() if " pull " in line] == ["docker pull -q other:1"]
+
+
+def test_nothing_is_made_that_the_plan_does_not_list(fake: FakeHost) -> None:
+    fake.runner.engine.images = {"app:1": {}}
+    resources.create(fake.site, _bundle(fake, server=SERVER), _plan("server"))
+    assert fake.docker() == []
+
+
+def test_run_once_services_go_first_and_only_when_they_changed(fake: FakeHost) -> None:
+    fake.runner.answer("docker", "run")
+    bundle = _bundle(fake, server=SERVER, migrate=MIGRATE)
+    release = _apply(fake, bundle, _plan("server", "migrate"))
+    once = "up --no-deps --exit-code-from migrate --abort-on-container-exit migrate"
+    up = "up -d --remove-orphans --wait --wait-timeout 240"
+    assert fake.runner.lines("flock") == [_compose(fake, release, words) for words in (once, up)]
+    fake.runner.calls.clear()
+    release = _apply(fake, bundle, _plan("server"))
+    assert fake.runner.lines("flock") == [_compose(fake, release, up)]
+
+
+@pytest.mark.parametrize(
+    ("before", "dumped"),
+    [("app:1", False), ("app:1@sha256:1", False), ("app:0", True)],
+)
+def test_a_stack_that_migrates_itself_is_dumped_before_another_version(
+    fake: FakeHost, before: str, dumped: bool
+) -> None:
+    fake.release("app", BEFORE, f"services:\n  server:\n    image: {before}\n")
+    fake.runner.answer("sh", "-c", "*pg_dump*")
+    bundle = _with_database(_bundle(fake, server=SERVER))
+    apply.bring_up(fake.site, bundle, "new", BEFORE, _plan("server"))
+    dumps = [call.words[4:] for call in fake.runner.calls if "pg_dump" in "".join(call.words)]
+    folder = f"{fake.root}/lab/postgres/dumps"
+    assert dumps == ([(folder, "platform-postgres-lab", "app", BEFORE, "5")] if dumped else [])
+
+
+def test_a_migration_is_preceded_by_a_dump(fake: FakeHost) -> None:
+    fake.release("app", BEFORE)
+    fake.runner.answer("sh", "-c", "*pg_dump*")
+    bundle = _with_database(_bundle(fake, server=SERVER, migrate=MIGRATE))
+    apply.bring_up(fake.site, bundle, "new", BEFORE, _plan("migrate"))
+    done = [("pg_dump" in call.line, " migrate" in call.line) for call in fake.runner.calls]
+    assert [each for each in done if any(each)] == [(True, False), (False, True)]
+
+
+def test_what_is_unhealthy_is_restarted_by_name(fake: FakeHost) -> None:
+    ill = Plan((Step("restart", "app-server", "unhealthy"),))
+    apply.bring_up(fake.site, _bundle(fake, server=SERVER), "new", BEFORE, ill)
+    assert fake.docker()[0] == "docker restart platform-app-server-lab"
+
+
+def test_a_failed_setup_goes_back_and_says_why(fake: FakeHost) -> None:
+    fake.runner.answer("docker", "run")
+    fake.runner.answer("docker", "logs", out="Traceback: no such column\n")
+    fake.release("app", BEFORE)
+    fake.containers(container("app", "server", Status="exited", Running=False, ExitCode=3))
+    fake.runner.answer("flock", "*", "docker", "compose", "*/compose.yml", "up", code=1, error="unhealthy")
+    fake.runner.answer("flock", "*", f"*/{BEFORE}/*", "up", code=0)
+    with pytest.raises(ApplyError) as failed:
+        _apply(fake, _bundle(fake, server=SERVER), _plan("server"))
+    assert "app-server: ended with exit code 3\n    Traceback: no such column" in failed.value.reason
+    assert failed.value.reason.endswith(f"rolled back to release {BEFORE}")
+    assert fake.docker()[-1] == _compose(fake, BEFORE, "up -d --remove-orphans --wait --wait-timeout 120")
+    assert fake.current("app") == BEFORE
+    last = fake.target.history()[-1]
+    assert (last.what, last.result) == ("app.setup", "failed")
+
+
+def test_a_failed_first_setup_has_nothing_to_go_back_to(fake: FakeHost) -> None:
+    fake.runner.answer("docker", "run")
+    fake.runner.answer("flock", "*", "docker", "compose", code=1, error="no space left")
+    with pytest.raises(ApplyError, match=r"did not become healthy: .*no space left"):
+        _apply(fake, _bundle(fake, server=SERVER), _plan("server"))
+    assert len(fake.runner.lines("flock")) == 1
+    assert not (fake.root / "lab/app/current").exists()

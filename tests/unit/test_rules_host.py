@@ -1,0 +1,180 @@
+"""Ports, pruning, the lock, sudo, private files: whole command lines."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from pathlib import Path
+
+import pytest
+
+from prefect_platform.errors import LockedError, PlatformError, PreflightError
+from prefect_platform.planning.bundle import Service
+from prefect_platform.planning.diff import Plan, Step
+from prefect_platform.targets.docker import ports, releases
+
+from .rules import DOCKER, FACTS, FakeHost, container
+
+
+def _service(*published: str) -> Service:
+    spec = {"ports": list(published), "container_name": "platform-door"}
+    return Service("door", "door", (), {}, "", "", 0, (), {}, (), spec)
+
+
+def _listening(fake: FakeHost, *addresses: str) -> None:
+    lines = (f'LISTEN 0 128 {each} 0.0.0.0:* users:(("nginx",pid=7,fd=3))\n' for each in addresses)
+    fake.runner.answer("sh", "-c", "ss *", out="".join(lines))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "held"),
+    [
+        ("0.0.0.0:80:8080", "127.0.0.1:80"),
+        ("127.0.0.1:80:8080", "0.0.0.0:80"),
+        ("127.0.0.1:80:8080", "[::]:80"),
+        ("127.0.0.1:80:8080", "*:80"),
+        ("10.0.0.1:80:8080", "10.0.0.1:80"),
+    ],
+)
+def test_a_port_that_another_process_has_is_refused_with_its_name(
+    fake: FakeHost, wanted: str, held: str
+) -> None:
+    _listening(fake, held)
+    with pytest.raises(PreflightError, match=r"port 80, which door-door .*nginx \(pid 7\)"):
+        ports.check(fake.target.host, [_service(wanted)])
+
+
+def test_a_port_on_another_address_or_our_own_is_free(fake: FakeHost) -> None:
+    _listening(fake, "10.0.0.2:80")
+    ports.check(fake.target.host, [_service("10.0.0.1:80:8080")])
+    _listening(fake, "0.0.0.0:80")
+    mine = container("door", "door", "platform-door")
+    mine["NetworkSettings"] = {
+        "Ports": {"8080/tcp": [{"HostIp": "0.0.0.0", "HostPort": "80"}], "9/tcp": None}
+    }
+    fake.containers(mine)
+    ports.check(fake.target.host, [_service("0.0.0.0:80:8080")])
+    with pytest.raises(PreflightError):
+        ports.check(fake.target.host, [_service("0.0.0.0:80:8080", "0.0.0.0:443:8443")])
+
+
+def test_a_nearly_full_disk_is_refused_only_when_there_is_something_to_do(fake: FakeHost) -> None:
+    fake.runner.answer("sh", "-c", "*/proc/meminfo*", out=FACTS.replace("99999999999", "1048576"))
+    fake.target.preflight(Plan(()), [])
+    with pytest.raises(PreflightError, match="1 MiB free"):
+        fake.target.preflight(Plan((Step("write", "a", "new"),)), [])
+
+
+def test_old_releases_go_with_the_images_that_only_they_name(fake: FakeHost) -> None:
+    for number in range(13):
+        image = {0: "app:gone", 1: "app:shared", 2: "app:current"}.get(number, "app:kept")
+        fake.release("app", f"20260101T0000{number:02}Z-a", f"services:\n  one:\n    image: '{image}'\n")
+    fake.release("other", "20260101T000000Z-a", "services:\n  one:\n    image: app:shared\n")
+    (fake.root / "lab/app/current").unlink()
+    (fake.root / "lab/app/current").symlink_to("releases/20260101T000002Z-a")
+    releases.prune(fake.target.host, str(fake.root / "lab/app"))
+    left = sorted(path.name for path in (fake.root / "lab/app/releases").iterdir())
+    assert left == [f"20260101T0000{number:02}Z-a" for number in range(2, 13)]
+    assert fake.docker() == ["docker image rm app:gone"]
+
+
+def test_the_lock_names_its_holder_and_ends_with_it(fake: FakeHost) -> None:
+    host, folder = fake.target.host, str(fake.root / "lab")
+    with (
+        host.lock(folder, "one", 0, fake.said.append),
+        pytest.raises(LockedError, match=r"in use by one\n"),
+        host.lock(folder, "two", 0, fake.said.append),
+    ):
+        pass
+    done = threading.Event()
+
+    def third() -> None:
+        with host.lock(folder, "three", 5, fake.said.append):
+            done.set()
+
+    with host.lock(folder, "two", 0, fake.said.append):
+        waiting = threading.Thread(target=third)
+        waiting.start()
+        while "waiting for two" not in fake.said:
+            assert waiting.is_alive()
+        assert not done.is_set()
+    waiting.join(10)
+    assert done.is_set()
+
+
+SUDO = FACTS.replace("uid=0", "uid=1000").replace("user=root", "user=me\nsudo=yes")
+GROUP = FACTS.replace("uid=0", "uid=1000").replace("user=root", "user=me")
+
+
+def test_a_user_with_sudo_rises_for_everything(fake: FakeHost) -> None:
+    fake.runner.answer("sh", "-c", "*/proc/meminfo*", out=SUDO)
+    fake.runner.answer("sudo", "-n", "docker", "stop")
+    fake.containers(container("app", "server"))
+    fake.target.stop(["app-server"])
+    rest = fake.runner.lines("sudo")
+    assert rest == ["sudo -n docker system dial-stdio", "sudo -n docker stop platform-app-server-lab"]
+
+
+def test_private_files_belong_to_their_reader_alone(fake: FakeHost) -> None:
+    fake.runner.answer("sh", "-c", "*chown*")
+    fake.target.host.lay_private("/x/private", {"key.pem": b"secret"}, "65532:65532", "traefik:1")
+    (call,) = (each for each in fake.runner.calls if b"secret" in each.stdin)
+    assert call.words[3:] == ("sh", "/x/private", "65532:65532")
+    assert "umask 077" in call.words[2]
+    assert 'chown -R "$2" .' in call.words[2]
+
+
+def test_who_is_not_root_writes_private_files_in_a_container(fake: FakeHost, tmp_path: Path) -> None:
+    fake.runner.answer("sh", "-c", "*/proc/meminfo*", out=GROUP)
+    fake.runner.answer("docker", "run")
+    folder = tmp_path / "private"
+    fake.target.host.lay_private(str(folder), {"key.pem": b"secret"}, "65532:65532", "traefik:1")
+    (line,) = fake.docker()
+    assert line.startswith(
+        "docker run --rm -i --network none --cap-drop ALL --cap-add CHOWN --cap-add DAC_OVERRIDE --cap-add FOWNER"
+        f" -u 0:0 -v {folder}:/x --entrypoint /bin/sh traefik:1 -c "
+    )
+    assert folder.is_dir()
+    assert all("secret" not in call.line for call in fake.runner.calls)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("docker=yes\n", "no docker command"),
+        ("engine=yes\n", "cannot reach a Docker engine"),
+        ("compose=2.40.1\n", "Docker Compose is missing; 2.24 or newer"),
+    ],
+)
+def test_a_host_that_lacks_something_is_refused(fake: FakeHost, change: str, says: str) -> None:
+    fake.runner.answer("sh", "-c", "*docker info*", out=DOCKER.replace(change, ""))
+    with pytest.raises(PreflightError, match=says):
+        fake.target.host.require_docker()
+
+
+def test_a_line_of_history_that_was_cut_off_is_passed_over(fake: FakeHost) -> None:
+    fake.history(("app.setup", "r1", "good"))
+    with (fake.root / "lab/history.jsonl").open("a") as file:
+        file.write(json.dumps({"time": ""})[:-3] + "\n")
+    assert [each.release for each in fake.target.history()] == ["r1"]
+
+
+def test_a_user_without_rights_on_the_root_folder_is_refused(fake: FakeHost) -> None:
+    fake.runner.answer("sh", "-c", "*/proc/meminfo*", out=GROUP.replace("writable=yes\n", ""))
+    with pytest.raises(PreflightError, match=f"me may not write {fake.root}"):
+        fake.target.host.require_docker()
+
+
+def test_an_engine_that_does_not_answer_is_explained(fake: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    def closed(words: object) -> socket.socket:
+        ours, theirs = socket.socketpair()
+        theirs.close()
+        return ours
+
+    monkeypatch.setattr(fake.runner, "connect", closed)
+    with pytest.raises(PlatformError, match="the Docker engine does not answer"):
+        fake.target.processes()
+    fake.runner.answer("sh", "-c", "*docker info*", out="")
+    with pytest.raises(PreflightError, match="no docker command there"):
+        fake.target.processes()
