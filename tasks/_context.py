@@ -1,4 +1,4 @@
-"""What every task begins with: the environment, opened, and where messages and data go."""
+"""What every task begins with: its environment, and where messages and data go."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from invoke.context import Context
 
 from prefect_platform.cli import hints
+from prefect_platform.cli.config import files_of
 from prefect_platform.cli.hints import addressed
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def say(line: str) -> None:
-    """Talk goes to stderr; stdout is for data."""
+    """Messages go to stderr; stdout is for data."""
     print(addressed(line), file=sys.stderr, flush=True)
 
 
@@ -30,19 +31,25 @@ def show(data: Any) -> None:
 
 
 def platform(c: Context, env: str, instead: dict[str, Any] | None = None) -> Platform:
-    """The environment that a task works on; `instead` are settings that count more than the declared ones."""
+    """The environment that a task works on; `instead` overrides the settings."""
     from prefect_platform.environment import opened as environment
 
     hints.about(env)
-    return environment.open_platform(ROOT, c.config.get("platform") or {}, env, os.environ, say, instead)
+    raw, files = c.config.get("platform") or {}, files_of(c.config)
+    return environment.open_platform(ROOT, raw, env, os.environ, say, instead, files)
 
 
 def services(p: Platform, name: str, service: str) -> list[str]:
+    """The processes of stack `name` (of all stacks with ""), or the one that `service` means. Raises ConfigError."""
     from prefect_platform.errors import ConfigError
 
     found = [(each.stack, each.service) for each in p.target.processes()] or p.target.known()
     if not found:
-        raise ConfigError(f"environment {p.settings.env!r}: nothing is set up here", f"./invoke {name}.setup")
+        raise ConfigError(
+            f"environment {p.settings.env!r}: nothing is set up here", f"./invoke {name or 'platform'}.setup"
+        )
+    if not name and not service:
+        return [f"{stack}-{each}" for stack, each in found]
     mine = [each for stack, each in found if stack == name]
     if not service:
         return [f"{name}-{each}" for each in mine]

@@ -2,17 +2,50 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from invoke.collection import Collection
 from invoke.context import Context
-from invoke.tasks import task
 
 from . import _output
 from ._context import platform, say
+from ._task import task
 
 if TYPE_CHECKING:  # imported when a task runs: `--list` must stay fast
     from prefect_platform.environment.opened import Platform
+
+
+@dataclass(frozen=True)
+class Examples:
+    """What the examples of one stack's tasks name, so that they can be pasted."""
+
+    stack: str
+    service: str
+    secret: str
+
+    @classmethod
+    def of(cls, folder: Path) -> Examples:
+        """The first service of compose.yml.j2 and the first generated password of stack.yml, found by their spelling."""
+        compose = (folder / "compose.yml.j2").read_text(encoding="utf-8", errors="replace")
+        service = re.search(
+            r"^services:\n(?:  ([a-z][a-z-]*):|\{\{-? process\('([a-z-]+)'|(?:\{\{-? api\())",
+            compose,
+            re.MULTILINE,
+        )
+        found = (service[1] or service[2]) if service else None
+        secret = re.search(
+            r"^  - \{name: (\w+), generate: password",
+            (folder / "stack.yml").read_text(encoding="utf-8", errors="replace"),
+            re.MULTILINE,
+        )
+        return cls(folder.name, found or "server", secret[1] if secret else "NAME")
+
+    def fitted(self, text: str) -> str:
+        text = text.replace("./invoke prefect.", f"./invoke {self.stack}.")
+        return text.replace(" SERVICE", f" {self.service}").replace(" SECRET", f" {self.secret}")
 
 
 def set_up(p: Platform, name: str, dry_run: bool, wait: int, json: bool) -> None:
@@ -62,16 +95,14 @@ def remove_stack(p: Platform, name: str, yes: bool, data: bool) -> None:
     say(f"removed {what}")
 
 
-def namespace(name: str) -> Collection:
-    """setup, plan, status, logs, restart, stop, remove for one stack."""
+def namespace(folder: Path) -> Collection:
+    """The tasks of the stack in `folder`. It is not parsed: a broken stack must not break `--list`."""
+    name, examples = folder.name, Examples.of(folder)
 
     @task(
         help={
-            "env": "environment of invoke.yaml (default: local)",
-            "dry-run": "show the plan, touch nothing",
-            "wait": "seconds to wait for another setup",
-            "with-needs": "first the stacks that it needs and that are not there",
-            "json": "machine-readable",
+            "dry-run": "show the plan and touch nothing",
+            "with-needs": "set up missing stacks that it needs first",
         }
     )
     def setup(
@@ -82,71 +113,110 @@ def namespace(name: str) -> Collection:
         with_needs: bool = False,
         json: bool = False,
     ) -> None:
-        """Bring it up as declared, and prove that it works. Example: ./invoke prefect.setup --env local"""
+        """Bring it up as configured, and prove it works.
+
+        Example: ./invoke prefect.setup --env local
+        """
         p = open_stack(c, env, name)
         if with_needs:
             set_up_needs(p, name, dry_run, wait)
         set_up(p, name, dry_run, wait, json)
 
-    @task(help={"env": "environment of invoke.yaml (default: local)", "json": "machine-readable"})
+    @task()
     def plan(c: Context, env: str = "local", json: bool = False) -> None:
-        """Show what setup would change, with causes. Touches nothing. Example: ./invoke prefect.plan"""
+        """Show what setup would change; touch nothing.
+
+        Example: ./invoke prefect.plan
+        """
         _output.plan(open_stack(c, env, name), name, json)
 
-    @task(help={"env": "environment of invoke.yaml (default: local)", "json": "machine-readable"})
+    @task()
     def status(c: Context, env: str = "local", json: bool = False) -> None:
-        """Check everything now; exit 0 only if it is healthy. Example: ./invoke prefect.status --json"""
+        """Check everything; exit 0 only if healthy.
+
+        Example: ./invoke prefect.status --json
+        """
         _output.status(open_stack(c, env, name), json)
 
-    @task(help={"service": "one service, e.g. server", "lines": "how many", "follow": "go on until Ctrl-C"})
+    @task(
+        help={
+            "service": "one service (default: all of the stack)",
+            "lines": "how many of the last",
+            "follow": "keep printing until Ctrl-C",
+        }
+    )
     def logs(
         c: Context, env: str = "local", service: str = "", lines: int = 50, follow: bool = False
     ) -> None:
-        """Show the last log lines. Example: ./invoke prefect.logs --service server --follow"""
+        """Show the last log lines.
+
+        Example: ./invoke prefect.logs --service SERVICE --follow
+        """
         _output.logs(open_stack(c, env, name), name, service, lines, follow)
 
-    @task(help={"service": "one service; all of the stack without it"})
+    @task(help={"service": "one service (default: all of the stack)"})
     def restart(c: Context, env: str = "local", service: str = "") -> None:
-        """Restart services (workers finish their runs first). Example: ./invoke prefect.restart --service server"""
+        """Restart services; workers finish their runs.
+
+        Example: ./invoke prefect.restart --service SERVICE
+        """
         _output.restart(open_stack(c, env, name), name, service)
 
-    @task
+    @task()
     def stop(c: Context, env: str = "local") -> None:
-        """Stop it (on one machine: everything); workers finish their runs first. Data stays. Example: ./invoke prefect.stop"""
+        """Stop it; workers finish their runs, data stays.
+
+        Example: ./invoke prefect.stop
+        """
         _output.stop(open_stack(c, env, name), name)
 
-    @task(help={"yes": "do it", "data": "delete databases, logs and secrets as well"})
+    @task(help={"data": "delete databases, logs and secrets as well"})
     def remove(c: Context, env: str = "local", yes: bool = False, data: bool = False) -> None:
-        """Stop and delete what setup made (on one machine: all stacks); data only with --data. Example: ./invoke prefect.remove --yes"""
+        """Delete what setup made; data only with --data.
+
+        Example: ./invoke prefect.remove --yes
+        """
         remove_stack(open_stack(c, env, name), name, yes, data)
 
-    @task(help={"json": "machine-readable"})
+    @task()
     def releases(c: Context, env: str = "local", json: bool = False) -> None:
-        """The releases on the host, newest first: who, when, how it ended. Example: ./invoke prefect.releases --env production"""
+        """List releases: who, when, and the outcome.
+
+        Example: ./invoke prefect.releases --env production
+        """
         _output.releases(open_stack(c, env, name), name, json)
 
     @task(
         help={
-            "to": "a release of prefect.releases; without it the last good one before the current",
-            "restore": "across a change of the schema: with the databases as they were just before it",
+            "to": "a release of prefect.releases (default: the last good one before the current)",
+            "restore": "roll back across a schema change: restore the databases saved before it",
         }
     )
     def rollback(c: Context, env: str = "local", to: str = "", restore: bool = False) -> None:
-        """Run an earlier release again. Example: ./invoke prefect.rollback --env production"""
+        """Run an earlier release again.
+
+        Example: ./invoke prefect.rollback --env production
+        """
         _output.rollback(open_stack(c, env, name), name, to, restore)
 
     @task(
-        name="exec",
-        positional=["service"],
-        help={"service": "one service, e.g. server; words after -- are the command"},
+        name="exec", positional=["service"], help={"service": "one service; words after -- are the command"}
     )
     def execute(c: Context, service: str, env: str = "local") -> None:
-        """Run a command as a service runs (targets compose, fly). Example: ./invoke prefect.exec server --env production -- prefect version"""
+        """Run a command in a service's container.
+
+        Example: ./invoke prefect.exec SERVICE --env production -- sh
+
+        On the targets compose and fly.
+        """
         _output.execute(open_stack(c, env, name), name, service)
 
-    @task(positional=["secret"], help={"secret": "its name in stack.yml", "json": "machine-readable"})
+    @task(name="rotate-secret", positional=["secret"], help={"secret": "its name in stack.yml"})
     def rotate_secret(c: Context, secret: str, env: str = "local", json: bool = False) -> None:
-        """A new value for a password. Example: ./invoke prefect.rotate-secret PREFECT_SERVER_DATABASE_PASSWORD --env production"""
+        """Give a generated password a new value.
+
+        Example: ./invoke prefect.rotate-secret SECRET --env production
+        """
         _output.rotate_secret(open_stack(c, env, name), name, secret, json)
 
     tasks: list[Any] = [
@@ -164,7 +234,6 @@ def namespace(name: str) -> Collection:
     ]
     made = Collection(name)
     for each in tasks:
-        # The examples are written for prefect; every stack shows its own name.
-        each.__doc__ = (each.__doc__ or "").replace("./invoke prefect.", f"./invoke {name}.")
+        each.__doc__ = examples.fitted(each.__doc__ or "")
         made.add_task(each)
     return made

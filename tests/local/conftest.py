@@ -61,15 +61,17 @@ class Clone:
     def write(self) -> None:
         (self.root / "invoke.yaml").write_text(yaml.safe_dump({"platform": self.settings}))
 
-    def start(self, *words: str, cwd: Path | None = None, **env: str) -> subprocess.Popen[str]:
-        """`./invoke` in the background, as the user it is for, in a session of its own."""
+    def start(
+        self, *words: str, cwd: Path | None = None, program: str = "", **env: str
+    ) -> subprocess.Popen[str]:
+        """`./invoke`, or another program for it, in the background, as the user it is for, in a session of its own."""
         passed = {
             name: value
             for name, value in os.environ.items()
             if not name.startswith(("PREFECT_", "INVOKE_", "HOME"))
         }
         return subprocess.Popen(
-            [str(self.root / "invoke"), *words],
+            [str(program or self.root / "invoke"), *words],
             env={**passed, "HOME": str(self.home), **env},
             cwd=cwd or self.home,
             stdout=subprocess.PIPE,
@@ -82,10 +84,15 @@ class Clone:
         )
 
     def invoke(
-        self, *words: str, code: int | None = 0, cwd: Path | None = None, **env: str
+        self,
+        *words: str,
+        code: int | None = 0,
+        cwd: Path | None = None,
+        program: str = "",
+        **env: str,
     ) -> subprocess.CompletedProcess[str]:
         """Run `./invoke`; with `code` not None its exit code must be that."""
-        with self.start(*words, cwd=cwd, **env) as process:
+        with self.start(*words, cwd=cwd, program=program, **env) as process:
             try:
                 out, err = process.communicate(timeout=600)
             except BaseException:

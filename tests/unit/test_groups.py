@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks import _groups, dev
+from tasks import _groups
+from tasks import dev_tasks as dev
 
 from .conftest import ROOT
 

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
+import tasks
 from prefect_platform.cli import hints
 from prefect_platform.cli.hints import addressed
+from prefect_platform.gateway.pages import how_to_log_in
 
 
 @pytest.fixture(autouse=True)
@@ -31,10 +33,6 @@ def _local() -> Iterator[None]:
             "./invoke authentik.setup --env staging, then ./invoke prefect.setup --env staging",
         ),
         (
-            "TOKEN=… ./invoke authentik.shared.create-proxy-app.",
-            "TOKEN=… ./invoke authentik.shared.create-proxy-app --env staging.",
-        ),
-        (
             "./invoke lab.up; ./invoke --list; ./invoke lint",
             "./invoke lab.up; ./invoke --list; ./invoke lint",
         ),
@@ -46,3 +44,29 @@ def test_the_environment_is_named(written: str, shown: str) -> None:
     hints.about("staging")
     assert addressed(written) == shown
     assert addressed(shown) == shown
+
+
+def _environments() -> list[tuple[str, str]]:
+    """(task, its default environment or empty) of all tasks that have --env."""
+    found = []
+    for name in tasks.namespace.task_names:
+        task = tasks.namespace[name]
+        for argument in task.get_arguments():
+            if argument.name == "env":
+                found.append((name, str(argument.default or "")))
+    return found
+
+
+@pytest.mark.parametrize(("name", "default"), _environments())
+def test_a_task_is_named_with_the_environment_unless_it_is_that_tasks_default(
+    name: str, default: str
+) -> None:
+    for env in ("local", "fly", "production", "staging"):
+        hints.about(env)
+        wanted = f"./invoke {name}" if env == default else f"./invoke {name} --env {env}"
+        assert addressed(f"./invoke {name}") == wanted
+
+
+def test_the_login_page_names_the_environment() -> None:
+    assert how_to_log_in("prefect-platform/second")[1] == "./invoke gateway.login-url --env second"
+    assert how_to_log_in("prefect-platform/local")[1] == "./invoke gateway.login-url"

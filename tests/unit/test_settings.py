@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,46 @@ def test_the_message_names_file_and_line(load: Load, tmp_path: Path) -> None:
     (tmp_path / "invoke.yaml").write_text(text)
     with pytest.raises(ConfigError, match=r"^invoke\.yaml:4: platform\.gateway\.prot"):
         load(yaml.safe_load(text)["platform"])
+
+
+def test_the_message_names_the_file_in_which_the_key_stands(tmp_path: Path) -> None:
+    """The one that overrides the others, if it stands in two."""
+    given, own, home = tmp_path / "given.yaml", tmp_path / "invoke.yaml", tmp_path / "home.yaml"
+    home.write_text("platform:\n  gateway:\n    prot: 1\n")
+    own.write_text("platform:\n  state: .state\n  prefect: {wrokers: []}\n")
+    given.write_text("\nplatform: {prefect: {wrokers: []}}\n")
+    raw = {"gateway": {"prot": 1}, "prefect": {"wrokers": []}, "state": ".state"}
+    with pytest.raises(ConfigError) as caught:
+        opened.open_platform(ROOT, raw, "local", {}, print, files=[given, own, home])
+    assert caught.value.reason.splitlines() == [
+        f"{home}:3: platform.gateway.prot: unknown key; did you mean 'port'?",
+        f"{given}:2: platform.prefect.wrokers: unknown key; did you mean 'workers'?",
+    ]
+
+
+def test_the_lab_is_an_environment_that_nobody_declares(tmp_path: Path) -> None:
+    """It comes with the clone, so that no settings file has to hold it; one that is declared counts instead."""
+    shipped = opened.open_platform(ROOT, {}, "lab", {}, print).settings
+    assert (shipped.target, shipped.values["host"]) == ("compose", "platform-lab")
+    raw = {
+        "environments": {
+            "lab": {"target": "compose", "host": "my-lab", "gateway": {"public_url": "http://a.example"}}
+        }
+    }
+    own = opened.open_platform(ROOT, raw, "lab", {}, print).settings
+    assert (own.values["host"], own.values["ssh_config"]) == ("my-lab", None)
+
+
+def test_no_settings_file_is_in_a_commit() -> None:
+    """Settings are their owner's: what upstream never has cannot conflict with them."""
+    names = ["invoke.yaml", "invoke.yml", "invoke.json"]
+    tracked = subprocess.run(
+        ["git", "ls-files", *names], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    ignored = subprocess.run(
+        ["git", "check-ignore", *names], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (tracked.stdout, ignored.stdout.split()) == ("", names)
 
 
 def test_an_environment_lies_over_the_rest(load: Load) -> None:

@@ -42,6 +42,12 @@ def setup(c, env="local", port=0):
 
 
 @task
+def needs(c, word):
+    """Take a word."""
+    print("needs", word)
+
+
+@task
 def bug(c):
     """Fail as only a bug does."""
     raise RuntimeError("a bug")
@@ -65,9 +71,9 @@ def wait(c):
 
 prefect = Collection("prefect")
 prefect.add_task(setup)
-ns = Collection(where, bug, flood, wait)
-ns.add_collection(prefect)
-ns.configure({"lab": {"gateway": {"port": 4200}, "strict": True, "routes": []}})
+namespace = Collection(where, needs, bug, flood, wait)
+namespace.add_collection(prefect)
+namespace.configure({"lab": {"gateway": {"port": 4200}, "strict": True, "routes": []}})
 '''
 
 
@@ -119,7 +125,8 @@ def make_clone(root: Path) -> Clone:
         copy.parent.mkdir(exist_ok=True)
         shutil.copy(module, copy)
     (root / "tasks").mkdir()
-    (root / "tasks" / "__init__.py").write_text(TASKS)
+    shutil.copy(REPOSITORY / "tasks" / "__init__.py", root / "tasks")
+    (root / "tasks" / "root.py").write_text(TASKS)
     clone = Clone(root)
     clone.lock.write_text(tiny_lock())
     return clone

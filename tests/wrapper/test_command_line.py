@@ -65,7 +65,7 @@ def test_a_hostile_place(ready: Clone, tmp_path: Path) -> None:
 def test_no_task_gives_an_overview(ready: Clone) -> None:
     result = ready.run()
     assert (result.returncode, result.stderr) == (0, "")
-    assert "First steps\n  ./invoke prefect.setup   Bring everything up." in result.stdout
+    assert "First steps\n  ./invoke prefect.setup  Bring everything up." in result.stdout
     assert "prefect.status" not in result.stdout, "a first step that does not exist"
 
 
@@ -78,6 +78,9 @@ def test_version(ready: Clone) -> None:
     [
         (["prefect.setpu"], "there is no task 'prefect.setpu'\nhint: did you mean prefect.setup?"),
         (["--help", "prefect.setpu"], "did you mean prefect.setup?"),
+        (["setup"], "there is no task 'setup'\nhint: did you mean prefect.setup?"),
+        (["prefect"], "'prefect' is a group of tasks, not a task\nhint: ./invoke --list prefect"),
+        (["prefcet"], "there is no task 'prefcet'\nhint: ./invoke --list prefect"),
         (
             ["prefect.setup", "--evn", "x"],
             "./invoke prefect.setup: there is no flag --evn\nhint: did you mean --env?",
@@ -104,6 +107,8 @@ def test_a_wrong_command_line(ready: Clone, words: list[str], says: str) -> None
         ),
         ("platform: \n\ty: 1", "invoke.yaml, line 2: this is not valid YAML"),
         ("- platform\n", "settings are `key: value` lines, this is a list"),
+        ("run: {}\nplatfrom:\n  a: 1\n", "invoke.yaml:2: platfrom: unknown key; did you mean 'platform'?"),
+        ("environments: {}\n", "invoke.yaml:1: environments: unknown key; settings are under `platform:`"),
         ("lab: 5\n", "settings: lab: a group of settings in one place, a single value in another"),
         (
             "run:\n  env: 7\n",
@@ -122,6 +127,11 @@ def test_a_wrong_settings_file(ready: Clone, text: str, says: str) -> None:
     [
         ("INVOKE_LAB_GATEWAY_PORT", "http", "INVOKE_LAB_GATEWAY_PORT: must be a number, is 'http'"),
         ("INVOKE_LAB_STRICT", "maybe", "INVOKE_LAB_STRICT: must be true or false, is 'maybe'"),
+        (
+            "INVOKE_PLATFROM_GATEWAY_PORT",
+            "1",
+            "INVOKE_PLATFROM_GATEWAY_PORT: no such setting; did you mean INVOKE_PLATFORM_GATEWAY_PORT?",
+        ),
         ("INVOKE_LAB_ROUTES", "a,b", "INVOKE_LAB_ROUTES: a list cannot be given in a variable"),
         ("INVOKE_LAB_A_B", "1", "INVOKE_LAB_A_B: this may mean lab.a.b and lab.a_b"),
     ],
@@ -138,6 +148,33 @@ def test_variables_and_files_are_read(ready: Clone) -> None:
     changed = ready.run("-f", "other.yaml", "prefect.setup", "--env=x", env={"INVOKE_LAB_GATEWAY_PORT": "7"})
     assert changed.stdout == "setup x 0 7 False\n"
     assert ready.run("prefect.setup", env={"INVOKE_LAB_STRICT": "false"}).stdout == "setup local 0 1 False\n"
+
+
+def test_a_misspelt_platform_is_refused_in_every_file(ready: Clone, tmp_path: Path) -> None:
+    """A home's own file may have what other projects need, but no slip in `platform`."""
+    (tmp_path / ".invoke.yaml").write_text("docker: {registry: mine}\n")
+    assert ready.run("prefect.setup", env={"HOME": str(tmp_path)}).returncode == 0
+    (tmp_path / ".invoke.yaml").write_text("docker: {}\nplatfrom: {}\n")
+    refused = ready.run("prefect.setup", env={"HOME": str(tmp_path)})
+    assert_clean(refused, f"{tmp_path}/.invoke.yaml:2: platfrom: unknown key; did you mean 'platform'?")
+    (tmp_path / "other.json").write_text('{\n"plaform": {}}')
+    refused = ready.run("-f", str(tmp_path / "other.json"), "prefect.setup")
+    assert_clean(refused, f"{tmp_path}/other.json:2: plaform: unknown key; did you mean 'platform'?")
+
+
+def test_help_after_a_task_is_its_help(ready: Clone) -> None:
+    """Also where a flag or an argument still wants its value."""
+    wanted = ready.run("--help", "prefect.setup").stdout
+    assert wanted.startswith("Usage: ./invoke [--core-opts] prefect.setup ")
+    for words in (["--help"], ["-h"], ["--env", "--help"], ["--port=1", "--help", "--env", "x"]):
+        result = ready.run("prefect.setup", *words)
+        assert (result.returncode, result.stdout, result.stderr) == (0, wanted, "")
+    needs = ready.run("needs", "--help")
+    assert (needs.returncode, needs.stdout.splitlines()[0]) == (
+        0,
+        "Usage: ./invoke [--core-opts] needs [--options] [other tasks here ...]",
+    )
+    assert ready.run("needs", "a", "--", "--help").stdout == "needs a\n"
 
 
 def test_variables_of_the_platform_are_left_to_its_settings(ready: Clone) -> None:

@@ -254,11 +254,11 @@ def test_progress_is_told_only_when_it_takes_long(monkeypatch: pytest.MonkeyPatc
 BUILDER = """
 import sys
 from pathlib import Path
-from prefect_platform.venvs import build, pip
+from prefect_platform.venvs import make, pip_install
 folder = Path(sys.argv[1])
 step = "import pathlib, sys, time; pathlib.Path(sys.argv[1], 'begun').touch(); time.sleep(1); pathlib.Path(sys.argv[1], 'ended').touch()"
-with build._guard(folder / "env", print) as guard:
-    pip.run([sys.executable, "-c", step, str(folder)], pip.Progress(print, "env"), guard)
+with make._guard(folder / "env", print) as guard:
+    pip_install.run([sys.executable, "-c", step, str(folder)], pip_install.Progress(print, "env"), guard)
 """
 
 

@@ -6,6 +6,7 @@ to `settings.load`, which knows every key of the platform, also those that no fi
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 from collections.abc import Hashable, Iterable, Iterator, Mapping
@@ -89,6 +90,36 @@ class PlatformConfig(Config):
                 "compare invoke.yaml, ~/.invoke.yaml and the file given with -f with invoke.example.yaml",
             ) from error
 
+    def files(self) -> list[Path]:
+        """The files that were read, the one that overrides the others first."""
+        levels = (
+            (self._runtime_found, self._runtime_path),
+            (self._project_found, self._project_path),
+            (self._user_found, self._user_path),
+            (self._system_found, self._system_path),
+        )
+        return [Path(path) for found, path in levels if found and path]
+
+    def require_known_keys(self, known: Iterable[str]) -> None:
+        """Refuse a misspelt `platform:`, which Invoke would ignore: every setting would be back at its default.
+
+        The clone's own file and one given with -f may have no other keys than Invoke's and `known`; files for all projects may.
+        """
+        allowed = {"platform", *self.global_defaults(), *known}
+        ours = {self._runtime_path, self._project_path} - {None}
+        for path in self.files():
+            for key in _top_level(path):
+                near = next(iter(difflib.get_close_matches(key, sorted(allowed), 1, 0.6)), "")
+                if key in allowed or (str(path) not in map(str, ours) and near != "platform"):
+                    continue
+                line = _line(path, key)
+                place = f"{_shown(path, self._project_path)}{f':{line}' if line else ''}: {key}"
+                raise ConfigError(
+                    f"{place}: unknown key; "
+                    + (f"did you mean {near!r}?" if near else "settings are under `platform:`"),
+                    "invoke.example.yaml explains every key",
+                )
+
     def require_runtime_file(self) -> None:
         """A file that was asked for (-f, INVOKE_RUNTIME_CONFIG) must exist; Invoke would go on without it."""
         if self._runtime_path is not None and not self._runtime_found:
@@ -102,6 +133,30 @@ class PlatformConfig(Config):
         self.merge()
         self._set(_env=environment_level(self._config, os.environ))
         self.merge()
+
+
+def files_of(config: Any) -> list[Path]:
+    """The settings files behind a task's configuration, the one that overrides the others first."""
+    return config.files() if isinstance(config, PlatformConfig) else []
+
+
+def _top_level(path: Path) -> list[str]:
+    """The keys of a file that was read before, and is valid."""
+    if path.suffix not in (".yaml", ".yml", ".json"):
+        return []
+    data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return [str(key) for key in data] if isinstance(data, dict) else []
+
+
+def _line(path: Path, key: str) -> int:
+    """JSON is YAML as far as this is concerned."""
+    node = yaml.compose(path.read_text(encoding="utf-8"))
+    return next((each.start_mark.line + 1 for each, _ in node.value if each.value == key), 0)
+
+
+def _shown(path: Path, project: str | None) -> str:
+    """The clone's own file by its name alone, as all our texts call it."""
+    return path.name if project and path == Path(project) else str(path)
 
 
 def _read(path: os.PathLike[str]) -> str:
@@ -146,6 +201,7 @@ def environment_level(config: Mapping[str, Any], environ: Mapping[str, str]) -> 
     level: dict[str, Any] = {}
     for variable, text in environ.items():
         name = variable.removeprefix("INVOKE_")
+        _check_spelling(variable, name, paths)
         if name == variable or name.startswith(_OURS) or name not in paths:
             continue
         path = _only_path(variable, paths[name])
@@ -154,6 +210,15 @@ def environment_level(config: Mapping[str, Any], environ: Mapping[str, str]) -> 
             place = place.setdefault(key, {})
         place[path[-1]] = _cast(variable, text, _value(config, path))
     return level
+
+
+def _check_spelling(variable: str, name: str, known: Iterable[str]) -> None:
+    """Refuse INVOKE_PLATFROM_…, which would be ignored. Raises ConfigError."""
+    first, _, rest = name.partition("_")
+    if name == variable or name in known or not rest or f"{first}_" == _OURS:
+        return
+    if difflib.get_close_matches(f"{first}_", [_OURS], 1, 0.75):
+        raise ConfigError(f"{variable}: no such setting; did you mean INVOKE_{_OURS}{rest}?")
 
 
 def _leaves(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:

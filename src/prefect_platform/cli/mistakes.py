@@ -11,6 +11,12 @@ from invoke.exceptions import ParseError
 from prefect_platform.errors import ConfigError
 
 _UNKNOWN = re.compile(r"No idea what ['\"](?P<word>.*)['\"] is!")
+HARMFUL = re.compile(
+    r"(?:stop|remove|down|reboot|restart|restore|rollback|revoke|rotate|disconnect|set-database-aside|migrate)(?:-|\Z)"
+)
+"""The last part of a task that stops, removes or replaces something. Nobody may be led there by a slip."""
+FIRST = "prefect"
+"""Whose task is meant by a bare `setup`."""
 
 
 def explain(error: ParseError, tasks: Sequence[str]) -> ConfigError:
@@ -23,8 +29,35 @@ def explain(error: ParseError, tasks: Sequence[str]) -> ConfigError:
     word = found["word"]
     if word.startswith("-"):
         return _unknown_flag(word, task, list(context.flags) if context is not None else [])
-    hint = f"did you mean {_nearest(word, tasks)}? " if _nearest(word, tasks) else ""
-    return ConfigError(f"./invoke: there is no task {word!r}", f"{hint}./invoke --list names them all")
+    return _unknown_task(word, tasks)
+
+
+def _unknown_task(word: str, tasks: Sequence[str]) -> ConfigError:
+    groups = sorted({name.rpartition(".")[0] for name in tasks} - {""})
+    if word in groups:
+        return ConfigError(
+            f"./invoke: {word!r} is a group of tasks, not a task", f"./invoke --list {word} names them"
+        )
+    if near := meant(word, tasks):
+        return ConfigError(
+            f"./invoke: there is no task {word!r}", f"did you mean {near}? ./invoke --list names them all"
+        )
+    group = _nearest(word.rpartition(".")[0] or word, groups)
+    listed = f"./invoke --list {group} names those of {group}, " if group else ""
+    return ConfigError(f"./invoke: there is no task {word!r}", f"{listed}./invoke --list names them all")
+
+
+def meant(word: str, tasks: Sequence[str]) -> str:
+    """The task that an unknown word probably means; empty if none is near, or if the nearest would do harm."""
+    if "." in word:
+        near = _nearest(word, tasks)
+    else:
+        last = _nearest(word, [name.rpartition(".")[2] for name in tasks])
+        fits = [name for name in tasks if last and name.rpartition(".")[2] == last]
+        near = next(
+            (name for name in (f"{FIRST}.{last}", last) if name in fits), min(fits, key=len, default="")
+        )
+    return "" if HARMFUL.match(near.rpartition(".")[2]) else near
 
 
 def _unknown_flag(word: str, task: str | None, flags: Sequence[str]) -> ConfigError:

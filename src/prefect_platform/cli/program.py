@@ -13,33 +13,33 @@ if __name__ == "__main__" and _LISTENS:
     # Ctrl-C during the imports below ends us without a traceback. Not when it is ignored, as for a background job.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
+import itertools
 import os
 import select
 import sys
+from collections.abc import Collection, Sequence
 from importlib import util
 from pathlib import Path
 from types import ModuleType
 
-from invoke.collection import Collection
 from invoke.exceptions import Exit, ParseError, UnexpectedExit
 from invoke.loader import FilesystemLoader
 from invoke.parser.argument import Argument
 from invoke.program import Program
-from invoke.util import helpline
 
 from prefect_platform import __version__
 from prefect_platform.errors import ConfigError, PlatformError
 
+from .aliases import without_aliases
 from .config import PlatformConfig
 from .hints import addressed
 
 ROOT = Path(__file__).resolve().parents[3]
-FIRST_STEPS = ("prefect.setup", "gateway.login-url", "prefect.status", "test")
 INTERRUPTED = 130
 
 
 class RepositoryLoader(FilesystemLoader):
-    """Loads tasks/ without putting that folder on the import path, where tasks/prefect.py would pass for the package prefect."""
+    """Loads tasks/ without putting that folder on the import path."""
 
     def load(self, name: str | None = None) -> tuple[ModuleType, str]:
         folder = Path(self.start) / (name or self.config.tasks.collection_name)
@@ -74,7 +74,6 @@ class PlatformProgram(Program):
         for argument in arguments:
             if argument.name == "search-root":
                 argument.default = str(self.root)
-                argument.value = str(self.root)
         return arguments
 
     def run(self, argv: list[str] | None = None, exit: bool = True) -> None:
@@ -87,7 +86,7 @@ class PlatformProgram(Program):
             code = self._steps(argv)
             sys.stdout.flush()
         except KeyboardInterrupt:
-            print("interrupted; the same command again goes on from here", file=sys.stderr)
+            print("interrupted; run it again to resume", file=sys.stderr)
             return INTERRUPTED
         except BrokenPipeError:
             if not _stdout_is_closed():
@@ -131,10 +130,22 @@ class PlatformProgram(Program):
         except ParseError as error:
             from .mistakes import explain
 
-            known = self.collection.task_names if hasattr(self, "collection") else {}
-            raise explain(error, sorted(known)) from error
+            found = hasattr(self, "collection")
+            tasks = sorted(self.collection.task_names) if found else []
+            raise explain(error, tasks) from error
+
+    def parse_tasks(self) -> None:
+        """Invoke takes a `--help` after a task for the value of a flag or an argument that the task still lacks."""
+        task = _help_task(self.core.unparsed, self.collection.task_names)
+        if task:
+            self.args.help.value = task
+            self.core.unparsed.clear()
+        super().parse_tasks()
 
     def parse_cleanup(self) -> None:
+        if self.args.complete.value:
+            # The program's name as it was typed: ./invoke, invoke, ../invoke.
+            self.core.remainder = f"{self.binary} {self.core.remainder.partition(' ')[2]}"
         wanted = self.args.list.value
         if isinstance(wanted, str):
             try:
@@ -149,49 +160,28 @@ class PlatformProgram(Program):
     def update_config(self, merge: bool = True) -> None:
         super().update_config(merge=merge)
         self.config.require_runtime_file()
+        self.config.require_known_keys(self.collection.configuration() if hasattr(self, "collection") else ())
 
     def no_tasks_given(self) -> None:
         self.print_overview()
         raise Exit
 
     def print_overview(self) -> None:
-        """What there is, grouped by namespace, beginning with the way in."""
-        import prefect_platform
+        from . import overview
 
-        print(f"{(prefect_platform.__doc__ or '').strip().rstrip('.')} ({__version__})\n")
-        self._print_first_steps()
-        pairs = _own_pairs(self.collection)
-        for name, namespace in sorted(self.collection.collections.items()):
-            print(f"{name}: {helpline(namespace)}" if helpline(namespace) else name)
-            self.print_columns([(f"{name}.{task}", text) for task, text in _own_pairs(namespace)])
-        if pairs:
-            print("for developers")
-            self.print_columns(pairs)
-        print(
-            "./invoke --help TASK explains one task, ./invoke --list names all, ./invoke --help tells the other options."
-        )
+        targets = overview.targets_of(self.config.get("platform") or {})
+        print("\n".join(overview.lines(self.root, self.collection, targets)))
 
-    def _print_first_steps(self) -> None:
-        steps = [
-            (f"./invoke {name}", _help(self.collection, name))
-            for name in FIRST_STEPS
-            if _has(self.collection, name)
-        ]
-        if steps:
-            print("First steps")
-            self.print_columns(steps)
+    def list_tasks(self) -> None:
+        self.scoped_collection = without_aliases(self.scoped_collection)
+        super().list_tasks()
 
 
-def _own_pairs(collection: Collection) -> list[tuple[str, str | None]]:
-    return [(collection.transform(name), helpline(task)) for name, task in sorted(collection.tasks.items())]
-
-
-def _has(collection: Collection, name: str) -> bool:
-    return name in collection.task_names
-
-
-def _help(collection: Collection, name: str) -> str | None:
-    return helpline(collection[name])
+def _help_task(words: Sequence[str], known: Collection[str]) -> str:
+    """The task of a `TASK … --help` among the words before `--`; empty if nobody asks."""
+    mine = list(itertools.takewhile(lambda word: word != "--", words))
+    asked = [number for number, word in enumerate(mine) if word in ("--help", "-h")]
+    return next((word for word in reversed(mine[: asked[0]]) if word in known), "") if asked else ""
 
 
 def _stdout_is_closed() -> bool:

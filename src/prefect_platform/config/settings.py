@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import difflib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import yaml
 from jsonschema.exceptions import ValidationError
 
 from prefect_platform.config import credentials
+from prefect_platform.config.place import Place
 from prefect_platform.config.schema import Validator
 from prefect_platform.config.traits import Traits
 from prefect_platform.errors import ConfigError
@@ -55,19 +56,23 @@ def load(
     environ: Mapping[str, str],
     targets: Mapping[str, Traits],
     overrides: Mapping[str, Any] | None = None,
+    files: Sequence[Path] = (),
 ) -> Settings:
-    """Merge and validate. Raises ConfigError with the place.
+    """Merge and validate. Raises ConfigError that names file, line and key.
 
-    `raw` is Invoke's merged `platform:` mapping, `targets` are the traits by target, `overrides` outrank everything else.
+    `raw` is Invoke's merged `platform:` mapping, `targets` are the traits by target, `overrides` outrank everything else. `files` are
+    those that `raw` was read from, the one that overrides the others first (default: invoke.yaml in `root`).
     """
+    place = Place(root, tuple(files or (root / "invoke.yaml",)))
     if not ENV_NAME.fullmatch(env):
         raise ConfigError(f"--env {env!r}: not a name (lower-case letters, digits, dashes)")
     base = _plain(raw)
     overlays = base.pop("environments", None) or {}
     if not isinstance(overlays, dict):
-        raise ConfigError(f"{_place(root, ['environments'])}: must map environment names to settings", HINT)
+        raise ConfigError(f"{place.of(['environments'])}: must map environment names to settings", HINT)
     for name, overlay in overlays.items():
-        _check_overlay(root, name, overlay, base, schema)
+        _check_overlay(place, name, overlay, base, schema)
+    _ship(root, overlays)
     if env != "local" and env not in overlays:
         raise ConfigError(
             f"--env {env}: no such environment; {_known(overlays)}",
@@ -77,7 +82,7 @@ def load(
     _override(values, schema, environ)
     values = _merge(values, dict(overrides or {}))
     prefix = ["environments", env] if env in overlays else []
-    _validate(root, values, schema, prefix, environ)
+    _validate(place, values, schema, prefix, environ)
     filled = _filled(values, schema)
     return Settings(root, env, filled, targets[filled["target"]])
 
@@ -117,13 +122,20 @@ def _merge(base: Values, over: Values) -> Values:
     return merged
 
 
-def _check_overlay(root: Path, name: Any, overlay: Any, base: Values, schema: Values) -> None:
+def _ship(root: Path, overlays: Values) -> None:
+    """Add the environments that a folder of the clone brings (lab/environment.yaml), unless the user declares one of that name."""
+    for file in sorted(root.glob("*/environment.yaml")):
+        if file.parent.name not in overlays:
+            overlays[file.parent.name] = yaml.safe_load(file.read_text(encoding="utf-8"))
+
+
+def _check_overlay(place: Place, name: Any, overlay: Any, base: Values, schema: Values) -> None:
     if not isinstance(name, str) or not ENV_NAME.fullmatch(name):
-        raise ConfigError(f"{_place(root, ['environments'])}: {name!r} is not an environment name")
+        raise ConfigError(f"{place.of(['environments'])}: {name!r} is not an environment name")
     if overlay is not None and not isinstance(overlay, dict):
-        raise ConfigError(f"{_place(root, ['environments', name])}: must be a mapping", HINT)
+        raise ConfigError(f"{place.of(['environments', name])}: must be a mapping", HINT)
     # Every overlay is checked, not only the chosen one: a slip in production shows while working on staging.
-    _validate(root, _merge(base, overlay or {}), schema, ["environments", name])
+    _validate(place, _merge(base, overlay or {}), schema, ["environments", name])
 
 
 def _known(overlays: Values) -> str:
@@ -156,26 +168,28 @@ def _cast(variable: str, text: str, schema: Values) -> Any:
 
 
 def _validate(
-    root: Path, values: Values, schema: Values, prefix: list[str], environ: Mapping[str, str] | None = None
+    place: Place,
+    values: Values,
+    schema: Values,
+    prefix: list[str],
+    environ: Mapping[str, str] | None = None,
 ) -> None:
     # First, so that no other message quotes a value with a password.
     for path, taker in credentials.passwords(values, schema):
         variable = PREFIX + "_".join(map(str, path)).upper()
-        place = variable if variable in (environ or {}) else _place(root, [*path], prefix)
-        raise credentials.refusal(place, taker, prefix[-1] if prefix else "")
+        where = variable if variable in (environ or {}) else place.of([*path], prefix)
+        raise credentials.refusal(where, taker, prefix[-1] if prefix else "")
     for path in credentials.control_characters(values, schema):
-        raise ConfigError(
-            f"{_place(root, [*path], prefix)}: contains a line break or control character", HINT
-        )
+        raise ConfigError(f"{place.of([*path], prefix)}: contains a line break or control character", HINT)
     errors = sorted(
         Validator(schema).iter_errors(values),
         key=lambda error: [str(p) for p in error.absolute_path],
     )
     if errors:
-        raise ConfigError("\n".join(_explain(root, error, prefix) for error in errors[:5]), HINT)
+        raise ConfigError("\n".join(_explain(place, error, prefix) for error in errors[:5]), HINT)
 
 
-def _explain(root: Path, error: ValidationError, prefix: list[str]) -> str:
+def _explain(place: Place, error: ValidationError, prefix: list[str]) -> str:
     path = [*error.absolute_path]
     if error.validator == "additionalProperties":
         known = list(_rules(error).get("properties", {}))
@@ -183,8 +197,8 @@ def _explain(root: Path, error: ValidationError, prefix: list[str]) -> str:
         unknown = sorted(set(given) - set(known), key=str)[0]
         near = difflib.get_close_matches(str(unknown), known, 1, 0.5)
         advice = f"; did you mean {near[0]!r}?" if near else f"; known here: {', '.join(known)}"
-        return f"{_place(root, [*path, unknown], prefix)}: unknown key{advice}"
-    return f"{_place(root, path, prefix)}: {_reason(error)}"
+        return f"{place.of([*path, unknown], prefix)}: unknown key{advice}"
+    return f"{place.of(path, prefix)}: {_reason(error)}"
 
 
 def _rules(error: ValidationError) -> Mapping[str, Any]:
@@ -205,41 +219,6 @@ def _reason(error: ValidationError) -> str:
 def _quoted(value: Any) -> str:
     """A wrong value; not a URL with a user, in which a password may hide unseen."""
     return "the value" if isinstance(value, str) and "//" in value and "@" in value else repr(value)
-
-
-def _place(root: Path, path: list[Any], prefix: list[str] | None = None) -> str:
-    """`invoke.yaml:12: platform.gateway.port`, the line when the key stands in the file."""
-    for candidate in ([*(prefix or []), *path], path):
-        line = _line(root / "invoke.yaml", ["platform", *candidate])
-        if line:
-            return f"invoke.yaml:{line}: platform.{_dotted(candidate)}"
-    return f"platform.{_dotted(path)}"
-
-
-def _dotted(path: list[Any]) -> str:
-    return re.sub(
-        r"\.\[", "[", ".".join(f"[{part}]" if isinstance(part, int) else str(part) for part in path)
-    )
-
-
-def _line(file: Path, path: list[Any]) -> int | None:
-    try:
-        node = yaml.compose(file.read_text())
-    except (OSError, yaml.YAMLError):
-        return None
-    line = None
-    for part in path:
-        if isinstance(node, yaml.MappingNode):
-            found = [(key, value) for key, value in node.value if key.value == str(part)]
-            if not found:
-                return None
-            line, node = found[0][0].start_mark.line + 1, found[0][1]
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
-            node = node.value[part]
-            line = node.start_mark.line + 1
-        else:
-            return None
-    return line
 
 
 def _filled(values: Any, schema: Values) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,11 +59,12 @@ def open_platform(
     environ: Mapping[str, str],
     say: Say,
     overrides: Mapping[str, Any] | None = None,
+    files: Sequence[Path] = (),
 ) -> Platform:
-    """Read and validate the whole configuration; `overrides` outrank it. Raises ConfigError; nothing is touched."""
+    """Read and validate the whole configuration; `overrides` outrank it, `files` are where it was read. Raises ConfigError; touches nothing."""
     stacks, targets = stack.read_all(root), traits()
     schema = settings.platform_schema({each.section: each.schema() for each in stacks.values()}, targets)
-    chosen = settings.load(root, raw, schema, env, environ, targets, overrides)
+    chosen = settings.load(root, raw, schema, env, environ, targets, overrides, files)
     cross_check(chosen)
     there = private_app.stacks(chosen, with_sso(chosen, stack.for_target(stacks, chosen.traits)))
     there = {name: each.as_set(chosen.values[each.section]) for name, each in there.items()}

@@ -48,7 +48,7 @@ class Gateway:
                 raise Refused
             identity = await self.verifier.identify(token, Kind.TOKEN)
         except (Refused, StoreUnavailable) as refusal:
-            return _refusal(refusal, readable=False)
+            return _refusal(refusal, "")
         return _admission(request, identity, readable=False)
 
     async def verify_browser(self, request: Request) -> Response:
@@ -64,7 +64,7 @@ class Gateway:
                 raise Refused
             identity = await self.verifier.identify(cookie, Kind.SESSION)
         except (Refused, StoreUnavailable) as refusal:
-            return _refusal(refusal, readable)
+            return _refusal(refusal, self.settings.issuer if readable else "")
         if not door.may_use_cookie(request.headers, self.settings.public_url):
             return _forbidden("This request comes from another site.", readable)
         return _admission(request, identity, readable)
@@ -102,7 +102,7 @@ class Gateway:
         try:
             scope = await self.store.redeem_login_code(hash_code(code), int(time.time()))
             if scope is None:
-                return _no_such_link()
+                return _no_such_link(self.settings.issuer)
             session = grant(Kind.SESSION, "platform", "browser", scope, SESSION_SECONDS)
             await self.store.add(session, "browser session")
         except GatewayError:
@@ -142,7 +142,7 @@ class Gateway:
             pass  # not a session of ours, or one that has ended: nothing to revoke
         except GatewayError:
             return _store_page("This browser forgets the session, but it could not be ended on the server.")
-        return pages.page(200, "You are logged out", pages.HOW_TO_LOG_IN)
+        return pages.page(200, "You are logged out", pages.how_to_log_in(self.settings.issuer))
 
     def _set_cookie(self, response: Response, value: str, seconds: int) -> None:
         response.set_cookie(
@@ -203,12 +203,13 @@ def _admission(request: Request, identity: Identity, readable: bool) -> Response
     return Response(headers=identity.headers)
 
 
-def _refusal(reason: Refused | StoreUnavailable, readable: bool) -> Response:
+def _refusal(reason: Refused | StoreUnavailable, readable_of: str) -> Response:
+    """`readable_of` is the issuer whose login page a browser gets; empty for a client, which gets JSON."""
     if isinstance(reason, StoreUnavailable):
         unavailable = JSONResponse({"error": "unavailable"}, 503, _WAIT)
-        return _store_page("Try again in a moment.") if readable else unavailable
-    if readable:
-        return pages.page(401, "Please log in", pages.HOW_TO_LOG_IN, _CHALLENGE)
+        return _store_page("Try again in a moment.") if readable_of else unavailable
+    if readable_of:
+        return pages.page(401, "Please log in", pages.how_to_log_in(readable_of), _CHALLENGE)
     return JSONResponse({"error": "unauthorized"}, 401, _CHALLENGE)
 
 
@@ -239,8 +240,8 @@ def _not_a_member(name: str, readable: bool) -> Response:
     )
 
 
-def _no_such_link() -> Response:
-    return pages.page(401, "This login link is used up or too old", pages.HOW_TO_LOG_IN)
+def _no_such_link(issuer: str) -> Response:
+    return pages.page(401, "This login link is used up or too old", pages.how_to_log_in(issuer))
 
 
 def _store_page(what: str) -> Response:

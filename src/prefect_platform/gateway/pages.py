@@ -24,12 +24,14 @@ PRIVATE = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
-HOW_TO_LOG_IN = (
-    "On the machine that runs the platform, ask for a one-time link and open it here:",
-    "./invoke gateway.login-url",
-)
-
 SIGN_OUT = "/outpost.goauthentik.io/sign_out"
+
+
+def how_to_log_in(issuer: str) -> tuple[str, ...]:
+    """The lines of the login page; `issuer` ends in the environment, which the command must name unless it is the default."""
+    env = issuer.rpartition("/")[2]
+    command = "./invoke gateway.login-url" + ("" if env == "local" else f" --env {env}")
+    return "On the machine that runs the platform, ask for a one-time link and open it here:", command
 
 
 def page(

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from invoke.context import Context
 from invoke.exceptions import Exit
-from invoke.tasks import task
 
 from prefect_platform.venvs import make
 
 from . import _groups
+from ._task import task
 
 ROOT = Path(__file__).resolve().parents[1]
 CHECKED = ("src", "tasks", "stacks", "vault", "tests", "bench")
@@ -47,9 +47,12 @@ LOCKS = ("runtime", "operator", "dev")
 """In this order: a later lock takes the versions of the earlier ones."""
 
 
-@task
+@task()
 def test(c: Context) -> None:
-    """Run the tests; words after -- go to pytest: ./invoke test -- -k wrapper -x"""
+    """Run the tests; words after -- go to pytest.
+
+    Example: ./invoke test -- -k wrapper -x
+    """
     pytest = [_python(), "-m", "pytest"]
     if words := _words_after_dashes():
         _finish(_run([*pytest, f"--durations={_groups.SLOWEST}", "--durations-min=1", *words]))
@@ -73,7 +76,12 @@ def _group_paths() -> list[tuple[str, list[str]]]:
 
 @task(help={"fix": "repair what can be repaired: format, imports"})
 def lint(c: Context, fix: bool = False) -> None:
-    """Check format, style and types (ruff, mypy --strict), and Dockerfiles (hadolint)."""
+    """Check format, style, types and Dockerfiles.
+
+    Example: ./invoke lint --fix
+
+    ruff, mypy --strict, hadolint.
+    """
     python = _python()
     folders = [folder for folder in CHECKED if any((ROOT / folder).rglob("*.py"))]
     dockerfiles = [str(file) for pattern in DOCKERFILES for file in sorted(ROOT.glob(pattern))]
@@ -90,23 +98,32 @@ def lint(c: Context, fix: bool = False) -> None:
     help={"vps": "those of the VPS target, in the lab (as root)", "fly": "those of the Fly machine, likewise"}
 )
 def bench(c: Context, vps: bool = False, fly: bool = False) -> None:
-    """Run the benchmarks; words after -- go to bench/run.py, bench/vps.py or bench/fly.py."""
+    """Run benchmarks; words after -- go to them.
+
+    Example: ./invoke bench --vps
+    """
     name = "vps" if vps else "fly" if fly else "run"
     _finish(_run([_python(), f"bench/{name}.py", *_words_after_dashes()]))
 
 
 @task(help={"upgrade": "take the newest versions that requirements/*.in allow"})
 def lock(c: Context, upgrade: bool = False) -> None:
-    """Compile requirements/*.in to the hashed locks *.txt, for Python 3.11+ on any system."""
+    """Compile requirements/*.in to hashed locks.
+
+    Example: ./invoke lock --upgrade
+    """
     # uv lives in the environment that a wrong lock could not make: it is made first, from the lock as it is.
     python = _python()
     for number, name in enumerate(LOCKS):
         _finish(_run(_compile_words(python, name, LOCKS[:number], upgrade), cwd=ROOT / "requirements"))
 
 
-@task
+@task()
 def wheel(c: Context) -> None:
-    """Build the library's wheel into dist/."""
+    """Build the library's wheel into dist/.
+
+    Example: ./invoke wheel
+    """
     shutil.rmtree(ROOT / "dist", ignore_errors=True)
     # The backend is in the lock: nothing unpinned is fetched to build with.
     _finish(_run([_python(), "-m", "build", "--wheel", "--no-isolation", "."]))

@@ -1,16 +1,19 @@
-"""Vault: what only it has."""
+"""Vault: recovery."""
 
 from __future__ import annotations
 
 from invoke.context import Context
-from invoke.tasks import task
 
 from ._context import platform, say
+from ._task import task
 
 
-@task(help={"env": "environment of invoke.yaml"})
+@task()
 def recover(c: Context, env: str) -> None:
-    """A lost operator's token made anew with the recovery keys. Example: ./invoke vault.recover --env production"""
+    """Replace a lost operator token (recovery keys).
+
+    Example: ./invoke vault.recover --env production
+    """
     import getpass
 
     from prefect_platform.targets.protocol import HasVault, require

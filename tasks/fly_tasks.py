@@ -1,22 +1,23 @@
-"""Fly.io: what only it has."""
+"""Fly.io: the monthly cost, a local preview."""
 
 from __future__ import annotations
 
 from invoke.context import Context
-from invoke.tasks import task
 
 from ._context import platform, say, show
+from ._task import task
 
 
 @task(
     help={
-        "env": "environment of invoke.yaml",
         "hours": "hours a day that the machine is awake",
-        "json": "machine-readable",
     }
 )
 def cost(c: Context, env: str = "fly", hours: float = 24.0, json: bool = False) -> None:
-    """What it costs a month, from the settings and a dated price table. Example: ./invoke fly.cost --env fly --hours 8"""
+    """Estimate the monthly cost from the settings.
+
+    Example: ./invoke fly.cost --env fly --hours 8
+    """
     from prefect_platform.errors import ConfigError
     from prefect_platform.targets.fly import cost as fly_cost
 
@@ -44,14 +45,15 @@ def cost(c: Context, env: str = "fly", hours: float = 24.0, json: bool = False) 
 
 @task(
     help={
-        "env": "environment of invoke.yaml",
         "port": "where it listens on 127.0.0.1",
         "stop": "end it, with its volume, its image and its keys",
-        "json": "machine-readable",
     }
 )
 def preview(c: Context, env: str = "fly", port: int = 8480, stop: bool = False, json: bool = False) -> None:
-    """Run the machine in a Docker engine of this computer, with its limits. Example: ./invoke fly.preview --env fly"""
+    """Run the Fly machine in a local Docker engine.
+
+    Example: ./invoke fly.preview --env fly
+    """
     from prefect_platform.environment.access import gateway
     from prefect_platform.errors import CheckFailed
     from prefect_platform.operations import deploy, fly_preview

@@ -1,11 +1,11 @@
-"""Who may come in: login links for people, tokens for machines."""
+"""Login links for people, tokens for machines."""
 
 from __future__ import annotations
 
 from invoke.context import Context
-from invoke.tasks import task
 
 from ._context import platform, say
+from ._task import task
 
 
 def _run(c: Context, env: str, *words: str) -> None:
@@ -16,7 +16,12 @@ def _run(c: Context, env: str, *words: str) -> None:
 
 @task(name="login-url")
 def login_url(c: Context, env: str = "local") -> None:
-    """A link that opens the Prefect UI once, within 5 minutes. Example: ./invoke gateway.login-url"""
+    """Print a link that logs a browser in once.
+
+    Example: ./invoke gateway.login-url
+
+    The link is valid for five minutes.
+    """
     from prefect_platform.config import sso
     from prefect_platform.errors import ConfigError
 
@@ -37,7 +42,6 @@ def login_url(c: Context, env: str = "local") -> None:
         "description": "a note to find it again",
         "expires": "90d, 12h, 52w",
         "scope": "routes it opens, e.g. 'prefect metrics'",
-        "json": "machine-readable",
     },
 )
 def create_token(
@@ -50,7 +54,10 @@ def create_token(
     env: str = "local",
     json: bool = False,
 ) -> None:
-    """Make a token; it is printed once. Example: ./invoke gateway.create-token --project captionacc --service modal"""
+    """Create a token; it is printed once.
+
+    Example: ./invoke gateway.create-token --project captionacc --service modal
+    """
     words = [
         "--project",
         project,
@@ -65,21 +72,37 @@ def create_token(
     _run(c, env, "create-token", *words, *(["--json"] if json else []))
 
 
-@task(name="list-tokens", help={"all": "ended ones and sessions too", "json": "machine-readable"})
+@task(
+    name="list-tokens",
+    help={
+        "all": "ended ones and sessions too",
+    },
+)
 def list_tokens(c: Context, all: bool = False, env: str = "local", json: bool = False) -> None:
-    """The tokens there are, and when they were last used. Example: ./invoke gateway.list-tokens"""
+    """List tokens and when they were last used.
+
+    Example: ./invoke gateway.list-tokens
+    """
     _run(c, env, "list-tokens", *(["--all"] if all else []), *(["--json"] if json else []))
 
 
 @task(name="revoke-token", positional=["jti"], help={"jti": "its id, or the beginning of it"})
 def revoke_token(c: Context, jti: str, env: str = "local") -> None:
-    """Shut a token out within 5 seconds. Example: ./invoke gateway.revoke-token 3f9c2a1b"""
+    """Revoke a token; takes effect within 5 seconds.
+
+    Example: ./invoke gateway.revoke-token 3f9c2a1b
+    """
     _run(c, env, "revoke-token", jti)
 
 
 @task(name="rotate-keys")
 def rotate_keys(c: Context, env: str = "local") -> None:
-    """A new signing key; tokens signed by the two before it stay valid. Then setup restarts the verifier alone."""
+    """Add a signing key; restart the verifier.
+
+    Example: ./invoke gateway.rotate-keys
+
+    Tokens signed with the two previous keys stay valid.
+    """
     from prefect_platform.errors import PlatformError
     from prefect_platform.operations import deploy
     from prefect_platform.secretstore.store import rotated

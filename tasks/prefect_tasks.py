@@ -1,4 +1,4 @@
-"""Prefect: the server, its workers, what is configured in it."""
+"""Prefect: checks, clients, database."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ import os
 import shlex
 
 from invoke.context import Context
-from invoke.tasks import task
 
 from ._context import platform, say, show
+from ._task import task
 
 
-@task(help={"json": "machine-readable"})
+@task()
 def smoke(c: Context, env: str = "local", json: bool = False) -> None:
-    """Run the canary flow now: a flow run, a task run, recorded. Example: ./invoke prefect.smoke"""
+    """Run the canary flow and check its records.
+
+    Example: ./invoke prefect.smoke
+    """
     from prefect_platform.checks import health
     from prefect_platform.errors import CheckFailed
 
@@ -25,9 +28,12 @@ def smoke(c: Context, env: str = "local", json: bool = False) -> None:
         raise CheckFailed("the smoke test failed", "each line with FAIL above has its next command")
 
 
-@task(help={"json": "machine-readable"})
+@task()
 def pools(c: Context, env: str = "local", json: bool = False) -> None:
-    """Work pools and queues as configured, and as they are. Example: ./invoke prefect.pools"""
+    """Compare work pools and queues with settings.
+
+    Example: ./invoke prefect.pools
+    """
     from prefect_platform.environment import access
     from prefect_platform.environment import opened as environment
     from prefect_platform.provisioning.prefect.pools import pools_table
@@ -47,7 +53,10 @@ def pools(c: Context, env: str = "local", json: bool = False) -> None:
 
 @task(name="client-env", help={"token": "a token of gateway.create-token"})
 def client_env(c: Context, token: str, env: str = "local") -> None:
-    """Shell lines that point a Prefect client here. Example: eval "$(./invoke prefect.client-env --token "$TOKEN")\""""
+    """Print shell lines that set up a Prefect client.
+
+    Example: eval "$(./invoke prefect.client-env --token "$TOKEN")"
+    """
     from prefect_platform.operations import connect as connection
 
     print("unset PREFECT_API_KEY PREFECT_API_AUTH_STRING")
@@ -56,9 +65,12 @@ def client_env(c: Context, token: str, env: str = "local") -> None:
     say("these lines contain the token: do not log them")
 
 
-@task(name="set-database-aside", help={"yes": "do it"})
+@task(name="set-database-aside")
 def set_database_aside(c: Context, env: str = "local", yes: bool = False) -> None:
-    """Keep a damaged database under another name, so that setup can start with an empty one. Example: ./invoke prefect.set-database-aside --yes"""
+    """Rename a damaged database so setup makes anew.
+
+    Example: ./invoke prefect.set-database-aside --yes
+    """
     from prefect_platform.errors import ConfigError
     from prefect_platform.targets.protocol import SetsDatabaseAside, require
 
@@ -75,15 +87,27 @@ def set_database_aside(c: Context, env: str = "local", yes: bool = False) -> Non
 
 @task(help={"to": "a folder; without it backups/ in the environment's state folder"})
 def backup(c: Context, env: str = "local", to: str = "") -> None:
-    """Copy Prefect's database while all runs; prints the file. Example: ./invoke prefect.backup --env production --to /mnt/backups"""
+    """Copy Prefect's database while it runs.
+
+    Example: ./invoke prefect.backup --env production --to /mnt/backups
+
+    Prints the file it wrote.
+    """
     from prefect_platform.operations import backups
 
     print(backups.make(platform(c, env), to))
 
 
-@task(help={"file": "what prefect.backup wrote", "yes": "do it"})
+@task(
+    help={
+        "file": "what prefect.backup wrote",
+    }
+)
 def restore(c: Context, file: str, env: str = "local", yes: bool = False) -> None:
-    """Put a backup in the place of Prefect's database, which is kept under another name. Example: ./invoke prefect.restore --file prefect-20261125T120000Z.db --yes"""
+    """Restore a backup; the old database is kept.
+
+    Example: ./invoke prefect.restore --file prefect-20261125T120000Z.db --yes
+    """
     from prefect_platform.checks import health
     from prefect_platform.errors import CheckFailed
     from prefect_platform.operations import backups
@@ -101,12 +125,14 @@ def restore(c: Context, file: str, env: str = "local", yes: bool = False) -> Non
 
 @task(
     name="migrate-to-postgres",
-    help={"yes": "do it", "wait": "seconds to wait for another setup", "json": "machine-readable"},
 )
 def migrate_to_postgres(
     c: Context, env: str = "local", yes: bool = False, wait: int = 600, json: bool = False
 ) -> None:
-    """Move all that the SQLite database has to the PostgreSQL of prefect.database_url. Example: ./invoke prefect.migrate-to-postgres --env fly --yes"""
+    """Move the SQLite data to prefect.database_url.
+
+    Example: ./invoke prefect.migrate-to-postgres --env fly --yes
+    """
     from prefect_platform.errors import CheckFailed, ConfigError
     from prefect_platform.operations import move_to_postgres
 
@@ -138,7 +164,12 @@ def migrate_to_postgres(
 
 @task(help={"github": "owner/repo, whose secrets are set instead of this user's profile"})
 def connect(c: Context, env: str = "local", github: str = "") -> None:
-    """Make this environment the one that your Prefect commands and flows use, with a token of its own. Example: ./invoke prefect.connect --env production"""
+    """Point your Prefect commands and flows here.
+
+    Example: ./invoke prefect.connect --env production
+
+    Creates a token for it.
+    """
     from prefect_platform.operations import connect as connection
 
     p = platform(c, env)
@@ -153,7 +184,10 @@ def connect(c: Context, env: str = "local", github: str = "") -> None:
 
 @task(help={"github": "owner/repo, whose secrets are deleted instead of this user's profile"})
 def disconnect(c: Context, env: str = "local", github: str = "") -> None:
-    """Undo prefect.connect and revoke its token; flows then run without a server. Example: ./invoke prefect.disconnect --env production"""
+    """Undo prefect.connect and revoke its token.
+
+    Example: ./invoke prefect.disconnect --env production
+    """
     from prefect_platform.operations import connect as connection
 
     p = platform(c, env)

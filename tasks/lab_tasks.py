@@ -1,19 +1,24 @@
-"""The lab: a VPS on this machine, from a real sshd and a real Docker engine, to try the platform on and to test it."""
+"""A VPS on this machine, for rehearsals and tests."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from invoke.context import Context
-from invoke.tasks import task
 
-from . import dev
+from . import dev_tasks
 from ._context import ROOT, say, show
+from ._task import task
 
 
-@task(help={"json": "machine-readable"})
+@task()
 def up(c: Context, json: bool = False) -> None:
-    """Start the lab: sshd, a Docker engine, and the images that the stacks name. As root; installs what is missing on Debian."""
+    """Start the lab: sshd, a Docker engine, images.
+
+    Example: ./invoke lab.up
+
+    Runs as root; installs missing Debian packages.
+    """
     import prefect_platform_lab
 
     prefect_platform_lab.up(ROOT, say)
@@ -25,7 +30,12 @@ def up(c: Context, json: bool = False) -> None:
 
 @task(help={"all": "delete its images and keys as well"})
 def down(c: Context, all: bool = False) -> None:
-    """Stop the lab and remove its containers, volumes and networks. Built images stay for the next lab.up, without --all."""
+    """Remove the lab; built images stay.
+
+    Example: ./invoke lab.down
+
+    With --all, its images and keys are deleted too.
+    """
     import prefect_platform_lab
 
     prefect_platform_lab.down(ROOT, say, everything=all)
@@ -34,15 +44,23 @@ def down(c: Context, all: bool = False) -> None:
 
 @task(help={"gently": "stop containers first instead of cutting the power"})
 def reboot(c: Context, gently: bool = False) -> None:
-    """Cut the lab's power and start it again: what comes back comes back by itself."""
+    """Cut the lab's power and start it again.
+
+    Example: ./invoke lab.reboot
+    """
     import prefect_platform_lab
 
     prefect_platform_lab.reboot(ROOT, say, suddenly=not gently)
 
 
-@task(help={"json": "machine-readable"})
+@task()
 def status(c: Context, json: bool = False) -> None:
-    """Show whether it runs, how to reach it, and what its images are; exit 5 if it does not run."""
+    """Show whether the lab runs and how to reach it.
+
+    Example: ./invoke lab.status
+
+    Exit 5 if it does not run.
+    """
     import prefect_platform_lab
     from prefect_platform.errors import CheckFailed
 
@@ -52,16 +70,21 @@ def status(c: Context, json: bool = False) -> None:
         raise CheckFailed(f"lab: {found['why']}", "./invoke lab.up")
 
 
-@task
+@task()
 def lock(c: Context) -> None:
-    """Compile lab/images/*/requirements.in to hashed locks: what the stand-in images hold beside the runtime's lock."""
-    python = dev._python()
+    """Compile the hashed locks of the lab's images.
+
+    Example: ./invoke lab.lock
+
+    From lab/images/*/requirements.in.
+    """
+    python = dev_tasks._python()
     for file in sorted((ROOT / "lab" / "images").glob("*/requirements.in")):
         # Without their dependencies: those are in the runtime's lock, and pip refuses to install what is in neither.
         words = [python, "-m", "uv", "pip", "compile", "--no-deps", "--universal", "--python-version", "3.11"]
         words += ["--generate-hashes", "--no-header", "--no-emit-index-url", "--quiet"]
         words += ["-c", str(ROOT / "requirements" / "runtime.txt"), file.name, "-o", "requirements.txt"]
-        dev._finish(dev._run(words, cwd=file.parent))
+        dev_tasks._finish(dev_tasks._run(words, cwd=file.parent))
 
 
 def _print(found: dict[str, Any], json: bool) -> None:

@@ -1,18 +1,27 @@
-"""Somebody elsewhere who asks whether Prefect is there."""
+"""Uptime monitoring by a service elsewhere."""
 
 from __future__ import annotations
 
 import os
 
 from invoke.context import Context
-from invoke.tasks import task
 
 from ._context import platform, say
+from ._task import task
 
 
-@task(help={"provider": "betterstack", "env": "environment of invoke.yaml"})
+@task(
+    help={
+        "provider": "betterstack",
+    }
+)
 def create(c: Context, env: str, provider: str = "betterstack") -> None:
-    """An uptime monitor that asks every three minutes; again it changes nothing. Example: BETTERSTACK_API_TOKEN=… ./invoke monitor.create --env fly"""
+    """Create an uptime monitor, every three minutes.
+
+    Example: BETTERSTACK_API_TOKEN=… ./invoke monitor.create --env fly
+
+    Running it again changes nothing.
+    """
     from prefect_platform.errors import ConfigError, PreflightError
     from prefect_platform.operations import monitor
     from prefect_platform.secretstore.store import Secret

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from invoke.context import Context
-from invoke.tasks import task
 
 from . import _output
 from ._context import platform as open_platform
 from ._context import say, show
 from ._stack import remove_stack, set_up
+from ._task import task
 
 
-@task(
-    help={"env": "environment of invoke.yaml (default: local)", "wait": "seconds to wait for another setup"}
-)
+@task()
 def setup(c: Context, env: str = "local", wait: int = 600) -> None:
-    """Bring up every stack in order of need, ending with prefect. Example: ./invoke platform.setup --env production"""
+    """Bring up every stack of an environment.
 
+    Example: ./invoke platform.setup --env production
+    """
     from prefect_platform.operations import preconditions, stack_order
 
     p = open_platform(c, env)
@@ -28,31 +28,75 @@ def setup(c: Context, env: str = "local", wait: int = 600) -> None:
         set_up(p, name, False, wait, False)
 
 
-@task(help={"env": "environment of invoke.yaml (default: local)", "json": "machine-readable"})
+@task()
 def plan(c: Context, env: str = "local", json: bool = False) -> None:
-    """Show everything that platform.setup would do, stack by stack. Touches nothing. Example: ./invoke platform.plan --env production"""
+    """Show what setup would change, stack by stack.
+
+    Example: ./invoke platform.plan --env production
+
+    Touches nothing.
+    """
     _output.plan_environment(open_platform(c, env), json)
 
 
-@task
+@task()
+def status(c: Context, env: str = "local", json: bool = False) -> None:
+    """Check all stacks; exit 0 only if healthy.
+
+    Example: ./invoke platform.status --env production
+    """
+    _output.status(open_platform(c, env), json)
+
+
+@task(
+    help={
+        "service": "one service (default: all)",
+        "lines": "how many of the last",
+        "follow": "keep printing until Ctrl-C",
+    }
+)
+def logs(c: Context, env: str = "local", service: str = "", lines: int = 50, follow: bool = False) -> None:
+    """Show the last log lines of all services.
+
+    Example: ./invoke platform.logs --env production --lines 20
+    """
+    _output.logs(open_platform(c, env), "", service, lines, follow)
+
+
+@task()
 def stop(c: Context, env: str = "local") -> None:
-    """Stop everything of an environment; workers finish their runs first. What a host shares goes on. Example: ./invoke platform.stop"""
+    """Stop an environment; workers finish their runs.
+
+    Example: ./invoke platform.stop
+
+    What a host shares keeps running.
+    """
     p = open_platform(c, env)
     with p.target.lock("platform.stop", 600):
         p.target.stop(())
 
 
-@task(help={"yes": "do it", "data": "delete databases, volumes and releases as well"})
+@task(help={"data": "delete databases, volumes and releases as well"})
 def remove(c: Context, env: str = "local", yes: bool = False, data: bool = False) -> None:
-    """Stop and delete an environment; what a host shares stays. Example: ./invoke platform.remove --env staging --data --yes"""
+    """Delete an environment; data only with --data.
+
+    Example: ./invoke platform.remove --env staging --data --yes
+
+    What a host shares stays.
+    """
     remove_stack(open_platform(c, env), "", yes, data)
 
 
 @task(
-    help={"env": "environment of invoke.yaml", "lines": "how many of the newest", "json": "machine-readable"}
+    help={
+        "lines": "how many of the newest",
+    }
 )
 def history(c: Context, env: str, lines: int = 30, json: bool = False) -> None:
-    """Who did what on the host, and how it ended. Example: ./invoke platform.history --env production"""
+    """Show who did what on the host, and the outcome.
+
+    Example: ./invoke platform.history --env production
+    """
     from prefect_platform.targets.protocol import Releases, require
 
     found = require(open_platform(c, env).target, Releases).history()[-lines:]
@@ -63,9 +107,14 @@ def history(c: Context, env: str, lines: int = 30, json: bool = False) -> None:
     return None
 
 
-@task(help={"env": "environment of invoke.yaml", "json": "machine-readable"})
+@task()
 def pin_images(c: Context, env: str, json: bool = False) -> None:
-    """Record the digests of all images in images.lock; setup then runs exactly those. Example: ./invoke platform.pin-images --env production"""
+    """Record all image digests in images.lock.
+
+    Example: ./invoke platform.pin-images --env production
+
+    setup then runs exactly those.
+    """
 
     from prefect_platform.operations import pin_images as operation
 

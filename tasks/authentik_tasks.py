@@ -1,32 +1,27 @@
-"""Authentik: who signs in where. The older spelling, authentik.shared.…, works too."""
+"""Authentik's applications, groups and tokens. Also as authentik.shared.…, as older runbooks call them."""
 
 from __future__ import annotations
 
 from invoke.context import Context
-from invoke.tasks import task
 
 from ._context import platform, say, show
+from ._task import task
 
-_ENV = "environment of invoke.yaml"
+_PROXY_APP = {
+    "name": "what people see",
+    "slug": "its short name in URLs",
+    "external-host": "where people reach it, without a path",
+    "internal-host": "the host name of the service behind",
+    "port": "its port",
+    "allowed-groups": "groups of Authentik, comma-separated; one of them is enough",
+    "everyone": "everybody who can sign in, instead of groups",
+    "create-groups": "make groups that are not there",
+    "adopt": "take over an application that has another provider",
+    "dry-run": "show the changes, make none",
+}
 
 
-@task(
-    name="create-proxy-app",
-    help={
-        "name": "what people see",
-        "slug": "its short name in URLs",
-        "external-host": "where people reach it, without a path",
-        "internal-host": "the host name of the service behind",
-        "port": "its port",
-        "allowed-groups": "groups of Authentik, comma-separated; one of them is enough",
-        "everyone": "everybody who can sign in, instead of groups",
-        "create-groups": "make groups that are not there",
-        "adopt": "take over an application that has another provider",
-        "dry-run": "show the changes, make none",
-        "json": "machine-readable",
-        "env": _ENV,
-    },
-)
+@task(name="create-proxy-app", help=_PROXY_APP)
 def create_proxy_app(
     c: Context,
     name: str,
@@ -42,7 +37,12 @@ def create_proxy_app(
     json: bool = False,
     env: str = "production",
 ) -> None:
-    """Put an application behind the sign-on. Example: ./invoke authentik.create-proxy-app --name=Prefect --slug=prefect --external-host=https://prefect.example.com --internal-host=platform-prefect-server --port=4200 --allowed-groups=admins"""
+    """Put an application behind single sign-on.
+
+    Example: ./invoke authentik.create-proxy-app --name=Prefect --slug=prefect \\
+      --external-host=https://prefect.example.com --internal-host=platform-prefect-server \\
+      --port=4200 --allowed-groups=admins
+    """
     from prefect_platform.config import sso
     from prefect_platform.environment.provisioners import sign_on as authentik
     from prefect_platform.provisioning.authentik import application, apps, plan
@@ -51,16 +51,9 @@ def create_proxy_app(
     groups = [each.strip() for each in allowed_groups.split(",") if each.strip()]
     more = {"everyone": everyone, "create_groups": create_groups, "adopt": adopt}
     own = not sso.external(p.settings)
+    there = sso.public_url(p.settings)
     want = application.wanted(
-        name,
-        slug,
-        external_host,
-        internal_host,
-        int(port),
-        groups,
-        sso.public_url(p.settings),
-        own=own,
-        **more,
+        name, slug, external_host, internal_host, int(port), groups, there, own=own, **more
     )
     with authentik.api(p) as client:
         if dry_run:
@@ -75,12 +68,17 @@ def create_proxy_app(
 
 @task(
     name="remove-proxy-app",
-    help={"slug": "its short name in URLs", "yes": "do it", "json": "machine-readable", "env": _ENV},
+    help={
+        "slug": "its short name in URLs",
+    },
 )
 def remove_proxy_app(
     c: Context, slug: str, yes: bool = False, json: bool = False, env: str = "production"
 ) -> None:
-    """Take an application and its provider away. Example: ./invoke authentik.remove-proxy-app --slug=prefect --yes"""
+    """Remove an application and its provider.
+
+    Example: ./invoke authentik.remove-proxy-app --slug=prefect --yes
+    """
     from prefect_platform.environment.provisioners import sign_on as authentik
     from prefect_platform.errors import ConfigError
     from prefect_platform.provisioning.authentik import apps
@@ -101,9 +99,12 @@ def remove_proxy_app(
         say("there is no such application: nothing to remove")
 
 
-@task(name="list-apps", help={"json": "machine-readable", "env": _ENV})
+@task(name="list-apps")
 def list_apps(c: Context, json: bool = False, env: str = "production") -> None:
-    """The applications behind the sign-on, and who may use them. Example: ./invoke authentik.list-apps"""
+    """List the applications and who may use them.
+
+    Example: ./invoke authentik.list-apps
+    """
     from prefect_platform.environment.provisioners import sign_on as authentik
     from prefect_platform.provisioning.authentik import apps
 
@@ -125,9 +126,20 @@ def list_apps(c: Context, json: bool = False, env: str = "production") -> None:
     return None
 
 
-@task(name="setup-admin-group", help={"group": "its name", "user": "a user to put into it", "env": _ENV})
+@task(
+    name="setup-admin-group",
+    help={
+        "group": "its name",
+        "user": "a user to put into it",
+    },
+)
 def setup_admin_group(c: Context, group: str = "", user: str = "akadmin", env: str = "production") -> None:
-    """The administrators' group, with a member; needs an administrator's token. Example: AUTHENTIK_TOKEN=… ./invoke authentik.setup-admin-group --user jo"""
+    """Create the administrators' group; add a user.
+
+    Example: AUTHENTIK_TOKEN=… ./invoke authentik.setup-admin-group --user jo
+
+    Needs an administrator's API token.
+    """
     from prefect_platform.environment.provisioners import sign_on as authentik
     from prefect_platform.provisioning.authentik import bootstrap
 
@@ -140,9 +152,20 @@ def setup_admin_group(c: Context, group: str = "", user: str = "akadmin", env: s
     return say(f"{user} is in group {name}")
 
 
-@task(name="create-api-token", help={"name": "what the token is called", "user": "whose it is", "env": _ENV})
+@task(
+    name="create-api-token",
+    help={
+        "name": "what the token is called",
+        "user": "whose it is",
+    },
+)
 def create_api_token(c: Context, name: str, user: str = "akadmin", env: str = "production") -> None:
-    """A token for Authentik's API; printed once; needs an administrator's. Example: AUTHENTIK_TOKEN=… ./invoke authentik.create-api-token --name ci"""
+    """Create an API token; it is printed once.
+
+    Example: AUTHENTIK_TOKEN=… ./invoke authentik.create-api-token --name ci
+
+    Needs an administrator's API token.
+    """
     from prefect_platform.environment.provisioners import sign_on as authentik
     from prefect_platform.provisioning.authentik import bootstrap
 
@@ -150,9 +173,12 @@ def create_api_token(c: Context, name: str, user: str = "akadmin", env: str = "p
         print(bootstrap.create_token(client, name, user))
 
 
-@task(name="first-password", help={"env": _ENV})
+@task(name="first-password")
 def first_password(c: Context, env: str = "production") -> None:
-    """The password that akadmin was made with. Example: ./invoke authentik.first-password --env production"""
+    """Print akadmin's initial password.
+
+    Example: ./invoke authentik.first-password --env production
+    """
     from prefect_platform.environment.provisioners import sign_on as authentik
     from prefect_platform.errors import PreflightError
 

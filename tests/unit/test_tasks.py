@@ -1,0 +1,144 @@
+"""All tasks at once: their summaries, examples, flags, and what a slip of the pen suggests."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import shlex
+from collections import defaultdict
+
+import pytest
+import yaml
+from invoke.util import helpline
+
+import tasks
+from prefect_platform.cli import mistakes, overview
+from prefect_platform.cli.aliases import without_aliases
+
+from .conftest import ROOT
+
+NAMES = sorted(tasks.namespace.task_names)
+LISTED = sorted(without_aliases(tasks.namespace).task_names)
+COLUMNS = 80
+
+
+def test_every_summary_fits_its_line() -> None:
+    """As `--list` prints it in 80 columns: two of indent, the longest name, three between."""
+    room = COLUMNS - 2 - max(map(len, LISTED)) - 3 - 1
+    summaries = {name: helpline(tasks.namespace[name]) or "" for name in LISTED}
+    assert {name: text for name, text in summaries.items() if not 0 < len(text) <= room} == {}
+    assert [name for name, text in summaries.items() if "Example" in text] == []
+
+
+def test_aliases_work_and_are_not_listed() -> None:
+    assert {name for name in NAMES if name.startswith("authentik.shared.")} == set(NAMES) - set(LISTED)
+    for name in set(NAMES) - set(LISTED):
+        shown = tasks.namespace[name.replace(".shared.", ".")]
+        helps = [
+            [argument.help for argument in each.get_arguments()] for each in (shown, tasks.namespace[name])
+        ]
+        assert helps[0] == helps[1]
+
+
+def test_a_letter_stands_for_one_flag() -> None:
+    meanings = defaultdict(set)
+    for name in NAMES:
+        for argument in tasks.namespace[name].get_arguments():
+            for letter in argument.nicknames:
+                meanings[letter].add(argument.name)
+    assert {letter: names for letter, names in meanings.items() if len(names) > 1} == {}
+    assert meanings["e"] == {"env"}
+    assert "h" not in meanings, "-h after a task is its help"
+
+
+def test_a_flag_that_has_a_letter_has_it_everywhere() -> None:
+    lacking = [
+        f"{name} --{argument.name}"
+        for name in NAMES
+        for argument in tasks.namespace[name].get_arguments()
+        if argument.name == "env" and not argument.nicknames
+    ]
+    assert lacking == []
+
+
+def _example(name: str) -> list[str]:
+    """The words of a task's example, after its first line."""
+    _, _, rest = (tasks.namespace[name].__doc__ or "").partition("\n")
+    found = re.search(r"Example: ((?:.*\\\n)*.*)", rest)
+    assert found, f"{name} has no example"
+    return shlex.split(found[1].replace("\\\n", "").replace('eval "$(', "").replace('"$TOKEN")"', "TOKEN"))
+
+
+@pytest.mark.parametrize("name", LISTED)
+def test_an_example_calls_its_task_with_flags_that_it_has(name: str) -> None:
+    words = _example(name)
+    rest = words[words.index("./invoke") + 1 :]
+    assert rest[0] == name
+    given = rest[1 : rest.index("--")] if "--" in rest else rest[1:]
+    flags = {f"--{argument.names[0]}" for argument in tasks.namespace[name].get_arguments()}
+    assert {word.partition("=")[0] for word in given if word.startswith("--")} <= flags
+
+
+@pytest.mark.parametrize("stack", sorted(path.parent.name for path in (ROOT / "stacks").glob("*/stack.yml")))
+def test_an_example_names_what_its_stack_has(stack: str) -> None:
+    folder = ROOT / "stacks" / stack
+    golden = "".join(
+        path.read_text()
+        for path in (folder / "golden").rglob("*")
+        if path.is_file() and "compose" in path.name
+    )
+    text = (folder / "compose.yml.j2").read_text() + golden
+    words = [*_example(f"{stack}.logs"), *_example(f"{stack}.restart")]
+    named = {word for flag, word in itertools.pairwise(words) if flag == "--service"}
+    named.add(_example(f"{stack}.exec")[2])
+    assert len(named) == 1
+    assert re.search(rf"^  {named.pop()}[:{{]|process\('", text, re.MULTILINE)
+    secrets = [each["name"] for each in yaml.safe_load((folder / "stack.yml").read_text()).get("secrets", [])]
+    assert _example(f"{stack}.rotate-secret")[2] in [*secrets, "NAME"]
+
+
+def test_a_slip_never_suggests_a_task_that_stops_or_removes() -> None:
+    """Every name with a letter left out, two swapped, and its last word alone."""
+    for name in LISTED:
+        slips = {name.rpartition(".")[2]} - set(NAMES)
+        slips |= {name[:at] + name[at + 1 :] for at in range(len(name))} - set(NAMES)
+        for slip in slips:
+            assert not mistakes.HARMFUL.match(mistakes.meant(slip, NAMES).rpartition(".")[2]), slip
+
+
+def test_what_does_harm_is_known_as_such() -> None:
+    """A task that asks for --yes, or whose summary begins with such a verb."""
+    verbs = ("Stop", "Delete", "Remove", "Restart", "Restore", "Revoke", "Undo", "Cut", "Move", "Rename")
+    harmful = {
+        name
+        for name in LISTED
+        if (helpline(tasks.namespace[name]) or "").startswith(verbs)
+        or any(argument.name == "yes" for argument in tasks.namespace[name].get_arguments())
+    }
+    assert {name for name in harmful if not mistakes.HARMFUL.match(name.rpartition(".")[2])} == set()
+
+
+@pytest.mark.parametrize(
+    ("raw", "seen", "unseen"),
+    [
+        (
+            {},
+            {"prefect", "gateway", "platform"},
+            {"postgres", "redis", "vault", "authentik", "fly", "lab", "host"},
+        ),
+        ({"environments": {"p": {"target": "compose"}}}, {"postgres", "vault", "lab", "host"}, {"fly"}),
+        ({"environments": {"f": {"target": "fly"}}}, {"fly", "monitor"}, {"postgres", "lab"}),
+        ({"target": "fly", "environments": None}, {"fly"}, {"vault"}),
+        ({"environments": {"p": {"target": "compose"}, "f": {"target": "fly"}}}, {"fly", "lab"}, set()),
+        ({"environments": "nonsense"}, {"prefect"}, {"fly"}),
+    ],
+)
+def test_the_overview_shows_what_the_environments_use(
+    raw: dict[str, object], seen: set[str], unseen: set[str]
+) -> None:
+    shown = overview.lines(ROOT, tasks.namespace, overview.targets_of(raw))
+    groups = {line.split()[2] for line in shown if line.startswith("  ./invoke --list ")}
+    assert seen <= groups
+    assert not unseen & groups
+    assert len(shown) <= 40
+    assert [line for line in shown if len(line) > COLUMNS or "…" in line] == []
