@@ -22,8 +22,7 @@ if __name__ == "__main__":  # a script run with -I finds nothing of ours by itse
     sys.path.append(str(Path(__file__).resolve().parents[2]))
 
 from prefect_platform.errors import PreflightError
-
-from .pip_install import Progress, Say, StepFailed, run
+from prefect_platform.venvs.pip_install import Progress, Say, StepFailed, run
 
 _PACKAGE = re.compile(r"^[A-Za-z0-9][^=\s]*==.*", re.MULTILINE)
 
