@@ -50,10 +50,10 @@ def services(p: Platform, name: str, service: str) -> list[str]:
         )
     if not name and not service:
         return [f"{stack}-{each}" for stack, each in found]
-    mine = [each for stack, each in found if not name or stack == name]
+    mine = [each for stack, each in found if stack == name]
     if not service:
         return [f"{name}-{each}" for each in mine]
-    if name and service in mine:
+    if service in mine:
         return [f"{name}-{service}"]
     # By its full name, or the service of another stack.
     others = [f"{stack}-{each}" for stack, each in found if service in (each, f"{stack}-{each}")]

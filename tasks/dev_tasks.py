@@ -23,10 +23,7 @@ DOCKERFILES = ("lab/images/*/Dockerfile", "tests/fly/golden/Dockerfile")
 """The second is what target fly renders."""
 GROUPS = (
     ("lab-1", ("tests/lab",)),
-    (
-        "lab-2",
-        ("tests/lab/test_vps_chaos.py", "tests/lab/test_vps_sso.py", "tests/lab/test_vps_sso_elsewhere.py"),
-    ),
+    ("lab-2", tuple(f"tests/lab/test_vps_{name}.py" for name in ("interrupted", "releases", "chaos"))),
     ("local-1", ("tests/local",)),
     ("parts", ("tests/authentik", "tests/runtime", "tests/vault")),
     ("fly", ("tests/fly",)),

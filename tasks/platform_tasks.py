@@ -17,7 +17,6 @@ def setup(c: Context, env: str = "local", wait: int = 600) -> None:
 
     Example: ./invoke platform.setup --env production
     """
-
     from prefect_platform.operations import preconditions, stack_order
 
     p = open_platform(c, env)

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks import _groups, dev_tasks
+from tasks import _groups
+from tasks import dev_tasks as dev
 
 from .conftest import ROOT
 
@@ -102,7 +103,7 @@ def test_who_ends_us_ends_the_groups(tmp_path: Path, number: signal.Signals) -> 
 def test_every_test_is_in_one_group() -> None:
     files = {str(file.relative_to(ROOT)) for file in (ROOT / "tests").rglob("test_*.py")}
     found = []
-    for _, words in dev_tasks._group_paths():
+    for _, words in dev._group_paths():
         left = {word.removeprefix("--ignore=") for word in words if word.startswith("--ignore=")}
         paths = [word for word in words if not word.startswith("--")]
         found += [

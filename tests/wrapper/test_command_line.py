@@ -150,18 +150,6 @@ def test_variables_and_files_are_read(ready: Clone) -> None:
     assert ready.run("prefect.setup", env={"INVOKE_LAB_STRICT": "false"}).stdout == "setup local 0 1 False\n"
 
 
-def test_platform_yaml_lies_over_invoke_yaml(ready: Clone) -> None:
-    (ready.root / "invoke.yaml").write_text("lab: {gateway: {port: 1}, strict: false}\n")
-    (ready.root / "platform.yaml").write_text("lab: {gateway: {port: 2}}\n")
-    assert ready.run("prefect.setup", cwd=ready.root / "src").stdout == "setup local 0 2 False\n"
-    (ready.root / "platform.yaml").write_text("lab: 7\n")
-    assert_clean(ready.run("prefect.setup"), "platform.yaml: lab: a group of settings")
-    (ready.root / "platform.yaml").write_text("\nplatfrom: {}\n")
-    assert_clean(
-        ready.run("prefect.setup"), "platform.yaml:2: platfrom: unknown key; did you mean 'platform'?"
-    )
-
-
 def test_a_misspelt_platform_is_refused_in_every_file(ready: Clone, tmp_path: Path) -> None:
     """A home's own file may have what other projects need, but no slip in `platform`."""
     (tmp_path / ".invoke.yaml").write_text("docker: {registry: mine}\n")

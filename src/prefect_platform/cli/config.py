@@ -1,4 +1,4 @@
-"""Invoke's configuration (platform.yaml, invoke.yaml, ~/.invoke.yaml, -f FILE, INVOKE_… variables) with errors that name the file or variable.
+"""Invoke's configuration (invoke.yaml, ~/.invoke.yaml, -f FILE, INVOKE_… variables) with errors that name the file or variable.
 
 A key that stands twice in one mapping is an error here; Invoke would silently take the last one. INVOKE_PLATFORM_… variables are left
 to `settings.load`, which knows every key of the platform, also those that no file mentions.
@@ -13,14 +13,13 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from invoke.config import AmbiguousMergeError, Config, merge_dicts
+from invoke.config import AmbiguousMergeError, Config
 from invoke.exceptions import UnknownFileType
 from invoke.vendor import yaml
 
 from prefect_platform.errors import ConfigError
 
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "", "false", "no", "off")
-OWN_FILE = "platform.yaml"
 _OURS = "PLATFORM_"
 
 
@@ -88,27 +87,8 @@ class PlatformConfig(Config):
             )
             raise ConfigError(
                 f"settings: {_clash(levels) or error}: a group of settings in one place, a single value in another",
-                "compare platform.yaml, invoke.yaml, ~/.invoke.yaml and the file given with -f with invoke.example.yaml",
+                "compare invoke.yaml, ~/.invoke.yaml and the file given with -f with invoke.example.yaml",
             ) from error
-
-    def load_project(self, merge: bool = True) -> None:
-        """The clone's settings: platform.yaml, over an invoke.yaml as Invoke's users know it."""
-        super().load_project(merge=False)
-        if own := self._own_file():
-            try:
-                merge_dicts(self._project, self._load_yaml(own))
-            except AmbiguousMergeError as error:
-                name = _clash((self._project, self._load_yaml(own)))
-                raise ConfigError(
-                    f"{own}: {name or error}: a group of settings here, a single value in {self._project_path}",
-                    "keep it in one of the two files",
-                ) from error
-        if merge:
-            self.merge()
-
-    def _own_file(self) -> Path | None:
-        file = Path(self._project_prefix or "/nowhere") / OWN_FILE
-        return file if file.exists() else None
 
     def files(self) -> list[Path]:
         """The files that were read, the one that overrides the others first."""
@@ -118,11 +98,7 @@ class PlatformConfig(Config):
             (self._user_found, self._user_path),
             (self._system_found, self._system_path),
         )
-        found = [Path(path) for exists, path in levels if exists and path]
-        own = self._own_file()
-        # Directly before the project's other file, which is the second where one is given with -f.
-        at = 1 if self._runtime_found else 0
-        return [*found[:at], own, *found[at:]] if own else found
+        return [Path(path) for found, path in levels if found and path]
 
     def require_known_keys(self, known: Iterable[str]) -> None:
         """Refuse a misspelt `platform:`, which Invoke would ignore: every setting would be back at its default.
@@ -130,14 +106,14 @@ class PlatformConfig(Config):
         The clone's own file and one given with -f may have no other keys than Invoke's and `known`; files for all projects may.
         """
         allowed = {"platform", *self.global_defaults(), *known}
-        ours = {str(each) for each in (self._runtime_path, self._project_path, self._own_file())}
+        ours = {self._runtime_path, self._project_path} - {None}
         for path in self.files():
             for key in _top_level(path):
                 near = next(iter(difflib.get_close_matches(key, sorted(allowed), 1, 0.6)), "")
-                if key in allowed or (str(path) not in ours and near != "platform"):
+                if key in allowed or (str(path) not in map(str, ours) and near != "platform"):
                     continue
                 line = _line(path, key)
-                place = f"{_shown(path, self._project_prefix)}{f':{line}' if line else ''}: {key}"
+                place = f"{_shown(path, self._project_path)}{f':{line}' if line else ''}: {key}"
                 raise ConfigError(
                     f"{place}: unknown key; "
                     + (f"did you mean {near!r}?" if near else "settings are under `platform:`"),
@@ -178,9 +154,9 @@ def _line(path: Path, key: str) -> int:
     return next((each.start_mark.line + 1 for each, _ in node.value if each.value == key), 0)
 
 
-def _shown(path: Path, root: str | None) -> str:
-    """The clone's own files by their names alone, as all our texts call it."""
-    return path.name if root and path.parent == Path(root) else str(path)
+def _shown(path: Path, project: str | None) -> str:
+    """The clone's own file by its name alone, as all our texts call it."""
+    return path.name if project and path == Path(project) else str(path)
 
 
 def _read(path: os.PathLike[str]) -> str:
@@ -264,7 +240,7 @@ def _value(config: Mapping[str, Any], path: tuple[str, ...]) -> Any:
 def _only_path(variable: str, paths: list[tuple[str, ...]]) -> tuple[str, ...]:
     if len(paths) > 1:
         both = " and ".join(".".join(path) for path in paths)
-        raise ConfigError(f"{variable}: this may mean {both}", "set it in platform.yaml instead")
+        raise ConfigError(f"{variable}: this may mean {both}", "set it in invoke.yaml instead")
     return paths[0]
 
 
@@ -282,5 +258,5 @@ def _cast(variable: str, text: str, old: Any) -> Any:
             raise ConfigError(f"{variable}: must be a number, is {text!r}") from error
     raise ConfigError(
         f"{variable}: a list cannot be given in a variable",
-        "set it in platform.yaml, or in a file given with -f",
+        "set it in invoke.yaml, or in a file given with -f",
     )

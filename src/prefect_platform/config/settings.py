@@ -1,4 +1,4 @@
-"""platform.yaml, its environment overlay and INVOKE_PLATFORM_… variables → validated Settings. First stop of the flow."""
+"""invoke.yaml, its environment overlay and INVOKE_PLATFORM_… variables → validated Settings. First stop of the flow."""
 
 from __future__ import annotations
 
@@ -61,9 +61,9 @@ def load(
     """Merge and validate. Raises ConfigError that names file, line and key.
 
     `raw` is Invoke's merged `platform:` mapping, `targets` are the traits by target, `overrides` outrank everything else. `files` are
-    those that `raw` was read from, the one that overrides the others first (default: platform.yaml and invoke.yaml in `root`).
+    those that `raw` was read from, the one that overrides the others first (default: invoke.yaml in `root`).
     """
-    place = Place(root, tuple(files or (root / "platform.yaml", root / "invoke.yaml")))
+    place = Place(root, tuple(files or (root / "invoke.yaml",)))
     if not ENV_NAME.fullmatch(env):
         raise ConfigError(f"--env {env!r}: not a name (lower-case letters, digits, dashes)")
     base = _plain(raw)
@@ -76,7 +76,7 @@ def load(
     if env != "local" and env not in overlays:
         raise ConfigError(
             f"--env {env}: no such environment; {_known(overlays)}",
-            f"declare it: platform.environments.{env} in platform.yaml",
+            f"declare it: platform.environments.{env} in invoke.yaml",
         )
     values = _merge(base, overlays.get(env) or {})
     _override(values, schema, environ)
@@ -168,13 +168,17 @@ def _cast(variable: str, text: str, schema: Values) -> Any:
 
 
 def _validate(
-    place: Place, values: Values, schema: Values, prefix: list[str], environ: Mapping[str, str] | None = None
+    place: Place,
+    values: Values,
+    schema: Values,
+    prefix: list[str],
+    environ: Mapping[str, str] | None = None,
 ) -> None:
     # First, so that no other message quotes a value with a password.
     for path, taker in credentials.passwords(values, schema):
         variable = PREFIX + "_".join(map(str, path)).upper()
-        there = variable if variable in (environ or {}) else place.of([*path], prefix)
-        raise credentials.refusal(there, taker, prefix[-1] if prefix else "")
+        where = variable if variable in (environ or {}) else place.of([*path], prefix)
+        raise credentials.refusal(where, taker, prefix[-1] if prefix else "")
     for path in credentials.control_characters(values, schema):
         raise ConfigError(f"{place.of([*path], prefix)}: contains a line break or control character", HINT)
     errors = sorted(

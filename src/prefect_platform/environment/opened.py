@@ -61,7 +61,7 @@ def open_platform(
     overrides: Mapping[str, Any] | None = None,
     files: Sequence[Path] = (),
 ) -> Platform:
-    """Read and validate the whole configuration; `overrides` outrank it, `files` are where it was read. Raises ConfigError; nothing is touched."""
+    """Read and validate the whole configuration; `overrides` outrank it, `files` are where it was read. Raises ConfigError; touches nothing."""
     stacks, targets = stack.read_all(root), traits()
     schema = settings.platform_schema({each.section: each.schema() for each in stacks.values()}, targets)
     chosen = settings.load(root, raw, schema, env, environ, targets, overrides, files)
