@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -46,8 +47,19 @@ def host_with_images(root: Path) -> Iterator[LabHost]:
             yield prefect_platform_lab.up(root, say)
         finally:
             patch.setenv(CACHE_VARIABLE, str(own))
-            prefect_platform_lab.down(root, say)
-            shutil.rmtree(own, ignore_errors=True)
+            with _undisturbed():
+                prefect_platform_lab.down(root, say)
+                shutil.rmtree(own, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """A second Ctrl-C would leave an engine behind whose data root nobody knows any more."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextlib.contextmanager
