@@ -5,8 +5,14 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
+
+from prefect_platform.config.traits import Traits
+from prefect_platform.errors import ConfigError
+from prefect_platform.targets import protocol
 
 from .conftest import ROOT
 
@@ -146,6 +152,34 @@ def test_no_module_imports_itself_in_a_circle() -> None:
 
     done: set[str] = set()
     assert [found for name in sorted(graph) if (found := circle(name, (), done))] == []
+
+
+def test_no_operation_knows_a_stack_by_its_name() -> None:
+    """But for the section of the settings that bears it: what a stack needs of its own is a provisioner's, or in its stack.yml."""
+    stacks = {path.parent.name for path in (ROOT / "stacks").glob("*/stack.yml")}
+    found = []
+    for path in sorted((ROOT / "src" / PACKAGE / "operations").glob("*.py")):
+        tree = ast.parse(path.read_text())
+        sections = {id(node.slice) for node in ast.walk(tree) if isinstance(node, ast.Subscript)}
+        found += [
+            f"{path.name}:{node.lineno} {node.value!r}"
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Constant) and node.value in stacks and id(node) not in sections
+        ]
+    assert found == []
+
+
+def test_every_capability_says_what_a_target_without_it_lacks() -> None:
+    """`require` raises an error of ours for each of them."""
+    capabilities = {
+        each
+        for each in vars(protocol).values()
+        if isinstance(each, type) and getattr(each, "_is_runtime_protocol", False)
+    }
+    assert len(capabilities) >= 8
+    for capability in capabilities:
+        with pytest.raises(ConfigError, match="target bare "):
+            protocol.require(cast(Any, SimpleNamespace(traits=Traits("bare", "combined"))), capability)
 
 
 def test_a_reader_finds_things() -> None:

@@ -192,6 +192,11 @@ _LACKS: dict[type, tuple[str, str]] = {
         "docs/vps.md and docs/fly.md say how to restore one",
     ),
     Images: ("runs no images", "there is nothing to pin"),
+    Exposes: (
+        "publishes every service's port itself",
+        "name an environment whose stacks run apart: --env NAME",
+    ),
+    Notes: ("has no notes", "there is nothing to read"),
     HasVault: ("keeps its secrets in a file", "there is no Vault to recover"),
 }
 
