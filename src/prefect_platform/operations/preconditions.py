@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from urllib.parse import urlsplit
 
 from prefect_platform.config import sso
@@ -11,6 +13,7 @@ from prefect_platform.environment.opened import Platform
 from prefect_platform.errors import PreflightError
 from prefect_platform.planning.bundle import Bundle
 from prefect_platform.planning.diff import Plan, Step
+from prefect_platform.secretstore.store import require_given
 
 from .bundles import unready_bundles
 
@@ -26,10 +29,22 @@ def require_all(platform: Platform, names: Sequence[str]) -> None:
     """The preconditions of several stacks, before the first of them is touched. Raises ConfigError, PreflightError."""
     for name in names:
         built = unready_bundles(platform, name)
+        for each in built:
+            _require_given(platform, each)
         services = [service for each in built for service in each.services]
         # As if all of it had to start: a port that the stack's own container has is no conflict.
         platform.target.preflight(Plan(tuple(Step("start", each.full_name, "") for each in services)), built)
     require_names(platform)
+
+
+def _require_given(platform: Platform, bundle: Bundle) -> None:
+    if not any(spec.given for spec in bundle.stack.secrets):
+        return
+    present: Collection[str] = ()
+    # A Vault that is yet to be set up has none.
+    with contextlib.suppress(PreflightError):
+        present = platform.target.store.read(bundle.stack.name)
+    require_given(bundle.stack, present, os.environ)
 
 
 def require_names(platform: Platform) -> None:

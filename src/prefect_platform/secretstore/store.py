@@ -8,7 +8,7 @@ import os
 import secrets
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from prefect_platform.config.stack import SecretSpec, Stack
@@ -101,15 +101,19 @@ class SecretStore(ABC):
     def store_given(self, stack: Stack, environ: Mapping[str, str]) -> None:
         """Store the values of `given` secrets that `environ` has. Raises PreflightError for one that was never given."""
         names = [spec.name for spec in stack.secrets if spec.given]
-        present = self.read(stack.name) if names else {}
-        for name in names:
-            if name not in present and not environ.get(name):
-                raise PreflightError(
-                    f"secret {name} of stack {stack.name}: required, and cannot be generated",
-                    f"give it once, it is stored with the secrets: read -rs {name}; export {name}; ./invoke {stack.name}.setup",
-                )
+        require_given(stack, self.read(stack.name) if names else {}, environ)
         if new := {name: environ[name] for name in names if environ.get(name)}:
             self.merge(stack.name, new)
+
+
+def require_given(stack: Stack, present: Collection[str], environ: Mapping[str, str]) -> None:
+    """Raises PreflightError for a `given` secret that is neither among the names in `present` nor in `environ`."""
+    for name in (spec.name for spec in stack.secrets if spec.given):
+        if name not in present and not environ.get(name):
+            raise PreflightError(
+                f"secret {name} of stack {stack.name}: required, and cannot be generated",
+                f"give it once, it is stored with the secrets: read -rs {name}; export {name}; ./invoke {stack.name}.setup",
+            )
 
 
 def _require_sources(stack: Stack, missing: tuple[SecretSpec, ...]) -> None:
