@@ -64,7 +64,7 @@ def test_what_cannot_be_together_is_said(fly: Fly, changes: dict[str, Any], said
 
 
 def test_the_gateway_goes_on_alone(fly: Fly, docker: Docker, tmp_path: Path) -> None:
-    page = (ROOT / "docs" / "fly.md").read_text().partition("## The gateway in an app of its own")[2]
+    page = (ROOT / "docs" / "fly.md").read_text().partition("## Gateway and Prefect in separate apps")[2]
     steps = re.findall(r"^    (.+?)(?: {2,}#.*)?$", page.partition("\n## ")[0], flags=re.M)
     assert [step.split()[0:2] for step in steps if step.startswith("./invoke")] == [
         ["./invoke", "prefect.backup"],

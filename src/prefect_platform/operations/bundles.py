@@ -8,6 +8,7 @@ from prefect_platform.environment.opened import Platform
 from prefect_platform.errors import ConfigError
 from prefect_platform.operations.stack_order import order, require_needs, require_stack
 from prefect_platform.planning import bundle, render
+from prefect_platform.planning.diff import Plan
 
 _SPARE = 8
 """Connections for what is no pool: three are PostgreSQL's reserve, the rest health checks, dumps and an operator's psql."""
@@ -19,6 +20,8 @@ def bundles(platform: Platform, name: str) -> list[bundle.Bundle]:
     """
     require_stack(platform, name)
     if not platform.target.traits.combined:
+        # A host that cannot run anything is the first thing to say, before what it does not run yet.
+        platform.target.preflight(Plan(()), ())
         require_needs(platform, name)
     return unready_bundles(platform, name)
 
