@@ -18,7 +18,7 @@ def make_private(folder: Path) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise PreflightError(
-            f"{folder}: {error.strerror}", "choose a writable place: platform.state in invoke.yaml"
+            f"{folder}: {error.strerror}", "set platform.state to a writable folder"
         ) from None
 
 

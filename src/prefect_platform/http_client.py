@@ -22,7 +22,7 @@ def bearer(token: str | None) -> dict[str, str]:
     if not token:
         return {}
     if not token.isascii() or not token.isprintable() or " " in token:
-        raise PlatformError("token: contains characters that no token has", "./invoke gateway.create-token")
+        raise PlatformError("token: contains invalid characters", "./invoke gateway.create-token")
     return {"Authorization": f"Bearer {token}"}
 
 

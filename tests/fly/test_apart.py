@@ -36,18 +36,24 @@ def _at(fly: Fly, env: str, *words: str, code: int | None = 0) -> Any:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"prefect": {"upstream": "http://x.internal:4200"}}, "workers come in through the gateway"),
-        ({"fly": {"app": APP, "private": True}}, "platform.fly.private: workers come in through the gateway"),
+        (
+            {"prefect": {"upstream": "http://x.internal:4200"}},
+            "with it, workers must run elsewhere and connect through the gateway",
+        ),
+        (
+            {"fly": {"app": APP, "private": True}},
+            "platform.fly.private: with it, workers must run elsewhere and connect through the gateway",
+        ),
         (
             {
                 "fly": {"app": APP, "private": True},
                 "prefect": {"upstream": "http://x.internal:4200", "workers": []},
             },
-            "an app is the gateway or what is behind it",
+            "an app is either the gateway or behind one",
         ),
         (
             {"fly": {"app": APP, "private": True, "auto_stop": "stop"}, "prefect": {"workers": []}},
-            "does not wake a machine",
+            "do not wake a machine",
         ),
         ({"target": "local", "prefect": {"upstream": "http://x:4200", "workers": []}}, "only target fly"),
     ],

@@ -34,7 +34,7 @@ def clone(launch: Launch) -> Fly:
     made.settings["prefect"] = {"workers": []}
     made.write()
     done = made.invoke("prefect.setup")
-    assert "not run: no worker is declared, and none elsewhere is online in pool default" in done.stdout
+    assert "skipped: no worker is configured, and no remote worker is online in pool default" in done.stdout
     return made
 
 
@@ -162,7 +162,7 @@ def test_it_sleeps_when_nothing_is_to_do_and_not_before(
     clone.write()
     told = clone.invoke("prefect.setup").stderr
     assert "the machine suspends itself after 0.1 minutes without a request" in told
-    assert "only a request from outside wakes it" in told
+    assert "only an outside request wakes it" in told
     assert clone.flyctl("machine", "list").count('"started"') == 1
 
     def asked() -> list[str]:

@@ -73,7 +73,7 @@ def test_it_is_used_with_a_token_and_keeps_what_it_has(
     assert "prefect-lab" in elsewhere.state["applications"]
     assert "nothing changed" in vps.invoke("prefect.setup").stderr
     writes = len(elsewhere.api.writes)
-    assert "application prefect-lab is there for admins" in vps.invoke("prefect.status").stdout
+    assert "application prefect-lab exists for admins" in vps.invoke("prefect.status").stdout
     assert len(elsewhere.api.writes) == writes
 
 

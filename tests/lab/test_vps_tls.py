@@ -103,7 +103,7 @@ def test_a_bad_pair_is_refused_before_anything_happens(
     good = file.read_bytes()
     authority.issue(90)
     file.write_bytes(good)
-    assert "is not the key of tls/server.pem" in standing.invoke("traefik.setup", code=2).stderr
+    assert "does not match certificate tls/server.pem" in standing.invoke("traefik.setup", code=2).stderr
     authority.issue(-1)
     assert "tls/server.pem ended on" in standing.invoke("traefik.plan", code=2).stderr
     file.unlink()
@@ -147,7 +147,7 @@ def test_a_certificate_that_ends_soon_is_told_and_a_new_one_taken_up(
     assert "certificate.pem" in vps.invoke("traefik.plan").stdout
     vps.invoke("traefik.setup")
     red = vps.invoke("prefect.status", code=5).stdout
-    assert "it ends soon: until" in next(line for line in red.splitlines() if " certificate " in line)
+    assert "expires soon: until" in next(line for line in red.splitlines() if " certificate " in line)
     authority.issue(60)
     vps.invoke("traefik.setup")
     green = vps.invoke("prefect.status").stdout

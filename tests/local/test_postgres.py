@@ -48,7 +48,7 @@ def test_it_runs_behind_a_pooler(elsewhere: Elsewhere, pooler: Path) -> None:
     done = elsewhere.invoke("prefect.setup", password=PASSWORD)
     assert "its task run is recorded" in done.stdout
     assert "is read as postgresql+asyncpg://" in done.stderr
-    assert "no prepared statements are kept" in done.stderr
+    assert "prepared statements are disabled" in done.stderr
     assert "nothing changed" in elsewhere.invoke("prefect.setup").stderr
     assert elsewhere.invoke("prefect.status").returncode == 0
 

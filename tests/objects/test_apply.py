@@ -118,9 +118,11 @@ def test_what_is_foreign_stays(api: PrefectApi) -> None:
     found = observe(api, replace(theirs, zombies=Zombies(30, 90, "zombies!")))
     assert plan_objects(theirs, found) == ()
     assert found.automations[0]["trigger"]["within"] == 90
-    assert "queue theirs/by hand: not declared" in notices(theirs, found)
+    assert "queue theirs/by hand: not in the configuration" in notices(theirs, found)
     left = notices(ours, observe(api, ours))
-    assert {"work pool theirs: not declared", "global limit t: not declared"} <= set(left)
+    assert {"work pool theirs: not in the configuration", "global limit t: not in the configuration"} <= set(
+        left
+    )
 
 
 def test_one_automation_is_looked_after(api: PrefectApi) -> None:

@@ -72,7 +72,7 @@ def test_nobody_there(spec: CheckSpec) -> None:
     checks = run_checks(down, canary_seconds=5)
     assert red(checks) == QUICK | {"workers", "canary"}
     assert all(check.hint for check in checks)
-    assert by_name(checks)["canary"].detail == "not tried, the checks before it failed"
+    assert by_name(checks)["canary"].detail == "skipped: earlier checks failed"
     assert spec.token not in f"{checks}{spec}"
     assert not canary_check(down, 0.5).ok
 
@@ -114,7 +114,7 @@ def test_one_thing_broken(spec: CheckSpec, door: Door, ending: str, status: int,
 
 def test_other_version(spec: CheckSpec) -> None:
     (check,) = run_checks(replace(spec, version="3.8.9"), only=["version"])
-    assert (check.ok, check.detail) == (False, "Prefect 3.8.8 is running, 3.8.9 is declared")
+    assert (check.ok, check.detail) == (False, "Prefect 3.8.8 is running, expected 3.8.9")
 
 
 def test_the_ui_calls_another_address(spec: CheckSpec) -> None:
@@ -156,7 +156,7 @@ def test_workers(spec: CheckSpec, api: PrefectApi, server: str) -> None:
     # The service that would mark the pool NOT_READY runs once an hour here, as if it hung.
     check = outcome("services", lambda: probes.services(api, 0))
     httpx.delete(url)
-    assert "pool beats says READY with no live worker" in check.detail
+    assert "pool beats is READY without a live worker" in check.detail
 
 
 def test_overdue_runs(spec: CheckSpec, api: PrefectApi, server: str) -> None:
@@ -171,7 +171,7 @@ def test_overdue_runs(spec: CheckSpec, api: PrefectApi, server: str) -> None:
         httpx.post(f"{base}/flow_runs/", json={"flow_id": flow, "state": state}).raise_for_status()
         found.append(outcome("services", lambda: probes.services(api)))
     assert not all(check.ok for check in found)
-    assert any("not marked Late: the background services do not run" in check.detail for check in found)
+    assert any("not marked Late: the background services are not running" in check.detail for check in found)
     assert red(wait_for_checks(spec, 30, only=["services"])) == set()
 
 
@@ -214,7 +214,7 @@ def test_schedules_without_runs(api: PrefectApi, server: str) -> None:
         httpx.post(f"{base}/deployments/", json=body).raise_for_status()
         found.append(outcome("schedules", lambda: schedules.schedules(api, 0)))
     assert not all(check.ok for check in found)
-    assert any("has an active schedule and no planned run" in check.detail for check in found)
+    assert any("has an active schedule but no scheduled run" in check.detail for check in found)
     deadline = time.monotonic() + 60
     while not outcome("schedules", lambda: schedules.schedules(api, 0)).ok:
         assert time.monotonic() < deadline
@@ -229,14 +229,14 @@ def test_canary_without_a_deployment(spec: CheckSpec) -> None:
 def test_canary_without_a_worker(spec: CheckSpec, api: PrefectApi, flows: Path) -> None:
     lonely = replace(spec, canary=deploy(api, "lonely", "lonely", flows, "canary.py:platform_canary"))
     (last,) = run_checks(lonely, only=["canary (last)"])
-    assert (last.ok, last.detail) == (False, "no canary run has ended yet")
+    assert (last.ok, last.detail) == (False, "no canary run has finished yet")
     check = canary_check(lonely, 1)
     assert not check.ok
-    assert "no worker took it; pool lonely is NOT_READY with 0 workers online" in check.detail
+    assert "no worker picked it up; pool lonely is NOT_READY with 0 workers online" in check.detail
     (run,) = api.flow_runs({"flow_runs": {"name": {"any_": [check.detail.split()[1]]}}})
     assert (run["state"]["type"], run["id"] in check.detail) == ("CANCELLED", True)
     (last,) = run_checks(lonely, only=["canary (last)"])
-    assert "canary: no worker took this run in time" in last.detail
+    assert "canary: no worker picked up this run in time" in last.detail
 
 
 def test_canary_that_fails(spec: CheckSpec, api: PrefectApi, flows: Path, worker: str) -> None:
@@ -254,7 +254,7 @@ def test_canary_whose_task_run_is_lost(
         replace(spec, canary=deploy(api, "taskless", WORKED, flows, "flows.py:taskless")), 100
     )
     assert not check.ok
-    assert "Completed, but its task run was not recorded in 1 s" in check.detail
+    assert "Completed, but its task run was not recorded within 1 s" in check.detail
 
 
 def test_only_our_errors_are_outcomes() -> None:

@@ -59,7 +59,7 @@ def plan(pool: Pool, found: Observed) -> list[str]:
             observed({"b": (2, None), "default": (1, None)}),
             [
                 "create queue p/new: concurrency_limit none, priority 1",
-                "update queue order p: new comes in between",
+                "update queue order p: new is inserted between",
             ],
         ),
         (
@@ -147,7 +147,7 @@ def test_canary() -> None:
 
 
 def test_type_cannot_change() -> None:
-    with pytest.raises(ConfigError, match="type process, but exists with type docker") as caught:
+    with pytest.raises(ConfigError, match="type process but exists with type docker") as caught:
         plan(Pool("p"), observed(type="docker"))
     assert caught.value.hint
 
@@ -158,10 +158,10 @@ def test_what_is_not_declared_is_named_and_left() -> None:
     wanted = Desired(pools=(Pool("p"),), limits=())
     assert plan_objects(wanted, found) == ()
     assert notices(wanted, found) == (
-        "work pool other: not declared",
-        "queue p/theirs: not declared",
-        "global limit db: not declared",
-        "global limit l: not declared",
+        "work pool other: not in the configuration",
+        "queue p/theirs: not in the configuration",
+        "global limit db: not in the configuration",
+        "global limit l: not in the configuration",
     )
 
 
@@ -187,14 +187,14 @@ def test_settings_become_values() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"work_pools": [{"name": "a/b"}]}, "'a/b' is not a name"),
-        ({"work_pools": [{"name": " a"}]}, "' a' is not a name"),
-        ({"work_pools": [{"name": ""}]}, "'' is not a name"),
-        ({"work_pools": [{"name": "a\nb"}]}, "is not a name"),
+        ({"work_pools": [{"name": "a/b"}]}, "'a/b' is not a valid name"),
+        ({"work_pools": [{"name": " a"}]}, "' a' is not a valid name"),
+        ({"work_pools": [{"name": ""}]}, "'' is not a valid name"),
+        ({"work_pools": [{"name": "a\nb"}]}, "is not a valid name"),
         ({"work_pools": [{"name": "Prefect-x"}]}, "belong to Prefect"),
-        ({"work_pools": [{"name": "a"}, {"name": "a"}]}, "'a' is declared twice"),
+        ({"work_pools": [{"name": "a"}, {"name": "a"}]}, "'a' is defined twice"),
         ({"work_pools": [{"name": "a", "concurrency_limit": -1}]}, "-1 is negative"),
-        ({"work_pools": [{"name": "a", "queues": [{"name": "q%"}]}]}, "'q%' is not a name"),
+        ({"work_pools": [{"name": "a", "queues": [{"name": "q%"}]}]}, "'q%' is not a valid name"),
         ({"work_pools": [{"name": "a", "queues": [{"name": "q", "priority": 0}]}]}, "priority 0 is below 1"),
         (
             {

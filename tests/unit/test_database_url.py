@@ -47,22 +47,22 @@ def test_what_prefect_is_told(url: str, wanted: dict[str, Any]) -> None:
 def test_what_was_read_differently_is_told() -> None:
     told = " ".join(database_url.parse(POOLED).notes)
     assert "postgres:// is read as postgresql+asyncpg://" in told
-    assert "port 6543 is a pooler" in told
+    assert "port 6543 is a transaction pooler" in told
     assert "TLS is required" in told
 
 
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("mysql://a@b/c", "mysql: only PostgreSQL"),
+        ("mysql://a@b/c", "mysql: must be a PostgreSQL URL"),
         ("postgresql://a:secret@b/c", "holds a password"),
         ("postgresql://a@b", "no name of the database"),
         ("postgresql://b/c", "no user"),
         ("postgresql:///c", "no host"),
-        ("postgresql://a@b:99999/c", "no URL with a port"),
+        ("postgresql://a@b:99999/c", "not a URL with a port"),
         (f"{DIRECT}?sslmode=on", "sslmode=on: one of"),
         (f"{DIRECT}?sslmode=verify-full", "needs the provider's root certificate"),
-        (f"{DIRECT}?options=x", "?options= is not understood"),
+        (f"{DIRECT}?options=x", "?options= is not supported"),
     ],
 )
 def test_what_cannot_be_meant(url: str, said: str) -> None:
@@ -77,5 +77,5 @@ def test_only_one_machine_has_it_elsewhere(load: Load) -> None:
     settings = load(
         {"target": "compose", "host": "h", "domain": "example.com", "prefect": {"database_url": DIRECT}}
     )
-    with pytest.raises(ConfigError, match="target compose has a PostgreSQL of its own"):
+    with pytest.raises(ConfigError, match="target compose runs its own PostgreSQL"):
         rules.cross_check(settings)

@@ -45,12 +45,12 @@ def _route(**more: Any) -> dict[str, Any]:
         ({"gateway": {"routes": [_route()]}}, "platform.gateway.routes: grafana: allowed_groups is empty"),
         (
             {"prefect": {"auth": "sso-or-token", "allowed_groups": ["*", "admins"]}},
-            'allowed_groups: "\\*" makes',
+            'allowed_groups: "\\*" already includes',
         ),
         ({"prefect": {"auth": "sso-or-token"}, "domain": None}, "platform.authentik.public_url: not set"),
         (
             {"prefect": {"auth": "sso-or-token"}, "authentik": {"public_url": "https://prefect.example.com"}},
-            "is the host of a door",
+            "is also the host of a protected route",
         ),
         ({"prefect": {"auth": "sso-or-token"}, "target": "local"}, "this is local"),
     ],
@@ -114,7 +114,7 @@ def test_a_door_that_is_well() -> None:
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        ((200,), "the door is open"),
+        ((200,), "Prefect answers without authentication"),
         ((400, "", "no app for hostname prefect.example.com"), "does not serve this host"),
         ((404,), "does not serve this host"),
         ((500,), "Authentik does not answer"),
@@ -126,7 +126,7 @@ def test_a_door_that_is_well() -> None:
         ((302, GOOD.replace("https://sso", "http://sso")), "does not trust the gateway's address"),
         ((302, GOOD.replace("prefect.example.com", "other.example.com")), "Redirect URI Error"),
         ((302, f"{SIGN_ON}/if/flow/"), "sent to nowhere"),
-        ((401,), "expected the way to the login"),
+        ((401,), "expected a redirect to the login"),
     ],
 )
 def test_each_failure_has_its_words(answer: tuple[Any, ...], said: str) -> None:

@@ -27,8 +27,10 @@ def check(platform: Platform) -> Check | None:
     seconds = time.monotonic() - began
     if changes:
         told = "; ".join(f"would be {change}" for change in changes)
-        return Check("authentik", False, f"not as declared: {told}", seconds, "./invoke prefect.setup")
+        return Check(
+            "authentik", False, f"differs from the configuration: {told}", seconds, "./invoke prefect.setup"
+        )
     who = ", ".join(want.groups) or "everybody"
     return Check(
-        "authentik", True, f"application {want.slug} is there for {who}, the outpost serves it", seconds
+        "authentik", True, f"application {want.slug} exists for {who}; the outpost serves it", seconds
     )

@@ -41,7 +41,7 @@ def last(api: PrefectApi, flow: str, deployment: str) -> str:
     ended = {"deployment_id": {"any_": [found["id"]]}, "state": {"type": {"any_": sorted(TERMINAL)}}}
     runs = api.flow_runs({"flow_runs": ended, "sort": "END_TIME_DESC", "limit": 1})
     if not runs:
-        raise CheckFailed("no canary run has ended yet", SMOKE)
+        raise CheckFailed("no canary run has finished yet", SMOKE)
     newest = runs[0]
     age = seconds_since(newest["end_time"] or newest["state"]["timestamp"])
     text = f"run {newest['name']} {newest['state']['name']} {_ago(age)} ago"
@@ -85,7 +85,7 @@ def _wait_for_task_run(api: PrefectApi, run: Json) -> None:
         if time.monotonic() > deadline:
             raise CheckFailed(
                 f"run {run['name']} ({run['id']}) Completed, but its task run was not recorded "
-                f"in {RECORDED_WITHIN:g} s: the worker's events do not arrive",
+                f"within {RECORDED_WITHIN:g} s: the worker's events do not reach the server",
                 "the worker needs PREFECT_CLIENT_CUSTOM_HEADERS (an API key does not reach the event socket)",
             )
         time.sleep(POLL)
@@ -97,9 +97,10 @@ def _not_taken(api: PrefectApi, deployment: Json, run: Json, seconds: float) -> 
     where = f"run {run['name']} ({run['id']}) is {run['state']['name']} after {seconds:g} s"
     if run["state"]["type"] != "SCHEDULED":
         return CheckFailed(
-            f"{where}; {_log(api, run)}", "give it more time, or ./invoke prefect.logs --service worker"
+            f"{where}; {_log(api, run)}",
+            "it may still finish; otherwise ./invoke prefect.logs --service worker",
         )
-    api.cancel_flow_run(run["id"], "canary: no worker took this run in time")
+    api.cancel_flow_run(run["id"], "canary: no worker picked up this run in time")
     pool = api.work_pool(name)
     online = sum(is_online(worker) for worker in api.workers(name)) if pool else 0
     state = f"is {pool['status']} with {online} workers online" if pool else "does not exist"
@@ -109,7 +110,7 @@ def _not_taken(api: PrefectApi, deployment: Json, run: Json, seconds: float) -> 
         else ""
     )
     hint = f"resume pool {name}" if pool and pool["is_paused"] else "./invoke prefect.logs --service worker"
-    return CheckFailed(f"{where}: no worker took it; pool {name} {state}{limit}", hint)
+    return CheckFailed(f"{where}: no worker picked it up; pool {name} {state}{limit}", hint)
 
 
 def _failed(api: PrefectApi, run: Json) -> CheckFailed:
@@ -123,7 +124,7 @@ def _log(api: PrefectApi, run: Json) -> str:
     return (
         "its last log lines:\n" + "\n".join(f"  {line.strip()}" for line in lines)
         if lines
-        else "it logged nothing"
+        else "it wrote no log"
     )
 
 

@@ -43,10 +43,10 @@ def _judged(found: Certificate, host: str, settings: Settings) -> tuple[bool, st
     kind = settings.values["traefik"]["tls"] if settings.traits.tls else "own"
     told = f"until {found.ends:%Y-%m-%d} ({found.days} days), by {found.issuer}"
     if kind == "self-signed":
-        return True, f"{told}: no browser trusts it", ""
+        return True, f"{told}: browsers do not trust it", ""
     if _DEFAULT in found.issuer:
-        hint = "./invoke traefik.logs; does the name's DNS entry lead here, and is port 80 open?"
-        return False, "Traefik serves its default certificate: it has none for this name", hint
+        hint = "./invoke traefik.logs; check that the name resolves to this host and that port 80 is open"
+        return False, "Traefik serves its default certificate: no certificate for this name", hint
     if not found.covers(host):
         return (
             False,
@@ -54,10 +54,6 @@ def _judged(found: Certificate, host: str, settings: Settings) -> tuple[bool, st
             "./invoke traefik.logs",
         )
     if found.days < WARN_DAYS:
-        hint = (
-            "./invoke traefik.logs"
-            if kind == "acme"
-            else "put a new one in its place, then ./invoke traefik.setup"
-        )
-        return False, f"it ends soon: {told}", hint
+        hint = "./invoke traefik.logs" if kind == "acme" else "replace it, then ./invoke traefik.setup"
+        return False, f"expires soon: {told}", hint
     return True, told, ""

@@ -46,13 +46,13 @@ def prove(platform: Platform, canary_must_run: bool = False) -> tuple[Check, ...
     if not _has_prefect(platform) or any(each.name == "disk" for each in failing(platform)):
         return tuple(machine_checks(platform))
     spec = _spec(platform)
-    platform.say("checking, as a client would")
+    platform.say("running checks through the public URL")
     settled = wait_for_checks(spec, seconds=_CALM_SECONDS, only=_CALM)
     canary = desired(platform).canary
     if canary is None or not all(each.ok for each in settled):
         return (*machine_checks(platform), *settled)
     if not spec.workers and not _somebody_works(platform, canary.pool):
-        nobody = f"not run: no worker is declared, and none elsewhere is online in pool {canary.pool}"
+        nobody = f"skipped: no worker is configured, and no remote worker is online in pool {canary.pool}"
         hint = f'eval "$(./invoke prefect.client-env --token …)"; prefect worker start --pool {canary.pool}; then ./invoke prefect.smoke'
         return (*machine_checks(platform), *settled, Check("canary", not canary_must_run, nobody, 0.0, hint))
     spec = replace(spec, canary=(canary.flow, canary.name))
@@ -140,9 +140,9 @@ def _secrets_check(platform: Platform) -> Check | None:
     try:
         platform.target.store.read("gateway")
     except PlatformError as error:
-        why = f"{error.reason}; what runs goes on, setups and changed secrets wait"
+        why = f"{error.reason}; running services are unaffected; setups and secret changes must wait"
         return Check("secrets", False, why, time.monotonic() - began, error.hint)
-    return Check("secrets", True, "Vault is open and takes our token", time.monotonic() - began)
+    return Check("secrets", True, "Vault is unsealed and accepts our token", time.monotonic() - began)
 
 
 def failing(platform: Platform) -> list[Check]:
@@ -157,7 +157,7 @@ def _disk_check(platform: Platform) -> Check:
     return Check(
         "disk",
         False,
-        f"{place}: {room // 2**20} MiB free, databases and logs cannot be written",
+        f"{place}: {room // 2**20} MiB free, too little for databases and logs",
         0.0,
         "free disk space, then ./invoke prefect.setup",
     )

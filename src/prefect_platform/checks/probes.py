@@ -36,9 +36,7 @@ def refuses_strangers(spec: CheckSpec, client: httpx.Client) -> str:
     path = f"{spec.api_path}/admin/version"
     answer = _get(client, path, accept="application/json")
     if answer.status_code != 401:
-        hint = (
-            "do not publish this gateway before the cause is found: ./invoke prefect.logs --service verifier"
-        )
+        hint = "do not expose this gateway until this is fixed: ./invoke prefect.logs --service verifier"
         raise CheckFailed(f"GET {path} without a token: {_seen(answer)}, expected 401", hint)
     return "401 without a token"
 
@@ -90,9 +88,7 @@ def ready(api: PrefectApi) -> str:
 def version(spec: CheckSpec, api: PrefectApi) -> str:
     running = api.version()
     if running != spec.version:
-        raise CheckFailed(
-            f"Prefect {running} is running, {spec.version} is declared", "./invoke prefect.setup"
-        )
+        raise CheckFailed(f"Prefect {running} is running, expected {spec.version}", "./invoke prefect.setup")
     return f"Prefect {running}"
 
 
@@ -131,7 +127,7 @@ def services(api: PrefectApi, grace: float = SERVICES_GRACE) -> str:
         age = seconds_since(overdue["expected_start_time"])
         raise CheckFailed(
             f"run {overdue['name']} was due {age:.0f} s ago and is not marked Late: "
-            "the background services do not run",
+            "the background services are not running",
             "./invoke prefect.restart --service server",
         )
     for pool in api.work_pools():
@@ -139,10 +135,10 @@ def services(api: PrefectApi, grace: float = SERVICES_GRACE) -> str:
             is_online(each, grace) for each in api.workers(pool["name"])
         ):
             raise CheckFailed(
-                f"pool {pool['name']} says READY with no live worker: the background services do not run",
+                f"pool {pool['name']} is READY without a live worker: the background services are not running",
                 "./invoke prefect.restart --service server",
             )
-    return "no work of theirs is undone"
+    return "no overdue work"
 
 
 def _overdue(api: PrefectApi, grace: float) -> Json | None:

@@ -60,8 +60,8 @@ def wait_for_checks(
     if canary_seconds is None or spec.canary is None:
         return found
     if red:
-        untried = "not tried, the checks before it failed"
-        return [*found, Check("canary", False, untried, 0.0, f"first mend: {', '.join(red)}")]
+        untried = "skipped: earlier checks failed"
+        return [*found, Check("canary", False, untried, 0.0, f"fix first: {', '.join(red)}")]
     return [*found, canary_check(spec, canary_seconds, progress)]
 
 
@@ -77,7 +77,7 @@ def _quick(spec: CheckSpec, only: Names, past_canary: bool) -> list[Check]:
 def canary_check(spec: CheckSpec, seconds: float, progress: Progress = _quiet) -> Check:
     """Run the canary: Completed within `seconds`, task run recorded. `progress` hears of each new state."""
     if spec.canary is None:
-        raise ValueError("this spec names no canary deployment")
+        raise ValueError("no canary deployment is configured")
     with PrefectApi(spec.api_url, spec.token, spec.timeout, min(10.0, seconds), spec.trust) as api:
         return outcome("canary", partial(canary.run, api, *spec.canary, seconds, progress))
 

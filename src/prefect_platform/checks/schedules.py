@@ -21,7 +21,7 @@ def schedules(api: PrefectApi, grace: float = GRACE_SECONDS) -> str:
     for each in scheduled:
         if not api.planned_runs(each["id"]):
             raise CheckFailed(
-                f"deployment {each['name']} has an active schedule and no planned run: the scheduler does not work",
+                f"deployment {each['name']} has an active schedule but no scheduled run: the scheduler is not working",
                 "./invoke prefect.logs --service services",
             )
     return (

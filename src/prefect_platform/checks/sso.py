@@ -38,16 +38,16 @@ def _not_sent(path: str, answer: httpx.Response) -> CheckFailed:
     told = f"GET {path} without a session: {status} {said}".strip()
     if answer.is_success:
         return CheckFailed(
-            f"{told}: the door is open",
-            "take the host off the net: ./invoke traefik.stop; then find the cause: " + _LOG,
+            f"{told}: Prefect answers without authentication",
+            "take the host offline: ./invoke traefik.stop; then find the cause: " + _LOG,
         )
     if status in (400, 404):
         return CheckFailed(
-            f"{told}: the outpost does not serve this host, or does not trust the gateway's address", _SETUP
+            f"{told}: the outpost does not serve this host or does not trust the gateway's address", _SETUP
         )
     if status in (500, 502, 503, 504):
-        return CheckFailed(f"{told}: Authentik does not answer, or not to what the gateway asks", _LOG)
-    return CheckFailed(f"{told}, expected the way to the login", _LOG)
+        return CheckFailed(f"{told}: Authentik does not answer the gateway's auth request", _LOG)
+    return CheckFailed(f"{told}, expected a redirect to the login", _LOG)
 
 
 def _leads_to_login(spec: CheckSpec, path: str, asked: str) -> None:
@@ -60,7 +60,7 @@ def _leads_to_login(spec: CheckSpec, path: str, asked: str) -> None:
             _SETUP,
         )
     raise CheckFailed(
-        f"GET {path} leads to {there.netloc or asked!r}, where no browser can sign in; it should be {wanted.netloc}: "
+        f"GET {path} leads to {there.netloc or asked!r}, where no browser can sign in; expected {wanted.netloc}: "
         "authentik_host of the embedded outpost is wrong",
         "./invoke prefect.setup sets it (of an Authentik that runs elsewhere: Applications → Outposts → Edit)",
     )
@@ -71,6 +71,6 @@ def _leads_back(spec: CheckSpec, asked: str) -> None:
     ours = urlsplit(spec.public_url)
     if (urlsplit(back).scheme, urlsplit(back).netloc) != (ours.scheme, ours.netloc):
         raise CheckFailed(
-            f"after the login a browser is sent to {back or 'nowhere'}, not to {spec.public_url}: it would end with a Redirect URI Error",
-            "./invoke prefect.setup puts the provider's external host right",
+            f"after the login a browser is sent to {back or 'nowhere'}, not to {spec.public_url}: sign-in would fail with a Redirect URI Error",
+            "./invoke prefect.setup corrects the provider's external host",
         )

@@ -31,7 +31,7 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # Invoke's copy of PyYAML
                 continue
             if key.value in seen and key.tag != "tag:yaml.org,2002:merge":
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key.value!r} stands here twice", key.start_mark
+                    None, None, f"duplicate key {key.value!r}", key.start_mark
                 )
             seen.add(key.value)
         mapping: dict[Hashable, Any] = super().construct_mapping(node, deep)
@@ -49,7 +49,7 @@ class PlatformConfig(Config):
             mark = getattr(error, "problem_mark", None)
             place = f"{path}, line {mark.line + 1}" if mark else f"{path}"
             raise ConfigError(
-                f"{place}: this is not valid YAML: {getattr(error, 'problem', None) or error}",
+                f"{place}: invalid YAML: {getattr(error, 'problem', None) or error}",
                 "correct the line; invoke.example.yaml shows every key",
             ) from error
 
@@ -59,7 +59,7 @@ class PlatformConfig(Config):
         try:
             return _mapping(path, json.loads(_read(path)))
         except json.JSONDecodeError as error:
-            raise ConfigError(f"{path}, line {error.lineno}: this is not valid JSON: {error.msg}") from error
+            raise ConfigError(f"{path}, line {error.lineno}: invalid JSON: {error.msg}") from error
 
     def _load_file(self, prefix: str, absolute: bool = False, merge: bool = True) -> None:
         try:
@@ -70,7 +70,7 @@ class PlatformConfig(Config):
             raise
         except OSError as error:
             raise ConfigError(
-                f"{error.filename}: {error.strerror}", "make the settings file readable for you"
+                f"{error.filename}: {error.strerror}", "make the settings file readable for this user"
             ) from error
 
     def merge(self) -> None:
@@ -86,7 +86,7 @@ class PlatformConfig(Config):
                 self._runtime,
             )
             raise ConfigError(
-                f"settings: {_clash(levels) or error}: a group of settings in one place, a single value in another",
+                f"settings: {_clash(levels) or error}: a mapping in one file, a single value in another",
                 "compare invoke.yaml, ~/.invoke.yaml and the file given with -f with invoke.example.yaml",
             ) from error
 
@@ -123,9 +123,7 @@ class PlatformConfig(Config):
     def require_runtime_file(self) -> None:
         """A file that was asked for (-f, INVOKE_RUNTIME_CONFIG) must exist; Invoke would go on without it."""
         if self._runtime_path is not None and not self._runtime_found:
-            raise ConfigError(
-                f"{self._runtime_path}: there is no such settings file", "check the path given with -f"
-            )
+            raise ConfigError(f"{self._runtime_path}: no such settings file", "check the path given with -f")
 
     def load_shell_env(self) -> None:
         # The level is emptied first: its own values of last time must not count as settings that exist.
@@ -163,16 +161,14 @@ def _read(path: os.PathLike[str]) -> str:
     try:
         return Path(path).read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise ConfigError(
-            f"{path}: this is not UTF-8 text (byte {error.start})", "save the file as UTF-8"
-        ) from error
+        raise ConfigError(f"{path}: not UTF-8 (byte {error.start})", "save the file as UTF-8") from error
 
 
 def _mapping(path: os.PathLike[str], data: Any) -> dict[str, Any]:
     if data is None:
         return {}
     if not isinstance(data, dict):
-        raise ConfigError(f"{path}: settings are `key: value` lines, this is a {type(data).__name__}")
+        raise ConfigError(f"{path}: expected a mapping of settings, found {type(data).__name__}")
     return data
 
 
@@ -240,7 +236,7 @@ def _value(config: Mapping[str, Any], path: tuple[str, ...]) -> Any:
 def _only_path(variable: str, paths: list[tuple[str, ...]]) -> tuple[str, ...]:
     if len(paths) > 1:
         both = " and ".join(".".join(path) for path in paths)
-        raise ConfigError(f"{variable}: this may mean {both}", "set it in invoke.yaml instead")
+        raise ConfigError(f"{variable}: ambiguous: {both}", "set it in invoke.yaml instead")
     return paths[0]
 
 
@@ -257,6 +253,6 @@ def _cast(variable: str, text: str, old: Any) -> Any:
         except ValueError as error:
             raise ConfigError(f"{variable}: must be a number, is {text!r}") from error
     raise ConfigError(
-        f"{variable}: a list cannot be given in a variable",
+        f"{variable}: a variable cannot set a list",
         "set it in invoke.yaml, or in a file given with -f",
     )

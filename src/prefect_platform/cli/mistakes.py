@@ -40,11 +40,11 @@ def _unknown_task(word: str, tasks: Sequence[str]) -> ConfigError:
         )
     if near := meant(word, tasks):
         return ConfigError(
-            f"./invoke: there is no task {word!r}", f"did you mean {near}? ./invoke --list names them all"
+            f"./invoke: no such task: {word!r}", f"did you mean {near}? ./invoke --list names them all"
         )
     group = _nearest(word.rpartition(".")[0] or word, groups)
     listed = f"./invoke --list {group} names those of {group}, " if group else ""
-    return ConfigError(f"./invoke: there is no task {word!r}", f"{listed}./invoke --list names them all")
+    return ConfigError(f"./invoke: no such task: {word!r}", f"{listed}./invoke --list names them all")
 
 
 def meant(word: str, tasks: Sequence[str]) -> str:
@@ -65,10 +65,8 @@ def _unknown_flag(word: str, task: str | None, flags: Sequence[str]) -> ConfigEr
     near = _nearest(flag, flags)
     hint = f"did you mean {near}? " if near else ""
     if task is None:
-        hint += "a task's own flags come after its name; "
-    return ConfigError(
-        f"./invoke{f' {task}' if task else ''}: there is no flag {flag}", hint + _help_for(task)
-    )
+        hint += "a task's options come after its name; "
+    return ConfigError(f"./invoke{f' {task}' if task else ''}: unknown option {flag}", hint + _help_for(task))
 
 
 def _nearest(word: str, names: Sequence[str]) -> str:

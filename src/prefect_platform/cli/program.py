@@ -153,7 +153,7 @@ class PlatformProgram(Program):
             except KeyError:
                 names = ", ".join(sorted(self.collection.collections))
                 raise ConfigError(
-                    f"./invoke --list: there is no namespace {wanted!r}", f"there are {names}"
+                    f"./invoke --list: no such namespace: {wanted!r}", f"namespaces: {names}"
                 ) from None
         super().parse_cleanup()
 

@@ -44,7 +44,7 @@ def refusal(place: str, taker: tuple[str, str], env: str) -> ConfigError:
     if variable:
         where = f" --env {env}" if env else ""
         hint = (
-            "take it out; give it once, and it is kept with the secrets: "
+            "remove it; set it once, it is stored with the secrets: "
             f"read -rs {variable}; export {variable}; ./invoke {stack}.setup{where}"
         )
     return ConfigError(f"{place}: holds a password, which no setting may", hint)

@@ -43,9 +43,9 @@ def parse(url: str) -> Database:
         parts = urlsplit(url.strip())
         port = parts.port or 5432
     except ValueError:
-        raise ConfigError(f"{KEY}: no URL with a port between 1 and 65535", EXAMPLE) from None
+        raise ConfigError(f"{KEY}: not a URL with a port from 1 to 65535", EXAMPLE) from None
     if parts.scheme not in _SCHEMES:
-        raise ConfigError(f"{KEY}: {parts.scheme or 'no scheme'}: only PostgreSQL can be elsewhere", EXAMPLE)
+        raise ConfigError(f"{KEY}: {parts.scheme or 'no scheme'}: must be a PostgreSQL URL", EXAMPLE)
     if parts.password is not None:
         raise credentials.refusal(KEY, ("prefect", SECRET), "")
     name = unquote(parts.path.removeprefix("/"))
@@ -58,15 +58,13 @@ def parse(url: str) -> Database:
     if parts.scheme != "postgresql+asyncpg":
         notes.append(f"{parts.scheme}:// is read as postgresql+asyncpg://, the driver that Prefect has")
     if pooled:
-        notes.append(
-            f"port {port} is a pooler that changes connections with every transaction: no prepared statements are kept"
-        )
+        notes.append(f"port {port} is a transaction pooler: prepared statements are disabled")
     mode = asked.get("sslmode", "")
     if not mode:
         mode = "prefer" if host in _NEAR or host.endswith((".internal", ".flycast")) else "require"
         if mode == "require":
             notes.append(
-                "TLS is required (the URL says nothing): ?sslmode=verify-full checks the server's name, ?sslmode=disable goes without"
+                "TLS is required by default; ?sslmode=verify-full also verifies the server's name, ?sslmode=disable turns it off"
             )
     return Database(
         host,
@@ -85,7 +83,7 @@ def _query(text: str) -> dict[str, str]:
     unknown = sorted(set(asked) - set(_KNOWN))
     if unknown:
         raise ConfigError(
-            f"{KEY}: ?{unknown[0]}= is not understood; there are: {', '.join(_KNOWN)}", "leave it out"
+            f"{KEY}: ?{unknown[0]}= is not supported; use one of: {', '.join(_KNOWN)}", "leave it out"
         )
     if (mode := asked.get("sslmode")) is not None and mode not in _SSLMODES:
         raise ConfigError(f"{KEY}: sslmode={mode}: one of {', '.join(_SSLMODES)}", "?sslmode=require")

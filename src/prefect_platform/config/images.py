@@ -13,7 +13,7 @@ import yaml
 from prefect_platform.errors import ConfigError
 
 _NAME = "images.lock"
-_HEAD = "# Written by ./invoke platform.pin-images: what each tag meant then. Commit it; delete a line to follow the tag again.\n"
+_HEAD = "# Written by ./invoke platform.pin-images: the digest of each tag. Commit it; delete a line to follow its tag again.\n"
 _LENGTH = len("sha256:") + 64
 
 
@@ -28,9 +28,7 @@ def read(root: Path) -> dict[str, str]:
         raise ConfigError(f"{_NAME}: not YAML: {error}", "./invoke platform.pin-images writes it") from None
     for image, digest in found.items() if isinstance(found, dict) else [("", None)]:
         if not (isinstance(digest, str) and digest.startswith("sha256:") and len(digest) == _LENGTH):
-            raise ConfigError(
-                f"{_NAME}: {image}: not a digest", "./invoke platform.pin-images writes it anew"
-            )
+            raise ConfigError(f"{_NAME}: {image}: not a digest", "./invoke platform.pin-images rewrites it")
     return dict(found)
 
 

@@ -67,7 +67,7 @@ class Zombies:
             "after": [HEARTBEAT],
             "expect": [HEARTBEAT, *TERMINAL_EVENTS],
         }
-        message = f"no heartbeat for {self.within:g} s: the process of this run is gone"
+        message = f"no heartbeat for {self.within:g} s: this run's process has died"
         action = {"type": "change-flow-run-state", "state": "CRASHED", "message": message}
         return {"name": self.name, "enabled": True, "trigger": trigger, "actions": [action]}
 
@@ -171,13 +171,15 @@ def _check_names(place: str, names: Sequence[str], reserved: tuple[str, ...]) ->
             or name != name.strip()
             or any(char in BANNED or not char.isprintable() for char in name)
         ):
-            raise _wrong(f"{place}: {name!r} is not a name (no blank ends, none of {' '.join(BANNED)})")
+            raise _wrong(
+                f"{place}: {name!r} is not a valid name (no leading or trailing blanks, none of {' '.join(BANNED)})"
+            )
         if reserved and name.lower().startswith(reserved):
             raise _wrong(
                 f"{place}: {name!r}: names that start with {' or '.join(reserved)!r} belong to Prefect"
             )
         if names.count(name) > 1:
-            raise _wrong(f"{place}: {name!r} is declared twice")
+            raise _wrong(f"{place}: {name!r} is defined twice")
 
 
 def _check_count(place: str, value: float | None) -> None:

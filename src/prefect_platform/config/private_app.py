@@ -23,17 +23,17 @@ def validate(chosen: Settings) -> None:
         raise ConfigError(f"{key}: only target fly has a private network", "leave it out")
     if prefect["upstream"] and private(chosen):
         raise ConfigError(
-            f"{UPSTREAM} and {PRIVATE}: an app is the gateway or what is behind it",
-            "an environment for each: docs/fly.md",
+            f"{UPSTREAM} and {PRIVATE}: an app is either the gateway or behind one: set only one of them",
+            "use one environment for each: docs/fly.md",
         )
     if prefect["workers"]:
         raise ConfigError(
-            f"{key}: workers come in through the gateway then, from outside",
+            f"{key}: with it, workers must run elsewhere and connect through the gateway",
             "set platform.prefect.workers: [] in this environment",
         )
     if private(chosen) and fly["auto_stop"] != "off":
         raise ConfigError(
-            f"{PRIVATE}: what is asked over the private network does not wake a machine",
+            f"{PRIVATE}: requests over the private network do not wake a machine",
             'set platform.fly.auto_stop: "off" in this environment',
         )
 

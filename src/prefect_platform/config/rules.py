@@ -44,10 +44,10 @@ def cross_check(chosen: settings.Settings) -> None:
     ):
         reserved = _RESERVED & set(names)
         if place == "gateway.routes" and reserved:
-            raise ConfigError(f"platform.{place}: the name {sorted(reserved)[0]!r} belongs to the platform")
+            raise ConfigError(f"platform.{place}: the name {sorted(reserved)[0]!r} is reserved")
         twice = {name for name in names if names.count(name) > 1}
         if twice:
-            raise ConfigError(f"platform.{place}: {sorted(twice)[0]!r} is declared twice")
+            raise ConfigError(f"platform.{place}: {sorted(twice)[0]!r} is defined twice")
     for route in chosen.values["gateway"]["routes"]:
         first = route["path"].split("/")[1] if route["path"] else ""
         if first in _OWN_PATHS:
@@ -68,7 +68,7 @@ def cross_check(chosen: settings.Settings) -> None:
 def _check_database(chosen: settings.Settings, url: str) -> None:
     if chosen.traits.postgres:
         raise ConfigError(
-            f"{database_url.KEY}: target compose has a PostgreSQL of its own; this is for local and fly",
+            f"{database_url.KEY}: only for targets local and fly; target compose runs its own PostgreSQL",
             "leave it out",
         )
     database_url.parse(url)
@@ -77,10 +77,10 @@ def _check_database(chosen: settings.Settings, url: str) -> None:
 def _check_replica(chosen: settings.Settings) -> None:
     if not chosen.traits.replica:
         raise ConfigError(
-            f"platform.prefect.replica: target {chosen.target} has none; it is for the one volume of target fly",
+            f"platform.prefect.replica: target {chosen.target} does not support it; only target fly does",
             "leave it out, and copy what ./invoke prefect.backup writes",
         )
     if chosen.values["prefect"]["database_url"]:
         raise ConfigError(
-            "platform.prefect.replica is a copy of the SQLite database, and platform.prefect.database_url is set: leave one of them out"
+            "platform.prefect.replica replicates SQLite, but platform.prefect.database_url is set: remove one of them"
         )

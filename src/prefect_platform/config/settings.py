@@ -76,7 +76,7 @@ def load(
     if env != "local" and env not in overlays:
         raise ConfigError(
             f"--env {env}: no such environment; {_known(overlays)}",
-            f"declare it: platform.environments.{env} in invoke.yaml",
+            f"add it: platform.environments.{env} in invoke.yaml",
         )
     values = _merge(base, overlays.get(env) or {})
     _override(values, schema, environ)
@@ -139,7 +139,7 @@ def _check_overlay(place: Place, name: Any, overlay: Any, base: Values, schema: 
 
 
 def _known(overlays: Values) -> str:
-    return "there are: " + ", ".join(sorted({"local", *overlays}))
+    return "environments: " + ", ".join(sorted({"local", *overlays}))
 
 
 def _override(values: Values, schema: Values, environ: Mapping[str, str]) -> None:

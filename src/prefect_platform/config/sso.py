@@ -65,7 +65,7 @@ def public_url(settings: Settings) -> str:
         return found
     raise ConfigError(
         "platform.authentik.public_url: not set, and there is no platform.domain to make it from",
-        "where people shall sign in, e.g. https://sso.example.com",
+        "set it to the login URL, e.g. https://sso.example.com",
     )
 
 
@@ -96,24 +96,24 @@ def validate(settings: Settings, host: str) -> None:
         return
     if not settings.traits.sso:
         raise ConfigError(
-            f"platform: doors with single sign-on (auth: {' or '.join(DOORS)}) are there on target compose; this is {settings.target}",
+            f"platform: single sign-on (auth: {' or '.join(DOORS)}) needs target compose; this is {settings.target}",
             "platform.prefect.auth: login-link",
         )
     found = doors(settings, host, "")
     if found and found.host in found.hosts:
         raise ConfigError(
-            f"platform.authentik: {found.url} is the host of a door: people must sign in on a host of its own",
+            f"platform.authentik: {found.url} is also the host of a protected route: the login needs its own host",
             "platform.authentik.public_url: https://sso.…",
         )
     for place, groups in _asked(settings.values):
         if not groups:
             raise ConfigError(
-                f"platform.{place}: allowed_groups is empty: nobody could come in",
-                f'name the groups of Authentik, or "{EVERYONE}" for everybody who can sign in',
+                f"platform.{place}: allowed_groups is empty: nobody could sign in",
+                f'list Authentik groups, or "{EVERYONE}" for everybody who can sign in',
             )
         if EVERYONE in groups and len(groups) > 1:
             raise ConfigError(
-                f'platform.{place}: allowed_groups: "{EVERYONE}" makes the other names meaningless'
+                f'platform.{place}: allowed_groups: "{EVERYONE}" already includes the other groups'
             )
 
 

@@ -154,7 +154,7 @@ def read(root: Path, name: str) -> Stack:
     try:
         data = yaml.safe_load((folder / "stack.yml").read_text())
     except FileNotFoundError:
-        raise ConfigError(f"{place}: no such stack; there are: {', '.join(names(root))}") from None
+        raise ConfigError(f"{place}: no such stack; stacks: {', '.join(names(root))}") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{place}: {error}") from None
     for slip in Validator(_SCHEMA).iter_errors(data):
@@ -199,7 +199,7 @@ def read_all(root: Path) -> dict[str, Stack]:
         if stack.section in owners:
             raise ConfigError(
                 f"stacks/{stack.name}/stack.yml: section: {stack.section!r} belongs to stack {owners[stack.section]!r} already",
-                "give this stack a section of its own (or none: then it is the folder's name)",
+                "choose another section (default: the folder's name)",
             )
         owners[stack.section] = stack.name
     return stacks
@@ -230,10 +230,10 @@ def with_needs(stacks: Mapping[str, Stack], name: str) -> list[Stack]:
 
     def visit(current: str, path: tuple[str, ...]) -> None:
         if current in path:
-            raise ConfigError(f"stacks: needs go in a circle: {' → '.join((*path, current))}")
+            raise ConfigError(f"stacks: circular needs: {' → '.join((*path, current))}")
         if current not in stacks:
             place = f"stacks/{path[-1]}/stack.yml: needs" if path else "stacks"
-            raise ConfigError(f"{place}: no stack {current!r}; there are: {', '.join(stacks)}")
+            raise ConfigError(f"{place}: no stack {current!r}; stacks: {', '.join(stacks)}")
         for need in stacks[current].needs:
             visit(need, (*path, current))
         if stacks[current] not in order:

@@ -55,7 +55,7 @@ def validate(settings: Settings) -> None:
     if bool(section["acme_dns_provider"]) != bool(section["acme_dns_credentials"]):
         raise ConfigError(
             "platform.traefik: acme_dns_provider and acme_dns_credentials belong together",
-            "the file has the provider's variables, NAME=value, one a line",
+            "the file holds the provider's variables, one NAME=value per line",
         )
     if section["acme_dns_credentials"]:
         credentials(settings)
@@ -79,8 +79,8 @@ def _validate_pair(settings: Settings, section: dict[str, Any]) -> None:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(*paths)
     except (ssl.SSLError, OSError) as error:
         raise ConfigError(
-            f"platform.traefik.private_key: {section['private_key']} is not the key of {section['certificate']}, or one of them is no PEM file ({error})",
-            "the certificate's file has the chain, the server's own first; the key has no passphrase",
+            f"platform.traefik.private_key: {section['private_key']} does not match certificate {section['certificate']}, or one of them is not a PEM file ({error})",
+            "the certificate file holds the chain, leaf first; the key must have no passphrase",
         ) from None
     found = read(paths[0].read_bytes())
     if found.days < 0:
@@ -98,7 +98,8 @@ def credentials(settings: Settings) -> dict[str, str]:
         if line.strip() and not line.startswith("#"):
             if not (equals and name.isidentifier() and name.isupper()):
                 raise ConfigError(
-                    f"{file}:{number}: not NAME=value", "names as the provider's page of Traefik has them"
+                    f"{file}:{number}: not NAME=value",
+                    "use the variable names of the provider's page in Traefik's documentation",
                 )
             found[name] = value
     return found

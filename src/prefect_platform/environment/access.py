@@ -83,7 +83,7 @@ def redactor(platform: Platform) -> Callable[[str], str]:
         values = secret_values(platform)
     except PlatformError as error:
         reason = error.reason
-        return lambda text: f"(not shown, as the secrets to hide in it cannot be read: {reason})"
+        return lambda text: f"(hidden: the secrets to redact cannot be read: {reason})"
 
     def hide(text: str) -> str:
         for value in values:

@@ -77,7 +77,7 @@ class Gateway:
         try:
             person = sso.person(request.headers)
         except Refused:
-            log.error("the single sign-on let a request through without saying whose it is: refused")
+            log.error("single sign-on passed a request without a user: refused")
             return _no_identity(readable)
         if not person.may_use(policy, request.path_params["scope"]):
             return _not_a_member(person.name, readable)
@@ -141,7 +141,9 @@ class Gateway:
         except Refused:
             pass  # not a session of ours, or one that has ended: nothing to revoke
         except GatewayError:
-            return _store_page("This browser forgets the session, but it could not be ended on the server.")
+            return _store_page(
+                "You are signed out in this browser, but the session could not be ended on the server."
+            )
         return pages.page(200, "You are logged out", pages.how_to_log_in(self.settings.issuer))
 
     def _set_cookie(self, response: Response, value: str, seconds: int) -> None:
@@ -224,7 +226,7 @@ def _forbidden(why: str, readable: bool) -> Response:
 def _no_identity(readable: bool) -> Response:
     if readable:
         return pages.page(
-            401, "Please sign in again", ("The sign-on did not say who you are.", pages.SIGN_OUT)
+            401, "Please sign in again", ("Single sign-on did not identify you.", pages.SIGN_OUT)
         )
     return JSONResponse({"error": "unauthorized", "hint": "no identity"}, 401, pages.PRIVATE)
 
@@ -232,7 +234,7 @@ def _no_identity(readable: bool) -> Response:
 def _not_a_member(name: str, readable: bool) -> Response:
     # Header bytes are UTF-8 read as Latin-1.
     shown = name.encode("latin-1").decode(errors="replace")
-    why = f"You are signed in as {shown}, who is in none of the groups that may use this."
+    why = f"You are signed in as {shown}, who is not in a group that may use this."
     return (
         pages.page(403, "Not allowed", (why, pages.SIGN_OUT))
         if readable
@@ -241,7 +243,7 @@ def _not_a_member(name: str, readable: bool) -> Response:
 
 
 def _no_such_link(issuer: str) -> Response:
-    return pages.page(401, "This login link is used up or too old", pages.how_to_log_in(issuer))
+    return pages.page(401, "This login link has been used or has expired", pages.how_to_log_in(issuer))
 
 
 def _store_page(what: str) -> Response:

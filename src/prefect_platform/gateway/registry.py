@@ -88,7 +88,7 @@ class Registry:
             await self._store.mark_used(used)
         except GatewayError as error:
             self._used = {**used, **self._used}
-            log.warning("last_used_at not written yet: %s", error)
+            log.warning("last_used_at not yet written: %s", error)
 
     async def run(self) -> None:
         """Polls and flushes until cancelled."""
@@ -126,7 +126,7 @@ class Registry:
         refill = (now - self._allowance_at) * LOOKUPS_PER_SECOND
         self._allowance, self._allowance_at = min(self._allowance + refill, LOOKUPS_PER_SECOND), now
         if self._allowance < 1:
-            raise StoreUnavailable("too many look-ups")
+            raise StoreUnavailable("too many token lookups")
         self._allowance -= 1
 
     def _note_miss(self, jti: str) -> None:
@@ -141,7 +141,7 @@ class Registry:
 
     def _failed(self, reason: str) -> None:
         if reason != self._failure:
-            log.error("%s (known tokens go on working for %d s)", reason, self._max_stale)
+            log.error("%s (known tokens stay valid for %d s)", reason, self._max_stale)
         self._failure = reason
 
     def _recovered(self) -> None:

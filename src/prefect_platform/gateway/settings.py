@@ -62,7 +62,7 @@ def public_url(environ: Mapping[str, str]) -> str:
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise UsageError(f"{name}: must be http://host[:port] or https://host[:port]")
     if parts.path or parts.query or parts.fragment or parts.username is not None:
-        raise UsageError(f"{name}: must end after the host and port")
+        raise UsageError(f"{name}: must not have a path")
     return value
 
 

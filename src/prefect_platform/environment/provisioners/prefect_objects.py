@@ -50,7 +50,7 @@ class PrefectObjects:
         with api(platform) as client:
             known = _wait_ready(platform, client, ready)
         if not known:
-            platform.say("the gateway does not know the platform's token: creating another")
+            platform.say("the gateway rejects the platform's token: issuing a new one")
             forget_token(platform)
             renewed = (TOKEN_STEP,)
         with api(platform) as client:
@@ -87,7 +87,7 @@ def _wait_ready(platform: Platform, client: PrefectApi, ready: Ready) -> bool:
                     error.reason,
                     f"./invoke prefect.logs --service server --env {platform.settings.env}",
                 )
-                raise CheckFailed(f"Prefect does not become ready: {cause}", hint) from None
+                raise CheckFailed(f"Prefect did not become ready: {cause}", hint) from None
         if not told and time.monotonic() - began > 2:
             told = True
             platform.say("waiting for Prefect to become ready")

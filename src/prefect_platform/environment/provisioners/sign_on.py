@@ -129,8 +129,8 @@ def _keep_given(platform: Platform) -> tuple[Step, ...]:
     with api(platform) as client:
         if not bootstrap.works(client):
             raise PreflightError(
-                f"Authentik at {client.url}: it does not take the token",
-                "an administrator makes one (docs/sso.md says what it must be allowed to do): AUTHENTIK_TOKEN=… ./invoke authentik.setup",
+                f"Authentik at {client.url}: it rejects the token",
+                "an administrator creates one (rights: docs/sso.md): AUTHENTIK_TOKEN=… ./invoke authentik.setup",
             )
     if not (given := _token_to_keep(platform)):
         return ()
