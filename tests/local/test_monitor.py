@@ -47,7 +47,7 @@ def test_one_monitor_that_sees_whether_prefect_is_there(
         return done.stdout + done.stderr
 
     assert "BETTERSTACK_API_TOKEN=…" in create(3, "")
-    assert "does not take the token" in create(3, "wrong")
+    assert "rejects the token" in create(3, "wrong")
     assert standin.writes == []
     said = create()
     made = standin.monitors["6"]

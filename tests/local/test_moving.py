@@ -157,7 +157,7 @@ def test_a_second_time_there_is_nothing_to_move(moving: Elsewhere, cluster: Clus
     assert moving.invoke("prefect.migrate-to-postgres", "--yes").returncode == 0
     (moving.state / "data" / "prefect" / "moved-to-postgres.json").unlink()
     said = moving.invoke("prefect.migrate-to-postgres", "--yes", code=2).stderr
-    assert "runs on PostgreSQL already" in said
+    assert "already runs on PostgreSQL" in said
 
 
 def test_a_database_that_is_in_use_is_not_written_over(moving: Elsewhere, cluster: Cluster) -> None:

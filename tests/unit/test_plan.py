@@ -53,7 +53,7 @@ def test_an_empty_machine_gets_everything_in_order(load: Load, stacks: dict[str,
 def test_as_declared_is_an_empty_plan(load: Load, stacks: dict[str, stack.Stack]) -> None:
     built = _bundles(load, stacks)
     assert _make(built, _applied(built)) == []
-    assert str(diff.Plan(())) == "nothing to do: all is as configured"
+    assert str(diff.Plan(())) == "nothing to do: matches the configuration"
 
 
 def test_a_setting_restarts_only_what_it_touches_and_says_so(
@@ -88,7 +88,7 @@ def test_a_new_route_restarts_nothing(load: Load, stacks: dict[str, stack.Stack]
 
 def test_a_removed_worker_is_stopped(load: Load, stacks: dict[str, stack.Stack]) -> None:
     steps = _make(_bundles(load, stacks, workers=[]), _applied(_bundles(load, stacks)))
-    assert steps == ["stop prefect-worker: no longer declared"]
+    assert steps == ["stop prefect-worker: no longer configured"]
 
 
 def test_a_changed_secret_restarts_those_that_read_it(load: Load, stacks: dict[str, stack.Stack]) -> None:
@@ -105,7 +105,7 @@ def test_what_gave_up_or_is_unknown_is_restarted(load: Load, stacks: dict[str, s
     running["traefik-gateway"] = replace(running["traefik-gateway"], facts=None)
     del running["prefect-worker"]
     assert _make(built, replace(seen, running=running)) == [
-        "restart traefik-gateway: what it was started with is not known",
-        "restart prefect-server: it had given up",
+        "restart traefik-gateway: its running configuration is unknown",
+        "restart prefect-server: had stopped retrying",
         "start prefect-worker: not running",
     ]

@@ -151,7 +151,7 @@ def test_two_laptops(server: Server, tmp_path: Path) -> None:
     assert first.journal.exists()
     server.claim(True)
     assert "initialised Vault" in setup(second, server).changes
-    with pytest.raises(PlatformError, match="there is no token for it here"):
+    with pytest.raises(PlatformError, match="initialised, but this machine has no token for it"):
         setup(first, server)
     assert setup(second, server).changes == ()
 
@@ -182,7 +182,7 @@ def test_a_lost_operator_token_is_made_anew_with_the_recovery_keys(server: Serve
     told = json.loads((tmp_path / "first" / "vault-keys.json").read_text())
     keys = [Secret(key) for key in told["recovery_keys"]]
     other = work(tmp_path / "other")
-    with pytest.raises(PlatformError, match="1 recovery keys given, 2 are needed"):
+    with pytest.raises(PlatformError, match="1 recovery keys entered, 2 are needed"):
         recover(other, server.address, keys[:1])
     with pytest.raises(PlatformError, match="sys/generate-root/update"):
         recover(other, server.address, [keys[0], Secret("d3Jvbmc=")])
@@ -225,7 +225,7 @@ def test_an_outdated_operator_policy_is_told(server: Server, tmp_path: Path) -> 
     newer.write_text(operator.policy.read_text() + "# newer\n")
     again = work(tmp_path / "me")
     report = setup(type(again)(**{**again.__dict__, "policy": newer}), server)
-    assert "administrator's token brings it up to date" in report.notices[0]
+    assert "administrator's token updates it" in report.notices[0]
 
 
 def test_the_plan_names_what_setup_then_does(server: Server, tmp_path: Path) -> None:

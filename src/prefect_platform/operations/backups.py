@@ -16,10 +16,10 @@ def make(platform: Platform, folder: str = "") -> Path:
     """A consistent copy, made while all runs; returns its file. Raises ConfigError for a folder that is not there."""
     place = Path(folder).expanduser().resolve() if folder else platform.settings.state / "backups"
     if folder and not os.access(place, os.W_OK | os.X_OK):
-        raise ConfigError(f"--to {folder}: no folder that you may write to", f"mkdir -p {place}")
+        raise ConfigError(f"--to {folder}: not a writable folder", f"mkdir -p {place}")
     if not folder:
         make_private(place)
-    platform.say("copying Prefect's database")
+    platform.say("backing up Prefect's database")
     label = f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%SZ}"
     return require(platform.target, Backups).backup(platform.stacks[platform.main], place, label)
 
@@ -35,7 +35,7 @@ def bring_back(platform: Platform, file: str, yes: bool) -> str:
         ) from None
     if not yes:
         raise ConfigError(
-            f"this would put {path.name} in the place of the database: runs since then are only in what is kept of it",
+            f"this would replace the database with {path.name}; later runs exist only in the copy that is set aside",
             "add --yes to do it",
         )
     with platform.target.lock("prefect.restore", 600):

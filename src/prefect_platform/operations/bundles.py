@@ -62,6 +62,6 @@ def _check_connections(platform: Platform, chosen: stack.Stack) -> None:
     if needed > there:
         told = ", ".join(f"{name} {number}" for name, number in wanted.items() if number)
         raise ConfigError(
-            f"platform.postgres.max_connections: {there}, but the pools of all processes take {needed} ({told}, {_SPARE} to look in)",
+            f"platform.postgres.max_connections: {there}, but all connection pools together need {needed} ({told}, {_SPARE} reserved for administration)",
             f"set it to {needed} or more, or fewer platform.prefect.replicas",
         )

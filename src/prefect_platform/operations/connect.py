@@ -47,7 +47,7 @@ def connect(platform: Platform) -> str:
     file, name, subject = profiles(), _name(platform), _me()
     text = _read(file)
     if _is_there(platform, text, name, subject):
-        return f"profile {name} of {file} is there and active: nothing changed"
+        return f"profile {name} of {file} exists and is active: nothing changed"
     _revoke(platform, subject)
     write_atomic(file, with_profile(text, name, variables(platform, new_token(platform, subject))).encode())
     return f"profile {name} of {file} is active"
@@ -59,7 +59,7 @@ def disconnect(platform: Platform) -> str:
     text = _read(file)
     write_atomic(file, without_profile(text, name).encode())
     _revoke(platform, _me())
-    return f"{file} has no profile {name} any more; its token is revoked"
+    return f"{file} no longer has profile {name}; its token is revoked"
 
 
 def profiles() -> Path:
@@ -92,7 +92,7 @@ def _read(file: Path) -> str:
     except FileNotFoundError:
         return ""
     except (OSError, UnicodeDecodeError, TOMLKitError) as error:
-        raise PlatformError(f"{file}: {error}; nothing was changed", "mend it, or move it aside") from None
+        raise PlatformError(f"{file}: {error}; nothing was changed", "fix it, or move it aside") from None
     return text
 
 
@@ -122,7 +122,7 @@ def connect_github(platform: Platform, repository: str) -> str:
     there = {each["name"] for each in json.loads(known or "[]")}
     old = valid_tokens(platform, subject)
     if old and {_URL, _HEADERS} <= there:
-        return f"{repository} has its secrets, and their token is valid: nothing changed"
+        return f"{repository} already has its secrets with a valid token: nothing changed"
     values = variables(platform, new_token(platform, subject))
     for name in (_URL, _HEADERS):
         _gh("secret", "set", name, "--repo", repository, stdin=values[name])
@@ -138,14 +138,15 @@ def disconnect_github(platform: Platform, repository: str) -> str:
     for name in sorted({_URL, _HEADERS} & there):
         _gh("secret", "delete", name, "--repo", repository)
     _revoke(platform, f"github/{_word(repository)}")
-    return f"{repository} has no secrets of Prefect any more; their token is revoked"
+    return f"{repository} no longer has Prefect's secrets; their token is revoked"
 
 
 def _gh(*words: str, stdin: str = "") -> str:
     program = shutil.which("gh")
     if program is None:
         raise PreflightError(
-            "gh is not installed: GitHub is reached through it", "https://cli.github.com, then gh auth login"
+            "gh is not installed; it is needed to set GitHub secrets",
+            "https://cli.github.com, then gh auth login",
         )
     done = subprocess.run([program, *words], input=stdin, capture_output=True, text=True)
     if done.returncode:

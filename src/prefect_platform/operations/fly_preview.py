@@ -12,8 +12,8 @@ from prefect_platform.targets.fly import preview, render
 from prefect_platform.targets.fly.preview import Target
 
 NOTES = (
-    "keys, tokens and volume are the preview's own; the app on Fly is not asked",
-    "what differs from the machine on Fly: its address, no auto_stop, SQLite instead of database_url, no replica",
+    "the preview has its own keys, tokens and volume; the app on Fly is not contacted",
+    "different from Fly: the address, no auto_stop, SQLite instead of database_url, no replica",
 )
 
 

@@ -33,12 +33,12 @@ def ensure(platform: Platform, token: Secret, api: str = API) -> str:
         url, needs_token = _target(platform)
         found = [each for each in _monitors(client) if each["attributes"]["url"] == url]
         if found and not (change := _change(platform, found[0]["attributes"], needs_token)):
-            return f"monitor {found[0]['id']} looks at {url} every {EVERY_SECONDS} s: nothing changed"
+            return f"monitor {found[0]['id']} polls {url} every {EVERY_SECONDS} s: nothing changed"
         if found:
             _asked(client, "PATCH", f"/api/v2/monitors/{found[0]['id']}", change)
-            return f"monitor {found[0]['id']} of {url} is as it should be: {', '.join(sorted(change))}"
+            return f"monitor {found[0]['id']} of {url} corrected: {', '.join(sorted(change))}"
         made = _asked(client, "POST", "/api/v2/monitors", {"url": url, **_change(platform, {}, needs_token)})
-        return f"monitor {made['data']['id']} looks at {url} every {EVERY_SECONDS} s"
+        return f"monitor {made['data']['id']} polls {url} every {EVERY_SECONDS} s"
 
 
 def _target(platform: Platform) -> tuple[str, bool]:
@@ -89,7 +89,7 @@ def _asked(client: httpx.Client, method: str, path: str, body: Json | None = Non
         raise ApplyError(f"Better Stack: {error}", "run it again") from None
     if answer.status_code in (401, 403):
         raise PreflightError(
-            "Better Stack does not take the token",
+            "Better Stack rejects the token",
             "BETTERSTACK_API_TOKEN: Better Stack → API tokens → Uptime",
         )
     if not answer.is_success:

@@ -45,7 +45,7 @@ def to_postgres(platform: Platform, on_sqlite: Callable[[], Platform], wait: flo
     url = platform.settings.values[platform.main]["database_url"]
     if not url:
         raise ConfigError(
-            f"{database_url.KEY} is not set: where should it go?",
+            f"{database_url.KEY} is not set",
             f"set it, {database_url.EXAMPLE}; targets local and fly",
         )
     platform.target.store.store_given(platform.stacks[platform.main], os.environ)
@@ -62,7 +62,7 @@ def to_postgres(platform: Platform, on_sqlite: Callable[[], Platform], wait: flo
 
 
 def _request(platform: Platform, folder: str) -> None:
-    """Raises ConfigError where there is nothing to move."""
+    """Raises ConfigError when there is nothing to move."""
     said = platform.target.run_in(
         platform.main, [f"{platform.target.where(platform.main).bundle}/server.py", "check-database"]
     ).strip()
@@ -72,25 +72,25 @@ def _request(platform: Platform, folder: str) -> None:
         platform.target.run_in(platform.main, ["-c", _WRITE, f"{folder}/{REQUEST}", wanted])
         return
     if said.endswith("not exist yet"):
-        raise ConfigError(f"{said}: there is nothing to move", "./invoke prefect.setup")
+        raise ConfigError(f"{said}: nothing to move", "./invoke prefect.setup")
     if not (_read(platform, f"{folder}/{REQUEST}") or _read(platform, f"{folder}/{RESULT}")):
         raise ConfigError(
-            "Prefect runs on PostgreSQL already: what it has there would be in the way",
-            f"to move what SQLite had: take {database_url.KEY} out, ./invoke prefect.setup, empty the PostgreSQL database, put it back, and run this again",
+            "Prefect already runs on PostgreSQL, and the target database must be empty",
+            f"to move SQLite's data: remove {database_url.KEY}, ./invoke prefect.setup, empty the PostgreSQL database, put it back, and run this again",
         )
 
 
 def _back(
     platform: Platform, on_sqlite: Callable[[], Platform], folder: str, wait: float, cause: PlatformError
 ) -> PlatformError:
-    platform.say("not moved: going back to SQLite")
+    platform.say("not moved: returning to SQLite")
     platform.target.run_in(platform.main, ["-c", _GONE, f"{folder}/{REQUEST}"])
     said = _last_words(platform) or cause.reason
     report = deploy.setup(on_sqlite(), platform.main, wait)
     state = "as before" if report.healthy else "but is not healthy"
     return ApplyError(
         f"nothing was moved: {said}; Prefect runs on SQLite, {state}",
-        "mend the cause, then ./invoke prefect.migrate-to-postgres; without it, take prefect.database_url out again",
+        "fix the cause, then ./invoke prefect.migrate-to-postgres; or remove prefect.database_url to stay on SQLite",
     )
 
 

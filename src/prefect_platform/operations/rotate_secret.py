@@ -22,8 +22,8 @@ def rotate_secret(platform: Platform, name: str, secret: str) -> tuple[Check, ..
     mine = [each.name for each in platform.stacks[name].secrets if each.generate == "password"]
     if platform.target.traits.combined or secret not in mine:
         raise ConfigError(
-            f"{name}: {secret!r} is not a password that this task changes; there are: {', '.join(mine) or 'none'}",
-            "signing keys: ./invoke gateway.rotate-keys; what encrypts data keeps its value",
+            f"{name}: {secret!r} is not a password that this task can change; available: {', '.join(mine) or 'none'}",
+            "signing keys: ./invoke gateway.rotate-keys; encryption keys are never changed",
         )
     platform.target.store.merge(name, {secret: generate("password")})
     platform.say(f"{secret} has a new value; agents fetch it and processes restart within a minute")

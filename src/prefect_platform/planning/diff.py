@@ -82,7 +82,7 @@ class Plan:
         return [step.subject for step in self.steps if step.action in actions]
 
     def __str__(self) -> str:
-        return "\n".join(_lines((*self.steps, *self.inside))) or "nothing to do: all is as configured"
+        return "\n".join(_lines((*self.steps, *self.inside))) or "nothing to do: matches the configuration"
 
 
 def _lines(steps: Sequence[Step]) -> Iterator[str]:
@@ -108,7 +108,7 @@ def make(bundles: Sequence[Bundle], observed: Observed) -> Plan:
     for bundle in bundles:
         given = {spec.name for spec in bundle.stack.secrets if spec.given}
         steps += [
-            Step("keep", f"secret {name}", "to be given")
+            Step("keep", f"secret {name}", "to be provided")
             if name in given
             else Step("generate", f"secret {name}", "missing")
             for name in observed.missing.get(bundle.stack.name, ())
@@ -120,7 +120,7 @@ def make(bundles: Sequence[Bundle], observed: Observed) -> Plan:
     services = [service for bundle in bundles for service in bundle.services]
     names = {service.full_name for service in services}
     steps += [
-        Step("stop", name, "no longer declared")
+        Step("stop", name, "no longer configured")
         for name, running in sorted(observed.running.items())
         # What has no record belongs to none of the others either.
         if name not in names and running.stack in ("", *stacks)
@@ -174,12 +174,12 @@ def _service_step(service: Service, observed: Observed) -> Step | None:
     if running is None or running.state in ("STOPPED", "EXITED"):
         return Step("start", service.full_name, "not running")
     if running.state == "FATAL":
-        return Step("restart", service.full_name, "it had given up")
+        return Step("restart", service.full_name, "had stopped retrying")
     if running.state in ("BACKOFF", "FAILING"):
         # supervisord waits longer after each end; who asks now has perhaps just removed the cause.
-        return Step("restart", service.full_name, "it keeps ending")
+        return Step("restart", service.full_name, "keeps exiting")
     if running.facts is None:
-        return Step("restart", service.full_name, "what it was started with is not known")
+        return Step("restart", service.full_name, "its running configuration is unknown")
     causes = _differences(running.facts, service.facts())
     if service.needs_secrets and running.secret_version != version:
         causes.append("a secret changed")

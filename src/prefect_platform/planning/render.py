@@ -129,7 +129,7 @@ def library(name: str) -> dict[str, bytes]:
     """An installed pure-Python package, as the lock pins it: an official image does not have it."""
     spec = importlib.util.find_spec(name)
     if spec is None or not spec.submodule_search_locations:
-        raise ConfigError(f"{name}: not installed here", "./invoke --list makes the environment anew")
+        raise ConfigError(f"{name}: not installed here", "./invoke --list rebuilds the environment")
     folder = Path(spec.submodule_search_locations[0])
     return {f"{name}/{path.relative_to(folder)}": path.read_bytes() for path in sorted(folder.rglob("*.py"))}
 

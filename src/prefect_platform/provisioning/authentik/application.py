@@ -84,8 +84,8 @@ def wanted(
         raise ConfigError(f"--port {port}: between 1 and 65535")
     if not groups and not more.get("everyone"):
         raise ConfigError(
-            "--allowed-groups: none given, and an application without a group is open to every user of Authentik",
-            "--allowed-groups=admins, or say it out loud: --everyone",
+            "--allowed-groups: required: without a group the application is open to every Authentik user",
+            "--allowed-groups=admins, or confirm with --everyone",
         )
     if groups and more.get("everyone"):
         raise ConfigError("--everyone and --allowed-groups: one of the two")
@@ -115,7 +115,7 @@ def origin(url: str) -> str:
     ):
         raise ConfigError(
             f"--external-host {url!r}: a URL like https://prefect.example.com, without a path",
-            "the sign-on takes a whole host: what is under a path of one host belongs to that host's application",
+            "single sign-on covers a whole host; a path belongs to its host's application",
         )
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     standard = {"http": 80, "https": 443}[parts.scheme]

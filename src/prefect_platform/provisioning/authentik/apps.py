@@ -48,7 +48,7 @@ def _flow(api: Api, slug: str) -> str:
         raise AuthentikError(
             f"Authentik at {api.url}: it has no flow {slug}",
             404,
-            "a new one makes it within some minutes of its start; if it was deleted: Customization → Blueprints → default, apply again",
+            "Authentik creates it within minutes of its first start; if it was deleted: Customization → Blueprints → default, apply again",
         )
     return str(found["pk"])
 
@@ -64,7 +64,7 @@ def embedded_outpost(api: Api) -> Json:
         raise AuthentikError(
             f"Authentik at {api.url}: it has no embedded outpost",
             404,
-            "take AUTHENTIK_OUTPOSTS__DISABLE_EMBEDDED_OUTPOST away and start it anew",
+            "remove AUTHENTIK_OUTPOSTS__DISABLE_EMBEDDED_OUTPOST and restart it",
         )
     return found[0]
 
@@ -102,7 +102,7 @@ def ensure(
         tried[change] = tried.get(change, 0) + 1
         if tried[change] > _TRIES:
             raise ApplyError(
-                f"Authentik at {api.url}: {change}: it was sent {_TRIES} times and does not show",
+                f"Authentik at {api.url}: {change}: sent {_TRIES} times without effect",
                 "its log may say why; then run it again",
             )
         try:
@@ -111,7 +111,7 @@ def ensure(
         except AuthentikError as error:
             if not error.lost:
                 raise _explained(error, change) from None
-            say(f"no good answer to: {change}; looking whether it was done")
+            say(f"error on: {change}; checking whether it was applied")
     return tuple(tried)
 
 

@@ -65,10 +65,10 @@ def wait_ready(api: Api, seconds: float, say: Callable[[str], None]) -> None:
 def _missing(api: Api) -> str:
     try:
         if not works(api):
-            return "it does not know the bootstrap token yet"
+            return "the bootstrap token is not active yet"
         for slug in (AUTHORIZATION, INVALIDATION):
             if not api.get(f"/flows/instances/{slug}/"):
-                return f"flow {slug} is not there yet"
+                return f"flow {slug} does not exist yet"
         outpost = embedded_outpost(api)
         return (
             ""
@@ -95,7 +95,7 @@ def admit(admin: Api, ours: Api, key: str, group: str) -> tuple[str, ...]:
         _drop_password(admin)
         if not works(ours):
             raise PlatformError(
-                f"Authentik at {admin.url}: it does not take the token of {ACCOUNT}",
+                f"Authentik at {admin.url}: it rejects the token of {ACCOUNT}",
                 "./invoke authentik.logs",
             )
         changes.append(f"created account {ACCOUNT}")

@@ -87,7 +87,7 @@ class Api:
 
 
 _UP = "is it up? ./invoke authentik.status; then ./invoke authentik.setup (or platform.authentik.url)"
-_TOKEN = "give a good one: AUTHENTIK_TOKEN=… ./invoke …; ./invoke authentik.setup makes the platform's own"  # noqa: S105 - a text
+_TOKEN = "pass a valid one: AUTHENTIK_TOKEN=… ./invoke …; ./invoke authentik.setup makes the platform's own"  # noqa: S105 - a text
 _RIGHTS = "a token of an administrator may: AUTHENTIK_TOKEN=… ./invoke …; docs/sso.md lists what ours may do"
 
 
@@ -109,7 +109,7 @@ def _json(what: str, answer: httpx.Response) -> Any:
         raise AuthentikError(
             f"{what}: not JSON: {answer.text[:200].strip()}",
             answer.status_code,
-            "is this address Authentik's?",
+            "check that this is Authentik's address",
         ) from None
 
 
@@ -118,7 +118,7 @@ def _refused(what: str, answer: httpx.Response) -> PlatformError:
     if answer.status_code in (401, 403):
         # A wrong token and a missing right are both 403; the text tells them apart.
         right = "permission" in said
-        kind = "the token may not do this" if right else "the token is missing, wrong or has ended"
+        kind = "the token may not do this" if right else "the token is missing, invalid or expired"
         return Forbidden(f"{what}: {kind} ({said})", answer.status_code, _RIGHTS if right else _TOKEN)
     return AuthentikError(f"{what}: {answer.status_code} {said}".rstrip(), answer.status_code)
 

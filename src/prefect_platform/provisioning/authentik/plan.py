@@ -50,7 +50,7 @@ def _groups_exist(want: Wanted, seen: Observed) -> None:
     if missing and not want.create_groups:
         raise ConfigError(
             f"--allowed-groups: Authentik has no group {missing[0]!r}",
-            "make it there (./invoke authentik.setup-admin-group makes the administrators'), or let it be made: --create-groups",
+            "create it in Authentik (./invoke authentik.setup-admin-group for the administrators), or pass --create-groups",
         )
 
 
@@ -71,8 +71,8 @@ def _provider(want: Wanted, seen: Observed) -> Json | None:
     ]
     if not same and near:
         raise ConfigError(
-            f"--name {want.name!r}: Authentik has a provider {near[0]['name']!r}, whose name differs in case only",
-            f"--name={near[0]['name']!r} if that is meant",
+            f"--name {want.name!r}: Authentik has a provider {near[0]['name']!r}, which differs only in case",
+            f"--name={near[0]['name']!r} if you mean that one",
         )
     return same[0] if same else None
 
@@ -82,13 +82,13 @@ def _application_is_ours(want: Wanted, seen: Observed, provider: Json | None) ->
     if other and other != want.slug:
         raise ConfigError(
             f"--name {want.name!r}: that provider belongs to application {other!r}",
-            f"--slug={other} if that is meant, or another --name",
+            f"--slug={other} if you mean that one, or another --name",
         )
     joined = seen.application and seen.application["provider"]
     if joined is not None and seen.application and joined != (provider or {}).get("pk") and not want.adopt:
         raise ConfigError(
             f"--slug {want.slug}: that application has another provider already (number {joined})",
-            "another --slug; or take it over, its provider is then no longer used: --adopt",
+            "use another --slug, or --adopt to take it over (its current provider is then unused)",
         )
 
 
@@ -171,9 +171,7 @@ def _binding_changes(want: Wanted, seen: Observed, keys: Mapping[str, str]) -> l
             kept.add(group)
             continue
         who = (each.get("group_obj") or {}).get("name", group)
-        cause = (
-            "no longer wanted" if group not in keys.values() else "is another's double, disabled or expired"
-        )
+        cause = "no longer wanted" if group not in keys.values() else "is a duplicate, disabled or expired"
         path = f"/policies/bindings/{each['pk']}/"
         changes.append(Change("removed", "binding", binding_name(want.slug, who), "DELETE", path, cause))
     return changes

@@ -86,10 +86,14 @@ def notices(desired: Desired, observed: Observed) -> tuple[str, ...]:
     """What exists and is left alone: objects that nobody declared, automations that exist twice."""
     pools = {pool.name: {"default", *(queue.name for queue in pool.queues)} for pool in desired.pools}
     limits = {limit.name for limit in desired.limits}
-    found = [f"work pool {name}: not declared" for name in sorted({*observed.pools} - {*pools})]
+    found = [f"work pool {name}: not in the configuration" for name in sorted({*observed.pools} - {*pools})]
     for pool, queues in sorted(observed.queues.items()):
-        found += [f"queue {pool}/{name}: not declared" for name in sorted({*queues} - pools[pool])]
-    found += [f"global limit {name}: not declared" for name in sorted({*observed.limits} - limits)]
+        found += [
+            f"queue {pool}/{name}: not in the configuration" for name in sorted({*queues} - pools[pool])
+        ]
+    found += [
+        f"global limit {name}: not in the configuration" for name in sorted({*observed.limits} - limits)
+    ]
     if len(observed.automations) > 1:
         extra = ", ".join(str(each["id"]) for each in observed.automations[1:])
         name, number = observed.automations[0]["name"], len(observed.automations)
@@ -106,9 +110,9 @@ def _pool_changes(pool: Pool, actual: Json | None) -> list[Change]:
         return [Change("create", "work pool", pool.name, f"type {pool.type}, {_listed(wanted)}", body)]
     if actual["type"] != pool.type:
         raise ConfigError(
-            f"platform.prefect.work_pools: {pool.name} is declared with type {pool.type}, but exists "
+            f"platform.prefect.work_pools: {pool.name} is configured with type {pool.type} but exists "
             f"with type {actual['type']}, and the type of a pool cannot be changed",
-            f"declare type {actual['type']}, or give the new pool another name",
+            f"set type {actual['type']}, or give the new pool another name",
         )
     # The server keeps "no description" as null, the settings as an empty text.
     return _update("work pool", pool.name, {**actual, "description": actual["description"] or ""}, wanted)
@@ -148,7 +152,7 @@ def _disorder(ranked: list[Queue], actual: Mapping[str, Json]) -> str:
     for new in ranked:
         pushed = any((queue.priority or 0) >= (new.priority or 0) for queue in there)
         if new.name not in actual and pushed:
-            return f"{new.name} comes in between"
+            return f"{new.name} is inserted between"
     return ""
 
 

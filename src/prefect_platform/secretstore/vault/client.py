@@ -95,7 +95,7 @@ class Client:
         enable = f"bao auth enable {mount}" if is_auth else f"bao secrets enable -path={mount} -version=2 kv"
         return PlatformError(
             f"Vault at {self.address}: nothing is mounted at {mount}/",
-            f"./invoke vault.setup mounts it in a Vault of ours; in another one an administrator does: {enable}",
+            f"./invoke vault.setup mounts it in our OpenBao; in an external Vault an administrator runs: {enable}",
         )
 
     def _refused(self, error: exceptions.VaultError) -> PlatformError:
@@ -109,22 +109,22 @@ class Client:
             return self._forbidden(str(error.method), path)
         if isinstance(error, exceptions.VaultDown):
             return PlatformError(
-                f"{place}: {'sealed' if 'sealed' in said else 'not available: ' + said}; nothing can be read or written",
-                "our own unseals itself at its start: docker restart platform-vault; another one: bao operator unseal",
+                f"{place}: {'sealed' if 'sealed' in said else 'not available: ' + said}; no secret can be read or written",
+                "ours unseals itself at start: docker restart platform-vault; an external one: bao operator unseal",
             )
         if isinstance(error, exceptions.VaultNotInitialized):
             return PlatformError(f"{place}: not initialised yet", "./invoke vault.setup")
         return PlatformError(
             f"{place}: {path}: {said or type(error).__name__}",
-            "its log has more: docker logs platform-vault",
+            "see its log: docker logs platform-vault",
         )
 
     def _forbidden(self, method: str, path: str) -> PlatformError:
         """Vault answers a wrong token and a missing right alike; asking for the token itself tells them apart."""
         if not self.token_works():
             return ConfigError(
-                f"Vault at {self.address}: the token is wrong, has expired or was revoked (needed for {path})",
-                "give another: VAULT_TOKEN=… ./invoke …; ./invoke vault.setup created the first one",
+                f"Vault at {self.address}: the token is invalid, expired or revoked (needed for {path})",
+                "pass a valid one: VAULT_TOKEN=… ./invoke …; ./invoke vault.setup created the first one",
             )
         return ConfigError(
             f"Vault at {self.address}: permission denied: the token may not {_CAPABILITIES[method]} {path}",
@@ -136,8 +136,8 @@ class Client:
         place = f"Vault at {self.address}"
         if isinstance(error, requests.exceptions.SSLError):
             return ConfigError(
-                f"{place}: its certificate is not trusted here",
-                "set platform.vault.ca_cert to the file of the authority that signed it",
+                f"{place}: its certificate is not trusted",
+                "set platform.vault.ca_cert to the CA certificate that signed it",
             )
         if isinstance(
             error,

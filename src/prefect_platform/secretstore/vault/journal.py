@@ -21,7 +21,7 @@ class Journal:
     file: Path
 
     def read(self) -> dict[str, Any]:
-        return read_mapping(self.file, f"it holds Vault's only keys: repair {self.file}, do not delete it")
+        return read_mapping(self.file, f"the only copy of Vault's keys: repair {self.file}, do not delete it")
 
     @property
     def root(self) -> Secret | None:

@@ -72,7 +72,7 @@ class Vault(VaultServer):
         wrong = sorted(name for name, value in values.items() if not isinstance(value, str) or "\0" in value)
         if wrong:
             raise PlatformError(
-                f"{place}: {wrong[0]} is not text that a process can be given; nothing was changed",
+                f"{place}: {wrong[0]} is not text that fits an environment variable; nothing was changed",
                 f"bao kv patch {self.mount}/{path} {wrong[0]}=…",
             )
         return dict(values), version

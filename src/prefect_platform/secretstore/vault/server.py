@@ -113,8 +113,8 @@ class VaultServer:
         ):
             if self._mounted(path) is None:
                 raise PlatformError(
-                    f"Vault at {self.client.address}: nothing is mounted at {path}/, or the token may use nothing below it",
-                    f"an administrator does: {enable}; and gives the token vault/operator-policy.hcl",
+                    f"Vault at {self.client.address}: nothing is mounted at {path}/, or the token has no rights below it",
+                    f"an administrator runs: {enable}; and gives the token vault/operator-policy.hcl",
                 )
 
     def ensure_approle(self) -> str:
@@ -256,8 +256,8 @@ class VaultServer:
                 answer = self.client.call(partial(_enter_key, key=key.value, nonce=begun["nonce"]))
         if not answer.get("complete"):
             raise ConfigError(
-                f"Vault at {self.client.address}: {len(keys)} recovery keys given, {begun['required']} are needed",
-                "give each of them once",
+                f"Vault at {self.client.address}: {len(keys)} recovery keys entered, {begun['required']} are needed",
+                "enter each key once",
             )
         hidden = base64.b64decode(answer["encoded_token"] + "==")
         return Secret(bytes(a ^ b for a, b in zip(hidden, begun["otp"].encode(), strict=True)).decode())

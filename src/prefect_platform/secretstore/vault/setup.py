@@ -133,7 +133,7 @@ def verify(work: Setup, address: str) -> Report:
     if not status.initialised or status.sealed:
         raise PlatformError(
             f"Vault at {address}: {'sealed' if status.initialised else 'not initialised'}",
-            "its administrator opens it: bao operator unseal",
+            "its administrator unseals it: bao operator unseal",
         )
     return Report(status, _renewed(work, address), _look(work, address))
 
@@ -165,7 +165,7 @@ def wait_ready(work: Setup, address: str, seconds: float, *, blank: bool = False
             if status.ready or (blank and not status.initialised):
                 return status
             what = "sealed" if status.sealed else "without a leader"
-            hint = "its log says why: docker logs platform-vault; docker restart platform-vault opens it if its seal can"
+            hint = "see docker logs platform-vault; docker restart platform-vault unseals it if its seal is available"
             problem = PlatformError(f"Vault at {address}: {what} after {seconds:g} s", hint)
         if time.monotonic() > deadline:
             raise problem
@@ -179,14 +179,14 @@ def _initialise(work: Setup, place: Place, seconds: float) -> tuple[str, ...]:
             place.claim(False)
             return ()
         work.say(
-            "an earlier setup was cut off before Vault's keys arrived; nothing is in it: starting it anew"
+            "an earlier setup was interrupted before Vault returned its keys; the Vault is empty: reinitialising"
         )
         place.wipe()
         status = wait_ready(work, place.address, seconds, blank=True)
     if status.initialised:
         return ()
     if work.keys.file.exists():
-        work.say(f"the keys of an earlier Vault are set aside: {work.keys.set_aside()}")
+        work.say(f"moved the keys of an earlier Vault aside: {work.keys.set_aside()}")
     place.claim(True)
     work.keys.write(work.vault(place.address, None).initialise())
     place.claim(False)
@@ -238,9 +238,9 @@ def _finish(work: Setup, address: str) -> tuple[str, ...]:
     keys = journal["recovery_keys"]
     work.show(
         [
-            f"Recovery keys of Vault at {address}: any {journal['threshold']} of them make a new root token. Keep them apart, and not here.",
+            f"Recovery keys of Vault at {address}: any {journal['threshold']} of them can issue a new root token. Store them separately, off this machine.",
             *(f"  recovery key {number}: {key}" for number, key in enumerate(keys, 1)),
-            f"They are shown this once{', and stay in ' + str(work.keys.file) if work.keep_recovery_keys else ''}.",
+            f"They are shown only once{', and stay in ' + str(work.keys.file) if work.keep_recovery_keys else ''}.",
         ]
     )
     vault = work.vault(address, root)
@@ -266,7 +266,7 @@ def _look(work: Setup, address: str) -> tuple[str, ...]:
     if found is None or found == work.policy_text():
         return ()
     return (
-        f"policy {OPERATOR_POLICY} differs from {work.policy.name}: an administrator's token brings it up to date: "
+        f"policy {OPERATOR_POLICY} differs from {work.policy.name}: an administrator's token updates it: "
         "VAULT_TOKEN=… ./invoke vault.setup",
     )
 
@@ -274,8 +274,8 @@ def _look(work: Setup, address: str) -> tuple[str, ...]:
 def _require_token(work: Setup) -> Secret:
     if work.token is None:
         raise PlatformError(
-            "Vault: it is initialised, but there is no token for it here",
-            "give one: VAULT_TOKEN=… ./invoke vault.setup (stacks/vault/README.md says how a lost one is made anew)",
+            "Vault: initialised, but this machine has no token for it",
+            "give one: VAULT_TOKEN=… ./invoke vault.setup (stacks/vault/README.md explains how to replace a lost one)",
         )
     return work.token
 
