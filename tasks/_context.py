@@ -46,7 +46,7 @@ def services(p: Platform, name: str, service: str) -> list[str]:
     found = [(each.stack, each.service) for each in p.target.processes()] or p.target.known()
     if not found:
         raise ConfigError(
-            f"environment {p.settings.env!r}: nothing is set up here", f"./invoke {name or 'platform'}.setup"
+            f"environment {p.settings.env!r}: nothing is set up", f"./invoke {name or 'platform'}.setup"
         )
     if not name and not service:
         return [f"{stack}-{each}" for stack, each in found]
@@ -58,5 +58,5 @@ def services(p: Platform, name: str, service: str) -> list[str]:
     # By its full name, or the service of another stack.
     others = [f"{stack}-{each}" for stack, each in found if service in (each, f"{stack}-{each}")]
     if not others:
-        raise ConfigError(f"--service {service}: no such service; there are: {', '.join(mine) or 'none'}")
+        raise ConfigError(f"--service {service}: no such service; services: {', '.join(mine) or 'none'}")
     return others[:1]

@@ -37,7 +37,7 @@ def setup(p: Platform, name: str, dry_run: bool, wait: int, json: bool) -> None:
     say(f"\n{'nothing changed' if not changed else f'{changed} changes'}; {time.monotonic() - began:.1f} s")
     if not report.healthy:
         raise CheckFailed(
-            "set up, but not healthy: see the checks above",
+            "deployed, but unhealthy: see the failed checks above",
             "./invoke prefect.status, ./invoke prefect.logs --service NAME",
         )
     say(next_steps(p, name))
@@ -94,7 +94,7 @@ def status(p: Platform, json: bool) -> None:
     if not all(check.ok for check in found):
         raise CheckFailed(
             "not healthy",
-            "./invoke prefect.logs --service NAME; ./invoke prefect.setup repairs what is declared",
+            "./invoke prefect.logs --service NAME; ./invoke prefect.setup restores the configured state",
         )
 
 
@@ -136,7 +136,7 @@ def rollback(p: Platform, name: str, to: str, restore: bool) -> None:
 
     with p.target.lock(f"{name}.rollback", 600):
         release = require(p.target, Releases).roll_back(p.stacks[name], to, restore)
-    say(f"{name} runs release {release}; invoke.yaml is as it was: the next setup goes forward again")
+    say(f"{name} runs release {release}; the settings are unchanged, so the next setup deploys them again")
     status(p, False)
 
 
@@ -159,8 +159,8 @@ def rotate_secret(p: Platform, name: str, secret: str, json: bool) -> None:
     checks(found, json, {})
     if not all(check.ok for check in found):
         raise CheckFailed(
-            f"{secret} has its new value, but not all is well with it",
-            f"./invoke {name}.setup --env {p.settings.env} brings role and secret in line",
+            f"{secret} was changed, but some checks fail",
+            f"./invoke {name}.setup --env {p.settings.env} sets the role's password from the secret",
         )
 
 
@@ -186,7 +186,7 @@ def next_steps(p: Platform, name: str) -> str:
     home = p.url + p.target.where("prefect").base
     enter = f"./invoke gateway.login-url   a link that opens {home}/ in a browser"
     if sso.guards_prefect(p.settings):
-        enter = f"{home}/   people sign in there"
+        enter = f"{home}/   sign in here"
         if not sso.external(p.settings):
             enter += "; akadmin's first password: ./invoke authentik.first-password"
     machines = "./invoke gateway.create-token   a token for clients and workers elsewhere"

@@ -60,7 +60,7 @@ def set_up_needs(p: Platform, name: str, dry_run: bool, wait: int) -> None:
 
     missing = stack_order.missing_needs(p, name)
     if dry_run and missing:
-        say(f"these would be set up first, and only then could the plan be made: {', '.join(missing)}")
+        say(f"needs these stacks first (set them up to see the plan): {', '.join(missing)}")
         raise SystemExit(0)
     for need in missing:
         say(f"== {need}")
@@ -211,7 +211,7 @@ def namespace(folder: Path) -> Collection:
         """
         _output.execute(open_stack(c, env, name), name, service)
 
-    @task(name="rotate-secret", positional=["secret"], help={"secret": "its name in stack.yml"})
+    @task(name="rotate-secret", positional=["secret"], help={"secret": "name of the secret in stack.yml"})
     def rotate_secret(c: Context, secret: str, env: str = "local", json: bool = False) -> None:
         """Give a generated password a new value.
 

@@ -14,8 +14,8 @@ _PROXY_APP = {
     "internal-host": "the host name of the service behind",
     "port": "its port",
     "allowed-groups": "groups of Authentik, comma-separated; one of them is enough",
-    "everyone": "everybody who can sign in, instead of groups",
-    "create-groups": "make groups that are not there",
+    "everyone": "allow every user instead of groups",
+    "create-groups": "create missing groups",
     "adopt": "take over an application that has another provider",
     "dry-run": "show the changes, make none",
 }
@@ -96,7 +96,7 @@ def remove_proxy_app(
     names = ("action", "kind", "name", "cause")
     _told([{name: getattr(each, name) for name in names} for each in done], json)
     if not done:
-        say("there is no such application: nothing to remove")
+        say("no such application: nothing to remove")
 
 
 @task(name="list-apps")
@@ -156,7 +156,7 @@ def setup_admin_group(c: Context, group: str = "", user: str = "akadmin", env: s
     name="create-api-token",
     help={
         "name": "what the token is called",
-        "user": "whose it is",
+        "user": "its owner",
     },
 )
 def create_api_token(c: Context, name: str, user: str = "akadmin", env: str = "production") -> None:
@@ -184,8 +184,8 @@ def first_password(c: Context, env: str = "production") -> None:
 
     held = platform(c, env).target.store.read(authentik.STACK).get("AUTHENTIK_BOOTSTRAP_PASSWORD")
     if held is None:
-        raise PreflightError("there is no Authentik of ours here", f"./invoke authentik.setup --env {env}")
-    say("user akadmin; change it after the first login, this one stays as it is")
+        raise PreflightError("this environment runs no Authentik", f"./invoke authentik.setup --env {env}")
+    say("user akadmin. Change it after the first login; this copy is not updated")
     print(held.value)
 
 

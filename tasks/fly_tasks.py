@@ -40,7 +40,7 @@ def cost(c: Context, env: str = "fly", hours: float = 24.0, json: bool = False) 
     for each in items:
         print(f"{each.what:32} {each.amount:36} {each.usd:6.2f}")
     print(f"{'a month, USD':69} {total:6.2f}")
-    return say(f"{fly_cost.SOURCE}; traffic comes on top: 0.02 a GB out in Europe and North America")
+    return say(f"{fly_cost.SOURCE}; plus outbound traffic: 0.02 per GB in Europe and North America")
 
 
 @task(
@@ -64,7 +64,7 @@ def preview(c: Context, env: str = "fly", port: int = 8480, stop: bool = False, 
     p = fly_preview.here(p, port, lambda instead: platform(c, env, instead))
     if stop:
         fly_preview.end(p)
-        return say("the preview is gone, with its volume, its image and its keys")
+        return say("removed the preview with its volume, image and keys")
     for note in fly_preview.NOTES:
         say(f"note: {note}")
     report = deploy.setup(p, "prefect", 600)

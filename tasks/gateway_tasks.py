@@ -28,7 +28,7 @@ def login_url(c: Context, env: str = "local") -> None:
     p = platform(c, env)
     if sso.guards_prefect(p.settings):
         raise ConfigError(
-            f"people sign in at {p.url}/: there are no login links here", "platform.prefect.auth: login-link"
+            f"people sign in at {p.url}/: login links are disabled", "platform.prefect.auth: login-link"
         )
     _run(c, env, "login-url")
     say("the link works once, for five minutes")
@@ -75,7 +75,7 @@ def create_token(
 @task(
     name="list-tokens",
     help={
-        "all": "ended ones and sessions too",
+        "all": "include expired and revoked tokens, and sessions",
     },
 )
 def list_tokens(c: Context, all: bool = False, env: str = "local", json: bool = False) -> None:
@@ -86,7 +86,7 @@ def list_tokens(c: Context, all: bool = False, env: str = "local", json: bool = 
     _run(c, env, "list-tokens", *(["--all"] if all else []), *(["--json"] if json else []))
 
 
-@task(name="revoke-token", positional=["jti"], help={"jti": "its id, or the beginning of it"})
+@task(name="revoke-token", positional=["jti"], help={"jti": "its id, or at least its first 8 characters"})
 def revoke_token(c: Context, jti: str, env: str = "local") -> None:
     """Revoke a token; takes effect within 5 seconds.
 

@@ -27,7 +27,7 @@ def create(c: Context, env: str, provider: str = "betterstack") -> None:
     from prefect_platform.secretstore.store import Secret
 
     if provider != "betterstack":
-        raise ConfigError(f"--provider {provider}: there is: betterstack")
+        raise ConfigError(f"--provider {provider}: only betterstack is supported")
     token = os.environ.get("BETTERSTACK_API_TOKEN", "")
     if not token:
         raise PreflightError(

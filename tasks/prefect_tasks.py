@@ -25,7 +25,7 @@ def smoke(c: Context, env: str = "local", json: bool = False) -> None:
     found = health.prove(platform(c, env), canary_must_run=True)
     checks(found, json, {})
     if not all(check.ok for check in found):
-        raise CheckFailed("the smoke test failed", "each line with FAIL above has its next command")
+        raise CheckFailed("the smoke test failed", "each FAIL line above names the next command")
 
 
 @task()
@@ -62,7 +62,7 @@ def client_env(c: Context, token: str, env: str = "local") -> None:
     print("unset PREFECT_API_KEY PREFECT_API_AUTH_STRING")
     for name, value in connection.variables(platform(c, env), token).items():
         print(f"export {name}={shlex.quote(value)}")
-    say("these lines contain the token: do not log them")
+    say("this output contains the token: do not log it")
 
 
 @task(name="set-database-aside")
@@ -85,7 +85,7 @@ def set_database_aside(c: Context, env: str = "local", yes: bool = False) -> Non
     say("next: ./invoke prefect.setup starts with an empty database" if aside else "there is no database")
 
 
-@task(help={"to": "a folder; without it backups/ in the environment's state folder"})
+@task(help={"to": "folder (default: backups/ in the state folder)"})
 def backup(c: Context, env: str = "local", to: str = "") -> None:
     """Copy Prefect's database while it runs.
 
@@ -116,11 +116,11 @@ def restore(c: Context, file: str, env: str = "local", yes: bool = False) -> Non
 
     p = platform(c, env)
     kept = backups.bring_back(p, file, yes)
-    say(f"restored; what was there: {kept or 'nothing'}")
+    say(f"restored; previous database: {kept or 'nothing'}")
     found = health.prove(p)
     checks(found, False, {})
     if not all(check.ok for check in found):
-        raise CheckFailed("restored, but not healthy", "each line with FAIL above has its next command")
+        raise CheckFailed("restored, but not healthy", "each FAIL line above names the next command")
 
 
 @task(
@@ -141,7 +141,7 @@ def migrate_to_postgres(
     p = platform(c, env)
     if not yes:
         raise ConfigError(
-            "this would stop the server while it copies, and from then on Prefect runs on PostgreSQL",
+            "this would stop the server while it copies; Prefect then runs on PostgreSQL",
             "add --yes to do it; the SQLite file stays as it is",
         )
     moved = move_to_postgres.to_postgres(
@@ -155,9 +155,7 @@ def migrate_to_postgres(
             print(f"{name:32} {rows:>12}")
         print(f"{'rows moved, counted at both ends':32} {total:>12}")
         checks(moved.report.checks, False, {})
-    say(
-        f"moved to {moved.place} in {moved.seconds} s; the SQLite file stays as it is, and is not used any more"
-    )
+    say(f"moved to {moved.place} in {moved.seconds} s; the SQLite file is kept but no longer used")
     if not moved.report.healthy:
         raise CheckFailed("moved, but not healthy", "./invoke prefect.status")
 
@@ -178,7 +176,7 @@ def connect(c: Context, env: str = "local", github: str = "") -> None:
     say(connection.connect(p))
     overriding = sorted(name for name in os.environ if name in connection.variables(p, ""))
     if overriding:
-        say(f"note: {', '.join(overriding)} of this shell's environment counts more than a profile: unset it")
+        say(f"note: {', '.join(overriding)} of this shell's environment overrides the profile: unset it")
     return None
 
 

@@ -18,9 +18,9 @@ def recover(c: Context, env: str) -> None:
 
     from prefect_platform.targets.protocol import HasVault, require
 
-    say("recovery keys, one at a time; an empty line ends")
+    say("enter recovery keys one at a time; an empty line ends")
     keys: list[str] = []
     while key := getpass.getpass(f"key {len(keys) + 1}: ").strip():
         keys.append(key)
     require(platform(c, env).target, HasVault).recover_vault(keys)
-    say("the operator's token is made anew")
+    say("issued a new operator token")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from prefect_platform.errors import ApplyError
 
-WHEN_LOST = "run ./invoke lab.up again; ./invoke lab.down --all begins from nothing"
+WHEN_LOST = "run ./invoke lab.up again; ./invoke lab.down --all starts from scratch"
 
 
 def run(words: Sequence[str | Path], *, env: Mapping[str, str] | None = None, timeout: float = 120) -> str:

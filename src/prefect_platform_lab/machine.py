@@ -55,7 +55,7 @@ def answers(layout: Layout) -> str:
         ["docker", "--host", f"unix://{layout.socket}", "version", "--format", "ok"], timeout=10
     )
     if code:
-        return f"the engine does not answer: {said.strip()}"
+        return f"the Docker engine does not answer: {said.strip()}"
     code, _, said = attempt(["ssh", "-F", layout.ssh_config, ssh.HOST, "true"], timeout=15)
     return f"sshd does not answer: {said.strip()}" if code else ""
 

@@ -27,7 +27,7 @@ def debian() -> str:
         if re.search(r"/debian/?$", line):
             return line
     raise PreflightError(
-        "lab: apt of this machine has no Debian mirror, which the stand-in images are made from",
+        "lab: apt of this machine has no Debian mirror, needed to build the stand-in images",
         f"name one: {MIRROR_VARIABLE}=ADDRESS ./invoke lab.up",
     )
 

@@ -36,7 +36,7 @@ INSTALL = "lab/install-debian"
 def be_root() -> None:
     if os.geteuid() != 0:
         raise PreflightError(
-            "lab: needs root, because a Docker engine and its network do",
+            "lab: needs root, to run a Docker engine and its network",
             "sudo ./invoke lab.up (it explains and installs what it needs)",
         )
     # Invoke may run with a user's PATH, which leaves these out on Debian.
@@ -62,7 +62,7 @@ def provide(say: Say) -> None:
     if code or lacking():
         raise PreflightError(
             f"lab: {INSTALL} ended with {code}, still missing: {', '.join(lacking()) or 'nothing'}",
-            f"run it by hand and see what it says: {INSTALL}",
+            f"run it by hand to see the error: {INSTALL}",
         )
 
 
@@ -74,7 +74,7 @@ def lacking() -> list[str]:
         ]
     if not Path(CODE / "lab" / "machine").exists():
         raise PreflightError(
-            f"{CODE / 'lab'}: not there; the lab is part of a clone, not of the installed library",
+            f"{CODE / 'lab'}: not there; the lab needs a clone; it is not part of the installed library",
             "clone the repository and run ./invoke lab.up in it",
         )
     return missing

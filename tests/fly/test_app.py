@@ -52,7 +52,7 @@ def test_without_flyctl_or_a_login_nothing_is_begun(fly: Fly) -> None:
         ({"app": "taken-by-somebody"}, "the name 'taken-by-somebody' is taken on Fly.io"),
         ({"app": APP, "region": "xyz"}, "Fly has no region 'xyz'"),
         ({"app": APP, "memory": "512mb"}, "is too little for gateway, server and a worker"),
-        ({"app": APP, "memory": "4gb"}, "is more than 1 shared CPUs may have"),
+        ({"app": APP, "memory": "4gb"}, "exceeds what 1 shared CPUs allow"),
     ],
 )
 def test_what_cannot_work_is_said_before_anything_is_made(
@@ -200,7 +200,7 @@ def test_a_deploy_that_fails_leaves_what_ran_before(fly: Fly) -> None:
     fly.write()
     given = {"PREFECT_SERVER_DATABASE_PASSWORD": "does-not-matter"}
     failed = fly.invoke("prefect.setup", code=6, environ=given)
-    *_, told = failed.stderr.split("the deploy failed, the release before it runs: ")
+    *_, told = failed.stderr.split("the deploy failed; the previous release is running: ")
     assert "Error: failed to update machine: timeout reached waiting for health checks" in told
     assert "the machine said: server.py: database 127.0.0.1:1/none: " in told
     assert "#1" not in told, "what was shown already"

@@ -60,7 +60,7 @@ def test_a_host_that_does_not_answer(untouched: Vps, host: LabHost, tmp_path: Pa
     untouched.settings["ssh_config"] = _config(host, tmp_path, {"Port": str(port)})
     said = refused(untouched, "prefect.setup")
     assert "Connection refused" in said
-    assert "is the host up" in said
+    assert "check that the host is up" in said
     untouched.settings["host"] = "no-such-host.invalid"
     assert "correct platform.host" in refused(untouched, "prefect.status")
 
@@ -118,7 +118,7 @@ def test_a_host_without_docker_or_with_an_old_compose(
     untouched.settings["host"] = "platform-lab-deployer"
     deployer("")
     said = refused(untouched, "prefect.setup")
-    assert "no docker command there" in said
+    assert "docker is not installed" in said
     assert "./invoke host.prepare" in said
     deployer("#!/bin/sh\ncase \"$*\" in *'compose version'*) echo 2.20.3;; *) exit 0;; esac\n")
     said = refused(untouched, "prefect.setup")

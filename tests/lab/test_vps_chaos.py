@@ -282,7 +282,7 @@ def test_a_running_flow_survives_an_update_of_its_worker(flows: Flows, standing:
 
 def test_vault_away_or_sealed_stops_nothing_that_runs(flows: Flows, standing: Vps, docker: Docker) -> None:
     docker("stop", "platform-vault")
-    assert "platform-vault is not running there" in _red(standing, "secrets")
+    assert "platform-vault is not running" in _red(standing, "secrets")
     # What needs its secrets anew finds them rendered.
     docker("restart", "platform-prefect-server-lab")
     wait_for(lambda: flows.client.get("/ready").status_code == 200, "the server is back without Vault")

@@ -32,5 +32,5 @@ def test_it_takes_root(vps: Vps) -> None:
     refused = vps.invoke("host.prepare", code=3)
     vps.settings["host"] = host
     vps.write()
-    assert "takes root" in refused.stderr
+    assert "needs root" in refused.stderr
     assert "root@" in refused.stderr

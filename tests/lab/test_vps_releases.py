@@ -47,7 +47,7 @@ def test_a_rollback_runs_the_release_before(standing: Vps, docker: Docker) -> No
     standing.invoke("prefect.setup")
     assert "PREFECT_WORKER_QUERY_SECONDS=7" in _worker_environment(docker)
     done = standing.invoke("prefect.rollback")
-    assert "the next setup goes forward again" in done.stderr
+    assert "the next setup deploys them again" in done.stderr
     assert _worker_environment(docker) == before
     marks = [line[0] for line in standing.invoke("prefect.releases").stdout.splitlines()]
     assert marks[0] == " "
@@ -80,7 +80,7 @@ def test_back_across_a_schema_change_only_with_the_databases_of_then(
     with newer.client() as client:
         _flow(client, "after-the-upgrade")
         refused = newer.invoke("prefect.rollback", "--to", old, code=2)
-        assert "the database's schema may have changed" in refused.stderr
+        assert "the database schema may have changed in between" in refused.stderr
         assert f"--to {old} --restore" in refused.stderr
         assert _flows(client) >= {"before-the-upgrade", "after-the-upgrade"}
         done = newer.invoke("prefect.rollback", "--to", old, "--restore")
@@ -115,7 +115,7 @@ def test_a_backup_leaves_the_host_and_comes_back(
         assert "its task run is recorded" in done.stdout
         assert "before-the-backup" in _flows(client)
         assert "after-the-backup" not in _flows(client)
-    kept = done.stderr.partition("what was there: ")[2].splitlines()[0].partition(":")[2]
+    kept = done.stderr.partition("previous database: ")[2].splitlines()[0].partition(":")[2]
     assert ssh(f"stat -c %a {kept}").strip() == "600"
     assert "prefect.restore" in standing.invoke("platform.history").stdout
 

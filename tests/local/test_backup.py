@@ -80,7 +80,7 @@ def test_a_backup_under_load_brings_back_what_was_there(platform: Clone, token: 
         assert "before-the-backup" in found
         assert "after-the-backup" not in found
     # Nothing is lost: what was there is kept under another name.
-    kept = Path(done.stderr.partition("what was there: ")[2].splitlines()[0])
+    kept = Path(done.stderr.partition("previous database: ")[2].splitlines()[0])
     before = sqlite3.connect(f"{kept.as_uri()}?mode=ro", uri=True)
     assert "after-the-backup" in {row[0] for row in before.execute("SELECT name FROM flow")}
     before.close()
@@ -110,10 +110,7 @@ def test_what_is_no_backup_is_refused_and_nothing_stops(
 
 
 def test_paths_that_are_not_there(platform: Clone) -> None:
-    assert (
-        "no folder that you may write to"
-        in platform.invoke("prefect.backup", "--to", "/nowhere", code=2).stderr
-    )
+    assert "not a writable folder" in platform.invoke("prefect.backup", "--to", "/nowhere", code=2).stderr
     assert (
         "No such file or directory"
         in platform.invoke("prefect.restore", "--file", "/nowhere.db", "--yes", code=2).stderr

@@ -242,7 +242,7 @@ def test_a_process_that_keeps_dying_is_never_called_healthy(platform: Clone, ser
 
     def failing() -> bool:
         checks = {check["name"]: check for check in platform.status()["checks"]}
-        return bool(checks[name]["detail"].startswith("FAILING: it ended "))
+        return bool(checks[name]["detail"].startswith("FAILING: exited "))
 
     _until(failing)
     for _ in range(4):

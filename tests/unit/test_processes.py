@@ -17,7 +17,7 @@ def _info(state: str, age: float) -> dict[str, Any]:
 
 def test_one_that_keeps_ending_fails_until_it_has_stayed_up() -> None:
     ends = [NOW - 50.0, NOW - 40.0, NOW - 30.0]
-    assert judge(_info("RUNNING", 5), ends) == ("FAILING", "it ended 3 times within a minute")
+    assert judge(_info("RUNNING", 5), ends) == ("FAILING", "exited 3 times within a minute")
     assert judge(_info("RUNNING", 25), ends)[0] == "RUNNING"
     assert judge(_info("RUNNING", 5), ends[1:])[0] == "RUNNING"
 
@@ -26,7 +26,7 @@ def test_a_start_after_an_end_is_not_health() -> None:
     assert judge(_info("STARTING", 1), [])[0] == "STARTING"
     assert judge(_info("STARTING", 1), [NOW - 90.0]) == (
         "BACKOFF",
-        "it ended 90 s ago and is starting again",
+        "it ended 90 s ago, restarting",
     )
 
 

@@ -142,7 +142,7 @@ def test_who_is_not_root_writes_private_files_in_a_container(fake: FakeHost, tmp
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ("docker=yes\n", "no docker command"),
+        ("docker=yes\n", "docker is not installed"),
         ("engine=yes\n", "cannot reach a Docker engine"),
         ("compose=2.40.1\n", "Docker Compose is missing; 2.24 or newer"),
     ],
@@ -176,5 +176,5 @@ def test_an_engine_that_does_not_answer_is_explained(fake: FakeHost, monkeypatch
     with pytest.raises(PlatformError, match="the Docker engine does not answer"):
         fake.target.processes()
     fake.runner.answer("sh", "-c", "*docker info*", out="")
-    with pytest.raises(PreflightError, match="no docker command there"):
+    with pytest.raises(PreflightError, match="docker is not installed"):
         fake.target.processes()

@@ -60,7 +60,7 @@ def test_without_an_earlier_good_one_nothing_is_touched(fake: FakeHost) -> None:
     fake.history(("cache.setup", "20250101T000000Z-00000000", "good"), ("cache.setup", NOW, "good"))
     with pytest.raises(ConfigError, match="no earlier good release"):
         fake.target.roll_back(stack("cache"), "", False)
-    with pytest.raises(ConfigError, match=f"--to 1999: no such release; there are: {OLD}, {MIDDLE}, {NOW}"):
+    with pytest.raises(ConfigError, match=f"--to 1999: no such release; releases: {OLD}, {MIDDLE}, {NOW}"):
         fake.target.roll_back(stack("cache"), "1999", False)
     assert fake.docker() == []
     assert fake.current("cache") == NOW
@@ -115,7 +115,7 @@ def test_the_same_schema_needs_no_dump(fake: FakeHost, compose: str) -> None:
 @KINDS
 def test_another_schema_without_a_dump_is_refused(fake: FakeHost, compose: str) -> None:
     _upgraded(fake, compose)
-    with pytest.raises(ConfigError, match=r"schema may have changed since, and .* has no dump"):
+    with pytest.raises(ConfigError, match=r"schema may have changed in between, and .* has no dump"):
         fake.target.roll_back(stack("app", ["app"]), OLD, True)
     assert fake.docker() == []
 

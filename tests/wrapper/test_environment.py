@@ -226,7 +226,7 @@ def test_a_read_only_clone_says_so() -> None:
                 path.chmod(0o755)
     assert result.returncode == 3
     assert "Permission denied" in result.stderr
-    assert "hint: put the clone on a disk with free space, in a folder that you may write to" in result.stderr
+    assert "hint: move the clone to a writable folder with free disk space" in result.stderr
     assert "Traceback" not in result.stderr
 
 
@@ -275,4 +275,4 @@ def test_the_guard_outlives_a_killed_builder(tmp_path: Path) -> None:
     heard: list[str] = []
     with make._guard(tmp_path / "env", heard.append):
         assert (tmp_path / "ended").exists()
-    assert heard == [f"waiting for another ./invoke (pid {builder.pid}) that is making env"]
+    assert heard == [f"waiting for another ./invoke (pid {builder.pid}) that is creating env"]

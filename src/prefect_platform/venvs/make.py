@@ -46,7 +46,7 @@ def ensure(venv_dir: Path, lock_file: Path, say: Say, pth: Sequence[str] = ()) -
     except OSError as error:
         raise PreflightError(
             f"{error.filename or venv_dir}: {error.strerror or error}; {venv_dir} cannot be made",
-            "put the clone on a disk with free space, in a folder that you may write to",
+            "move the clone to a writable folder with free disk space",
         ) from error
     return python
 
@@ -66,7 +66,7 @@ def read_lock(lock_file: Path) -> bytes:
         return lock_file.read_bytes()
     except OSError as error:
         raise PreflightError(
-            f"{lock_file}: {error.strerror}: an environment is only ever made from a lock",
+            f"{lock_file}: {error.strerror}: the lock is needed to create the environment",
             "git checkout -- requirements",
         ) from error
 
@@ -93,7 +93,7 @@ def _guard(venv_dir: Path, say: Say) -> Iterator[int]:
             fcntl.flock(guard, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             holder = os.pread(guard, 20, 0).decode(errors="replace").strip()
-            say(f"waiting for another ./invoke (pid {holder or 'unknown'}) that is making {venv_dir.name}")
+            say(f"waiting for another ./invoke (pid {holder or 'unknown'}) that is creating {venv_dir.name}")
             fcntl.flock(guard, fcntl.LOCK_EX)
         os.ftruncate(guard, 0)
         os.pwrite(guard, f"{os.getpid()}\n".encode(), 0)
@@ -182,7 +182,7 @@ def main(argv: Sequence[str]) -> int:
         print(f"invoke: {error.message}", file=sys.stderr)
         return 3
     except KeyboardInterrupt:
-        print("invoke: interrupted; the next call makes the environment anew", file=sys.stderr)
+        print("invoke: interrupted; the next call rebuilds the environment", file=sys.stderr)
         return 130
     return 0
 

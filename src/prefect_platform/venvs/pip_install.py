@@ -31,7 +31,7 @@ _CAUSES = (
     ),
     (
         r"DO NOT MATCH THE HASHES",
-        "a package differs from the lock: the index or a proxy serves other files than were locked",
+        "a package differs from the lock: the index or a proxy serves different files than the lock records",
     ),
     (r"No space left", "free some disk space, then run the same command again"),
     (r"Permission denied", "check who owns the folder named above"),
@@ -164,11 +164,11 @@ def _pump(stream: IO[str], lines: queue.SimpleQueue[str | None]) -> None:
 def _failure(argv: Sequence[str], code: int, last: deque[str]) -> StepFailed:
     step = "pip" if "pip" in argv else "python -m venv"
     tail = "\n".join(f"  | {line}" for line in [line for line in last if line.strip()][-8:])
-    return StepFailed(f"{step} failed (exit {code}); its last words:\n{tail}", _next_step("\n".join(last)))
+    return StepFailed(f"{step} failed (exit {code}); last output:\n{tail}", _next_step("\n".join(last)))
 
 
 def _next_step(output: str) -> str:
     for mark, step in _CAUSES:
         if re.search(mark, output):
             return step
-    return "run the same command again; if it stays, the lines above say why"
+    return "run the same command again; if it fails again, see the lines above"

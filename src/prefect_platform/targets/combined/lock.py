@@ -25,7 +25,7 @@ def hold(state: Path, command: str, wait: float, say: Say) -> Iterator[None]:
     except OSError as error:
         raise PreflightError(
             f"{file}: {error.strerror}; nothing was changed",
-            f"make {state} writable for this user, or choose another place: platform.state in invoke.yaml",
+            f"make {state} writable for this user, or set another folder: platform.state in invoke.yaml",
         ) from None
     try:
         _take(handle, state, wait, say)

@@ -81,7 +81,7 @@ def digests(site: Site, images: Sequence[str]) -> dict[str, str]:
     found = {}
     for image in images:
         there = site.host.engine.image(image) is not None
-        site.say(f"asking for {image}")
+        site.say(f"resolving the digest of {image}")
         done = site.host.docker("pull", "-q", image, check=False, seconds=1800)
         known = (site.host.engine.image(image) or {}).get("RepoDigests") or ()
         name = image.rpartition(":")[0] if ":" in image.rpartition("/")[2] else image

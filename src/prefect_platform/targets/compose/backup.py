@@ -59,9 +59,9 @@ def _migrate(site: Site, stack: Stack, release: str, before: str) -> None:
         site.compose(stack, release, "up", "-d", "--wait", "--wait-timeout", "120", compose_file.AGENT)
         site.compose(stack, release, *_MIGRATE)
     except PlatformError as error:
-        site.say("this Prefect cannot use it: going back to what was there")
+        site.say("this Prefect cannot use the dump: putting the previous database back")
         databases.restore(site.host, site.postgres, site.dumps, stack, before, site.say)
         raise ApplyError(
-            f"{stack.name}: the dump's schema cannot be brought to this Prefect's: {error.reason[-400:]}",
+            f"{stack.name}: the dump's schema cannot be migrated: {error.reason[-400:]}",
             "nothing was changed; the dump needs the Prefect version that made it, or a newer one",
         ) from None

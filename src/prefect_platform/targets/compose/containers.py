@@ -148,7 +148,7 @@ def execute(site: Site, service: str, words: Sequence[str]) -> int:
 def _container(site: Site, service: str) -> str:
     there = {service_of(each): name_of(each) for each in found(site)}
     if service not in there:
-        raise ConfigError(f"{service}: no such container; there are: {', '.join(sorted(there)) or 'none'}")
+        raise ConfigError(f"{service}: no such container; containers: {', '.join(sorted(there)) or 'none'}")
     return there[service]
 
 

@@ -44,19 +44,19 @@ def _dump_for(site: Site, stack: Stack, current: str, release: str, there: list[
         return ""
     cause = (
         f"{stack.name}: release {release} runs {_shown(then)}, the current one {_shown(now)}: "
-        "the database's schema may have changed since"
+        "the database schema may have changed in between"
     )
     # The dump that was made when the next schema took over is the last with this release's.
     same = [each for each in there if release <= each < current and decides.get(each) == then]
     dumped = [each for each in same if databases.dumped(site.host, site.dumps, stack, each)]
     if not dumped:
         raise ConfigError(
-            f"{cause}, and {site.dumps} has no dump of before",
+            f"{cause}, and {site.dumps} has no dump from before that change",
             f"stay at {_shown(now)}, or go to a newer version",
         )
     if not restore:
         raise ConfigError(
-            f"{cause}. A dump of the databases from just before the change exists",
+            f"{cause}. A dump from just before the change exists",
             f"./invoke {stack.name}.rollback --env {site.env} --to {release} --restore: what was written since then is lost (a dump of it is kept)",
         )
     return dumped[-1]

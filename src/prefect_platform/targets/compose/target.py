@@ -199,8 +199,8 @@ def prepare(settings: Settings) -> str:
     rise = [] if runner.run(["id", "-u"]).text.strip() == "0" else ["sudo", "-n"]
     if rise and runner.run([*rise, "true"], check=False).code:
         raise PreflightError(
-            f"{runner.place}: to install packages takes root, and this user has no sudo without a password",
-            "log in as root (platform.host: root@…), or prepare the host by its own means: Docker, Compose 2.24 or newer",
+            f"{runner.place}: installing packages needs root or passwordless sudo",
+            "log in as root (platform.host: root@…), or install it yourself: Docker, Compose 2.24 or newer",
         )
     return runner.run([*rise, "sh", "-s", "--", settings.values["root"]], script, seconds=1800).text
 

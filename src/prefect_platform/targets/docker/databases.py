@@ -31,7 +31,8 @@ def ensure(host: Host, container: str, stack: Stack, store: SecretStore) -> None
     """Create what is missing and set the role's password to the secret. Raises PreflightError without Postgres."""
     if host.engine.container(container) is None:
         raise PreflightError(
-            f"{stack.name}: needs Postgres, but there is no container {container}", "./invoke postgres.setup"
+            f"{stack.name}: needs Postgres, but container {container} does not exist",
+            "./invoke postgres.setup",
         )
     secrets = store.read(stack.name)
     for database in stack.databases:

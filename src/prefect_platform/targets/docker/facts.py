@@ -62,11 +62,11 @@ def check_docker(text: str, facts: HostFacts, place: str, root: str) -> None:
     seen = _pairs(text)
     prepare = "./invoke host.prepare installs Docker and Compose on a Debian or Ubuntu host"
     if seen.get("docker") != "yes":
-        raise PreflightError(f"{place}: no docker command there", prepare)
+        raise PreflightError(f"{place}: docker is not installed", prepare)
     if seen.get("engine") != "yes":
         raise PreflightError(
             f"{place}: user {facts.user} cannot reach a Docker engine",
-            "start it (systemctl start docker), or give the user sudo or the group docker",
+            "start it (systemctl start docker), or add the user to sudo or the group docker",
         )
     numbers = seen.get("compose", "").lstrip("v").split("-")[0].split(".")[:2]
     if tuple(int(part) for part in numbers if part.isdigit()) < _OLDEST_COMPOSE:

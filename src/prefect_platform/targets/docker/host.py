@@ -132,7 +132,7 @@ class Host:
             shutil.copyfileobj(source, process.stdin, 1 << 20)
             process.stdin.close()
         if process.returncode:
-            raise ApplyError(f"{self.runner.place}: {path} could not be written", "is its disk full?")
+            raise ApplyError(f"{self.runner.place}: {path} cannot be written", "is its disk full?")
 
     def _rise(self) -> list[str]:
         return ["sudo", "-n"] if self.facts().sudo else []

@@ -25,7 +25,7 @@ def check(host: Host, services: Sequence[Service]) -> None:
                 if _overlap(address, line.split()[3].rpartition(":")[0]):
                     raise PreflightError(
                         f"{host.runner.place}: port {port}, which {service.full_name} publishes, is taken by {_holder(line)}",
-                        f"stop that (sudo ss -ltnp 'sport = :{port}' shows it), or choose another port: platform.traefik.http_port, https_port",
+                        f"stop that process (sudo ss -ltnp 'sport = :{port}' shows it), or choose another port: platform.traefik.http_port, https_port",
                     )
 
 

@@ -68,7 +68,7 @@ def previous_good(
     if wanted:
         if wanted not in there:
             raise ConfigError(
-                f"--to {wanted}: no such release; there are: {', '.join(there) or 'none'}",
+                f"--to {wanted}: no such release; releases: {', '.join(there) or 'none'}",
                 f"./invoke {stack}.releases",
             )
         return wanted
@@ -79,9 +79,7 @@ def previous_good(
     ]
     older = [each for each in good if each < current]
     if not older:
-        raise ConfigError(
-            f"{stack}: there is no earlier good release to go back to", f"./invoke {stack}.releases"
-        )
+        raise ConfigError(f"{stack}: no earlier good release", f"./invoke {stack}.releases")
     return max(older)
 
 

@@ -31,14 +31,14 @@ _HINTS = (
     ),
     (
         _CHANGED,
-        "the host's key is not the one that known_hosts has. If the host was reinstalled: ssh-keygen -R {host}",
+        "the host key differs from known_hosts. If the host was reinstalled: ssh-keygen -R {host}",
     ),
-    ("Host key verification failed", "look at the host's key and accept it once: ssh {host} true"),
+    ("Host key verification failed", "verify and accept the host key once: ssh {host} true"),
     ("Could not resolve hostname", "correct platform.host in invoke.yaml (or the Host in your ssh config)"),
-    ("Connection refused", "nothing listens there: is the host up, is the port right? Try `ssh {host} true`"),
+    ("Connection refused", "check that the host is up and the port is right: try `ssh {host} true`"),
     (
         "timed out",
-        "the host does not answer: is it up, does a firewall drop the connection? Try `ssh {host} true`",
+        "check that the host is up and no firewall drops the connection: try `ssh {host} true`",
     ),
     ("No route to host", "the host cannot be reached from here: check the network, a VPN, a jump host"),
 )
@@ -125,7 +125,7 @@ class SshRunner:
         )
         folder.mkdir(mode=0o700, exist_ok=True)
         if folder.stat().st_uid != os.getuid() or folder.stat().st_mode & 0o077:
-            raise PreflightError(f"{folder}: not ours alone", f"remove it: rm -r {folder}")
+            raise PreflightError(f"{folder}: not owned by this user alone", f"remove it: rm -r {folder}")
         self._base = [
             "ssh",
             *(["-F", str(config)] if config else []),

@@ -20,7 +20,7 @@ class Tunnels:
         found = self.host.engine.container(container) or {"NetworkSettings": {"Networks": {}}}
         there = found["NetworkSettings"]["Networks"].get(network, {}).get("IPAddress", "")
         if not there:
-            raise PreflightError(f"{self.host.runner.place}: {container} is not running there", next_command)
+            raise PreflightError(f"{self.host.runner.place}: {container} is not running", next_command)
         if (there, port) not in self._open:
             stack = contextlib.ExitStack()
             atexit.register(stack.close)

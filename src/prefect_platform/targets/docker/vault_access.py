@@ -147,7 +147,7 @@ class Access:
         changes = self._ensure_role(vault, stack)
         if self._login_works(vault, stack, folder):
             return changes
-        self.say(f"giving the agent of {stack.name} its login")
+        self.say(f"issuing AppRole credentials to the agent of {stack.name}")
         secret_id = vault.new_secret_id(name)
         files = {"role-id": vault.role_id(name).encode(), "secret-id": secret_id.value.encode()}
         self.host.lay_private(f"{folder}/approle", files, owner, self._image)

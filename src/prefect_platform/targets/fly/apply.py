@@ -97,22 +97,22 @@ class Applying:
     def _kept(self, reason: str, before: Sequence[Json]) -> ApplyError:
         """A failed deploy may leave the machine with the new image; what ran before must run again."""
         was = before[0] if before else None
-        hint = f"./invoke prefect.logs --env {self.settings.env}; mend the cause, then ./invoke prefect.setup"
+        hint = f"./invoke prefect.logs --env {self.settings.env}; fix the cause, then ./invoke prefect.setup"
         if was is None:
             return ApplyError(f"the deploy failed, and no release ran before it: {reason}", hint)
         label = reference(was)
         now = self.fly.machines()
         if not now or reference(now[0]) != label:
-            self.fly.say("the deploy failed: going back to the release that ran before")
+            self.fly.say("the deploy failed: redeploying the previous release")
             self.roll_back(label)
-        return ApplyError(f"the deploy failed, the release before it runs: {reason}", hint)
+        return ApplyError(f"the deploy failed; the previous release is running: {reason}", hint)
 
     def roll_back(self, image: str) -> None:
         """Deploy an image that is there already, with the settings it had, where they are known."""
         folder = self.releases.of(image.rpartition(":")[2]) / "context"
         if not (folder / "fly.toml").exists():
             raise ApplyError(
-                f"release {image} was not made from here: its settings are not known",
+                f"release {image} was not deployed from this clone: its settings are unknown",
                 f"fly deploy --image {image} -a {self.fly.app}, with the fly.toml it had",
             )
         words = ["deploy", "--image", image, "-a", self.fly.app, "-c", "fly.toml", "--ha=false", "--yes"]
@@ -135,7 +135,7 @@ class Applying:
                 raise PreflightError(f"app {self.fly.app} has no machine", "./invoke prefect.setup makes one")
             elif waited > _START_SECONDS:
                 raise ApplyError(
-                    f"the machine does not start, it is {machines[0]['state']}",
+                    f"the machine did not start, its state is {machines[0]['state']}",
                     f"./invoke prefect.logs --env {self.settings.env}",
                 )
             else:

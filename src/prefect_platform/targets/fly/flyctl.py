@@ -53,7 +53,7 @@ class Flyctl:
             )
         except subprocess.TimeoutExpired:
             raise Unreachable(
-                f"flyctl {_shown(words)}: has not ended after {seconds:.0f} s", "run the command again"
+                f"flyctl {_shown(words)}: did not finish within {seconds:.0f} s", "run the command again"
             ) from None
         if done.returncode:
             raise self.refusal(words, done.stderr or done.stdout)
@@ -65,7 +65,7 @@ class Flyctl:
             return json.loads(text or "null")
         except ValueError:
             raise ApplyError(
-                f"flyctl {_shown(words)}: its answer is no JSON: {text[:200]}",
+                f"flyctl {_shown(words)}: its output is not JSON: {text[:200]}",
                 "update it: fly version update",
             ) from None
 
@@ -93,7 +93,7 @@ class Flyctl:
 
     def refusal(self, words: Sequence[str], said: str) -> PlatformError:
         """What went wrong, in the words of flyctl, and what to do about it."""
-        text = said.strip()[-1500:] or "it said nothing"
+        text = said.strip()[-1500:] or "no output"
         if any(sign in said for sign in _NO_LOGIN):
             return PreflightError(
                 f"flyctl is not logged in: {text}",
@@ -101,22 +101,22 @@ class Flyctl:
             )
         if "Could not find App" in said:
             return NoApp(
-                f"app {self.app} is not there: not set up yet, or this login does not see it",
-                "./invoke prefect.setup makes it; fly auth whoami tells who you are",
+                f"app {self.app} does not exist, or this login cannot see it",
+                "./invoke prefect.setup creates it; fly auth whoami shows your login",
             )
         if any(sign in said for sign in _AWAY):
             return Unreachable(
                 f"Fly cannot be reached (flyctl {_shown(words)}): {text}",
-                "run the command again when the network is back: it goes on from there",
+                "run the command again when the network is back, to resume",
             )
-        return ApplyError(f"flyctl {_shown(words)}: {text}", "see above what Fly says; then run it again")
+        return ApplyError(f"flyctl {_shown(words)}: {text}", "see Fly's output above, then run it again")
 
     def _program(self) -> str:
         own = Path.home() / ".fly" / "bin" / "flyctl"
         found = shutil.which("flyctl") or shutil.which("fly") or (str(own) if own.exists() else None)
         if found is None:
             raise PreflightError(
-                "flyctl is not installed: target fly works through it",
+                "flyctl is not installed: target fly needs it",
                 "install it (https://fly.io/docs/flyctl/install/), fly auth login, then run the command again",
             )
         return found
@@ -135,8 +135,8 @@ class Flyctl:
         except ApplyError as error:
             if "taken" in error.reason:
                 raise PreflightError(
-                    f"platform.fly.app: the name {self.app!r} is taken on Fly.io, by somebody else or by an organisation that this login does not see",
-                    "choose another name, or log in as who owns it: fly auth whoami",
+                    f"platform.fly.app: the name {self.app!r} is taken on Fly.io, by another user or by an organisation that this login cannot see",
+                    "choose another name, or log in as its owner: fly auth whoami",
                 ) from None
             if "org" in error.reason:
                 raise ApplyError(

@@ -60,7 +60,7 @@ class Observing:
         lost = sorted({name for names in missing.values() for name in names} & set(secrets))
         if lost and machines:
             raise PreflightError(
-                f"app {self.fly.app} has {', '.join(lost)} already, but this clone does not: new ones would end every token and make stored blocks unreadable",
+                f"app {self.fly.app} has {', '.join(lost)} already, which this clone lacks; new ones would invalidate every token and make stored blocks unreadable",
                 f"copy {self.settings.state / 'secrets'} from where the app was set up, then run the command again",
             )
         volumes = self.fly.volumes()
@@ -74,7 +74,7 @@ class Observing:
         if not machines:
             steps.append(Step("deploy", "machine", "there is none yet"))
         elif any(each.get("status") == "Staged" for each in secrets.values()):
-            steps.append(Step("deploy", "machine", "secrets wait for it"))
+            steps.append(Step("deploy", "machine", "secrets are staged for it"))
         elif not self.releases.facts(str(machines[0].get("image_ref", {}).get("tag", ""))):
             steps.append(Step("deploy", "machine", f"{reference(machines[0])} was not made from here"))
         return tuple(steps)
@@ -95,6 +95,6 @@ class Observing:
             regions = self.fly.regions()
             if region not in regions:
                 raise PreflightError(
-                    f"platform.fly.region: Fly has no region {region!r}; there are: {', '.join(regions)}",
+                    f"platform.fly.region: Fly has no region {region!r}; regions: {', '.join(regions)}",
                     "set platform.fly.region to one of them",
                 )

@@ -41,7 +41,7 @@ class Engine:
         except DockerException as error:
             raise PreflightError(
                 f"no Docker engine answers: {error}",
-                "start one, or set DOCKER_HOST; ./invoke prefect.setup --env local needs none",
+                "start one or set DOCKER_HOST (target local needs none)",
             ) from None
 
     def container(self) -> Any | None:
@@ -66,7 +66,7 @@ class Engine:
 
     def start(self, machine: str) -> None:
         # Its secrets were in memory alone.
-        raise ApplyError("the preview has ended", "./invoke fly.preview makes it anew")
+        raise ApplyError("the preview has ended", "./invoke fly.preview recreates it")
 
     def logs(self, follow: bool) -> Iterator[str]:
         for line in cast(Any, self.container()).logs(stream=True, follow=follow):

@@ -39,8 +39,8 @@ def check(settings: Settings) -> None:
         )
     if megabytes(fly["memory"]) > 2048 * fly["cpus"]:
         raise ConfigError(
-            f"platform.fly.memory: {fly['memory']} is more than {fly['cpus']} shared CPUs may have",
-            "take at most 2gb for each of platform.fly.cpus",
+            f"platform.fly.memory: {fly['memory']} exceeds what {fly['cpus']} shared CPUs allow",
+            "at most 2gb per CPU (platform.fly.cpus)",
         )
     if fly["auto_stop"] == "suspend" and megabytes(fly["memory"]) > 2048:
         raise ConfigError("platform.fly.auto_stop: Fly suspends machines of at most 2gb", 'take "stop"')

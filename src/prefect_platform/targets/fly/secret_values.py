@@ -71,9 +71,7 @@ def line(name: str, value: str) -> str:
     for tried in (value, f'"{value}"', f'"""{value}"""'):
         if tried not in ('"', '""') and read(tried) == value:
             return f"{name}={tried}\n"
-    raise PlatformError(
-        f"secret {name}: no spelling of it survives `fly secrets import`", "take another value"
-    )
+    raise PlatformError(f"secret {name}: cannot be encoded for `fly secrets import`", "take another value")
 
 
 def read(text: str) -> str:

@@ -14,13 +14,13 @@ def notes(values: dict[str, Any]) -> tuple[str, ...]:
         return ()
     does = {"suspend": "suspends", "stop": "stops"}[fly["auto_stop"]]
     found = [
-        f"{KEY}: the machine {does} itself after {fly['idle_minutes']:g} minutes without a request, with no run going on and none due within 15"
+        f"{KEY}: the machine {does} itself after {fly['idle_minutes']:g} minutes without a request, unless a run is active or due within 15"
     ]
     found.append(
-        f"{KEY}: only a request from outside wakes it. A schedule or an automation does not: runs that fall due meanwhile start late, after the next request"
+        f"{KEY}: only an outside request wakes it. Schedules and automations do not: runs due meanwhile start late, after the next request"
     )
     if values["prefect"]["workers"]:
         found.append(
-            f"{KEY}: the workers inside sleep too; workers elsewhere keep it awake, because each of their polls is a request"
+            f"{KEY}: workers inside sleep too; remote workers keep it awake, because each poll is a request"
         )
     return tuple(found)

@@ -163,7 +163,7 @@ class Target:
     def roll_back(self, stack: Stack, wanted: str, restore: bool) -> str:
         """Run an earlier image. Secrets and data stay as they are. Raises ConfigError."""
         if restore:
-            raise ConfigError("--restore: data of a volume comes back from a snapshot: docs/fly.md")
+            raise ConfigError("--restore: not on target fly; restore a volume snapshot (docs/fly.md)")
         machines = self.fly.machines()
         now = reference(machines[0]) if machines else ""
         good = [each for each in self.fly.releases() if _RESULTS.get(str(each["Status"])) == "good"]
@@ -175,7 +175,7 @@ class Target:
         if not fits:
             there = ", ".join(f"v{each['Version']}" for each in good) or "none"
             raise ConfigError(
-                f"{f'--to {wanted}: no such good release' if wanted else 'there is no other good release'}; there are: {there}",
+                f"{f'--to {wanted}: no such good release' if wanted else 'no other good release'}; good releases: {there}",
                 "./invoke prefect.releases",
             )
         self.applying.roll_back(str(fits[0]["ImageRef"]).partition("@")[0])
@@ -213,7 +213,7 @@ class Target:
 
     def removal(self, stack: str, data: bool) -> str:
         return f"app {self.app}: " + (
-            "with its machine, volume, secrets and address, and what is kept of it here"
+            "with its machine, volume, secrets and address, and its release records here"
             if data
             else "its machine; volume and secrets stay"
         )

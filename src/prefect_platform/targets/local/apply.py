@@ -93,7 +93,7 @@ def end_orphans(on: Installation, facts: Sequence[Mapping[str, Any]]) -> None:
     known = {info["pid"] for info in on.supervisor.processes()} - {0}
     lost = orphans(on.state, known, [each["argv"] for each in facts])
     if lost:
-        on.say(f"ending {len(lost)} processes whose supervisord is gone")
+        on.say(f"stopping {len(lost)} processes left by a dead supervisord")
         end(lost, patience)
 
 

@@ -27,7 +27,7 @@ def read_runtime_lock(file: Path) -> bytes:
     lock = make.read_lock(file)
     if not _PINS_PREFECT.search(lock):
         raise PreflightError(
-            f"{file}: pins no prefect, so it is not the whole lock; nothing was changed",
+            f"{file}: incomplete lock: prefect is not in it; nothing was changed",
             "git checkout -- requirements",
         )
     return lock
@@ -43,14 +43,14 @@ def check_folder(state: Path, socket_file: Path, *, installs: bool) -> None:
     if not os.access(folder, os.W_OK | os.X_OK):
         raise PreflightError(
             f"{folder}: not writable; nothing was changed",
-            "make it writable for this user, or choose another place: platform.state in invoke.yaml",
+            "make it writable for this user, or set another folder: platform.state in invoke.yaml",
         )
     needed = _NEEDED_BYTES + (_RUNTIME_BYTES if installs else 0)
     free = room(state)
     if free < needed:
         raise PreflightError(
             f"{state}: {free // 2**20} MiB free, {needed // 2**20} MiB needed; nothing was changed",
-            "free disk space, or choose another place: platform.state in invoke.yaml",
+            "free disk space, or set another folder: platform.state in invoke.yaml",
         )
 
 
@@ -79,7 +79,7 @@ def check_port(name: str, host: str, port: int, ours: Callable[[psutil.Process],
         who = f"{holder.info['name']} (pid {holder.pid})" if holder else "a process of another user"
         raise PreflightError(
             f"port {port} ({name}) is taken by {who}",
-            "stop that, or set another port in invoke.yaml; nothing was changed",
+            "stop it, or set another port; nothing was changed",
         )
 
 

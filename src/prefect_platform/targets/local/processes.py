@@ -47,8 +47,8 @@ def judge(info: Mapping[str, Any], ends: list[float]) -> tuple[str, str]:
     # Who has been up for longer than that many ends within that time allow has recovered.
     recovered = info["statename"] == "RUNNING" and age > _WITHIN / _TOO_MANY_ENDS
     if recent >= _TOO_MANY_ENDS and not recovered:
-        return "FAILING", f"it ended {recent} times within a minute"
+        return "FAILING", f"exited {recent} times within a minute"
     if info["statename"] == "STARTING" and ends:
-        return "BACKOFF", f"it ended {now - ends[-1]:.0f} s ago and is starting again"
+        return "BACKOFF", f"it ended {now - ends[-1]:.0f} s ago, restarting"
     running = info["statename"] == "RUNNING"  # supervisord then describes what we show ourselves: pid and age
     return info["statename"], "" if running else info["spawnerr"] or info["description"]

@@ -25,7 +25,7 @@ def read(file: Path) -> dict[str, Any]:
     hint = f"mv {file} {file}.broken, then run the command again: setup restarts every process once"
     records = read_mapping(file, hint)
     if not all(_is_record(record) for record in records.values()):
-        raise PlatformError(f"{file}: corrupt, not what was written there; nothing was changed", hint)
+        raise PlatformError(f"{file}: corrupt; nothing was changed", hint)
     return records
 
 

@@ -65,7 +65,7 @@ def _try(traefik: Path, static: Path, port: int, seconds: float) -> None:
         if router["status"] != "enabled"
     ]
     if routers is None or problems:
-        reason = "; ".join(problems) or said.strip()[-600:] or "it did not load them"
+        reason = "; ".join(problems) or said.strip()[-600:] or "they were not loaded"
         raise ApplyError(
             f"Traefik refuses the routes: {reason}",
             "correct platform.gateway.routes; the running routes were not touched",

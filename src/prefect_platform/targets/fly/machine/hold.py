@@ -30,7 +30,7 @@ def allow() -> None:
         MIGRATE.write_text("1")
     except OSError as error:
         if not _allowed():
-            print(f"hold.py: requests of the first moment may get 404: {error}", file=sys.stderr, flush=True)
+            print(f"hold.py: early requests may get 404: {error}", file=sys.stderr, flush=True)
 
 
 def _allowed() -> bool:

@@ -65,7 +65,7 @@ def start() -> int:
     if lacking:
         return _fail(f"secrets that are not set: {', '.join(lacking)}; ./invoke prefect.setup sets them")
     if not os.path.ismount(DATA):
-        return _fail(f"{DATA}: no volume is mounted there, and what Prefect writes would be lost")
+        return _fail(f"{DATA}: no volume is mounted; Prefect's data would be lost")
     folders = [RUN, RUN / "secrets", DATA, DATA / "home"]
     folders += [DATA / stack / sub for stack in known["stacks"] for sub in ("", "tmp")]
     for folder in folders:
@@ -154,7 +154,7 @@ def supervise() -> int:
 
         def end(self, event: Any) -> None:
             gave_up.append(str(event.process.config.name))
-            _fail(f"{gave_up[-1]} keeps ending: the machine ends, to be started anew")
+            _fail(f"{gave_up[-1]} keeps exiting: stopping the machine so that Fly restarts it")
             self.options.mood = SupervisorStates.SHUTDOWN
 
     # Not through a file: who opens the machine's standard output anew must own it, and lines would not name their program.
