@@ -23,7 +23,7 @@ def make_private(folder: Path) -> None:
 
 
 def read_mapping(file: Path, hint: str) -> dict[str, Any]:
-    """The JSON mapping in a file; empty when there is none. Raises PlatformError: to go on would overwrite what may be repaired."""
+    """The JSON mapping in a file; empty without a file. Raises PlatformError: continuing would overwrite what may be repaired."""
     try:
         data = json.loads(file.read_bytes())
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""HTTP clients as every part of the platform makes them: which certificates they trust, which proxies they ignore."""
+"""HTTP clients for every part of the platform: which certificates they trust, which proxies they ignore."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def client_for(url: str, timeout: float, headers: Mapping[str, str], trust: Trus
 
 
 def is_loopback(url: str) -> bool:
-    """Whether a URL stays on this machine, where a proxy from the environment must not be asked."""
+    """Whether a URL stays on this machine, where a proxy from the environment must not be used."""
     return urlsplit(url).hostname in LOOPBACK
 
 

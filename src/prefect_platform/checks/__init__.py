@@ -1,1 +1,1 @@
-"""The proof: what is asked through the public route, and of the machine."""
+"""Checks through the public route and of the machine."""

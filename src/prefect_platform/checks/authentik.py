@@ -13,7 +13,7 @@ from prefect_platform.provisioning.authentik import apps, plan
 
 
 def check(platform: Platform) -> Check | None:
-    """Whether Authentik has Prefect's application as declared. None where people do not sign in."""
+    """Whether Authentik has Prefect's application as configured. None where people do not sign in."""
     if not sso.guards_prefect(platform.settings):
         return None
     began = time.monotonic()

@@ -20,7 +20,7 @@ SMOKE = "./invoke prefect.smoke runs a new one"
 
 
 def run(api: PrefectApi, flow: str, deployment: str, seconds: float, progress: Callable[[str], None]) -> str:
-    """Make a run and wait at most `seconds`. Raises CheckFailed with the state, its message, the last log."""
+    """Create a run and wait at most `seconds`. Raises CheckFailed with the state, its message, the last log."""
     found = _deployment(api, flow, deployment)
     start = time.monotonic()
     made = api.create_flow_run(str(found["id"]), f"canary-{uuid.uuid4()}")
@@ -70,7 +70,7 @@ def _wait(api: PrefectApi, made: Json, deadline: float, progress: Callable[[str]
 
 
 def _patiently(ask: Callable[[], Json | int], deadline: float) -> Any:
-    """An API that is busy with other things may be too slow for one question: it is asked again until the deadline."""
+    """A busy API may be too slow for one request: repeat it until the deadline."""
     try:
         return ask()
     except ApiError as error:
@@ -92,7 +92,7 @@ def _wait_for_task_run(api: PrefectApi, run: Json) -> None:
 
 
 def _not_taken(api: PrefectApi, deployment: Json, run: Json, seconds: float) -> CheckFailed:
-    """A run that has not ended. If no worker took it, it is cancelled, lest it start some other day."""
+    """A run that has not finished. If no worker picked it up, it is cancelled, or it could start days later."""
     name = deployment["work_pool_name"]
     where = f"run {run['name']} ({run['id']}) is {run['state']['name']} after {seconds:g} s"
     if run["state"]["type"] != "SCHEDULED":

@@ -34,7 +34,7 @@ def events(spec: CheckSpec) -> str:
 
 
 def events_refuse_strangers(spec: CheckSpec) -> str:
-    """Without a token nobody may publish events: that is how task runs are recorded."""
+    """Publishing events must need a token: that is how task runs are recorded."""
     try:
         with _socket(spec, "/events/in", None):
             pass

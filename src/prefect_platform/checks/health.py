@@ -41,7 +41,7 @@ def check(platform: Platform) -> tuple[Check, ...]:
 def prove(platform: Platform, canary_must_run: bool = False) -> tuple[Check, ...]:
     """After a change: give what was restarted time to settle, then run the canary.
 
-    Where no worker is declared, one elsewhere runs it; if none is there, that is said, and is red if it `canary_must_run`.
+    Without a configured worker, a remote one runs it; if none is online, the check reports that, and fails if it `canary_must_run`.
     """
     if not _has_prefect(platform) or any(each.name == "disk" for each in failing(platform)):
         return tuple(machine_checks(platform))
@@ -115,7 +115,7 @@ def machine_checks(platform: Platform) -> list[Check]:
 
 
 def _machine(platform: Platform) -> tuple[list[Process], list[Check]]:
-    """The processes, and the checks of them and of what they need. Vault is asked meanwhile."""
+    """The processes, and the checks of them and of what they need. Vault is checked in parallel."""
     with ThreadPoolExecutor() as pool:
         asked = pool.submit(_secrets_check, platform)
         running = platform.target.processes()
@@ -133,7 +133,7 @@ def process_checks(platform: Platform, stack: str) -> list[Check]:
 
 
 def _secrets_check(platform: Platform) -> Check | None:
-    """Whether the secrets can be read, where somebody else than this machine keeps them."""
+    """Whether the secrets can be read, if they are kept off this machine."""
     if platform.target.traits.combined:
         return None
     began = time.monotonic()

@@ -93,7 +93,7 @@ def version(spec: CheckSpec, api: PrefectApi) -> str:
 
 
 def workers(spec: CheckSpec, api: PrefectApi) -> str:
-    """Each declared worker by name: a pool is READY as long as any of its workers lives."""
+    """Each configured worker by name: a pool is READY as long as any of its workers lives."""
     seen = {pool: {str(each["name"]): each for each in _workers_of(api, pool)} for pool, _ in spec.workers}
     down = [text for pool, name in spec.workers if (text := _why_down(pool, name, seen[pool].get(name)))]
     if down:
@@ -118,9 +118,9 @@ def _why_down(pool: str, name: str, worker: Json | None) -> str:
 
 
 def services(api: PrefectApi, grace: float = SERVICES_GRACE) -> str:
-    """No work of the background services lies undone. Prefect 3.8.8 on SQLite shows nothing else of them.
+    """No work of the background services is overdue. Prefect 3.8.8 on SQLite shows nothing else of them.
 
-    What is proved is the absence of a contradiction: a loop that hangs while nothing is due is not seen.
+    It proves only the absence of a contradiction: a loop that hangs while nothing is due is not detected.
     """
     overdue = _overdue(api, REDELIVERED_WITHIN) or _overdue(api, grace)
     if overdue and not _straggler(api, overdue):

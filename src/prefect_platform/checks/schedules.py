@@ -1,4 +1,4 @@
-"""Do schedules lead to runs? A scheduler that fails inside looks alive in every other way (seen with Prefect 3.8.8 on SQLAlchemy 2.1)."""
+"""Do schedules create runs? A scheduler that fails inside looks healthy otherwise (seen with Prefect 3.8.8 on SQLAlchemy 2.1)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The door for people, as a browser without a session meets it, and what each thing that goes wrong there means."""
+"""Single sign-on as a browser without a session meets it, and what each failure means."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What `./invoke` is: Invoke's program with this repository's tasks, its configuration, and its words for mistakes."""
+"""`./invoke`: Invoke's program with this repository's tasks, configuration and error messages."""

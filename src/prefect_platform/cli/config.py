@@ -1,6 +1,6 @@
 """Invoke's configuration (invoke.yaml, ~/.invoke.yaml, -f FILE, INVOKE_… variables) with errors that name the file or variable.
 
-A key that stands twice in one mapping is an error here; Invoke would silently take the last one. INVOKE_PLATFORM_… variables are left
+A duplicate key in one mapping is an error here; Invoke would silently take the last one. INVOKE_PLATFORM_… variables are left
 to `settings.load`, which knows every key of the platform, also those that no file mentions.
 """
 
@@ -121,7 +121,7 @@ class PlatformConfig(Config):
                 )
 
     def require_runtime_file(self) -> None:
-        """A file that was asked for (-f, INVOKE_RUNTIME_CONFIG) must exist; Invoke would go on without it."""
+        """A file given with -f or INVOKE_RUNTIME_CONFIG must exist; Invoke would continue without it."""
         if self._runtime_path is not None and not self._runtime_found:
             raise ConfigError(f"{self._runtime_path}: no such settings file", "check the path given with -f")
 

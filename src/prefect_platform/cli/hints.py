@@ -1,6 +1,6 @@
 """The commands that our texts name, completed with their environment so that they can be pasted.
 
-Whoever writes a hint knows what to do, not for which environment it works; so `--env` is added where texts are printed.
+The author of a hint does not know the environment, so `--env` is added where texts are printed.
 """
 
 from __future__ import annotations

@@ -117,7 +117,7 @@ class PlatformProgram(Program):
     def _parse(self, argv: list[str] | None) -> None:
         try:
             self.parse_core(argv)
-            # Invoke would compile the tasks anew on every call.
+            # Invoke would recompile the tasks on every call.
             sys.dont_write_bytecode = bool(sys.flags.dont_write_bytecode)
             self.parse_collection()
             try:
@@ -178,14 +178,14 @@ class PlatformProgram(Program):
 
 
 def _help_task(words: Sequence[str], known: Collection[str]) -> str:
-    """The task of a `TASK … --help` among the words before `--`; empty if nobody asks."""
+    """The task of a `TASK … --help` among the words before `--`; empty without --help."""
     mine = list(itertools.takewhile(lambda word: word != "--", words))
     asked = [number for number, word in enumerate(mine) if word in ("--help", "-h")]
     return next((word for word in reversed(mine[: asked[0]]) if word in known), "") if asked else ""
 
 
 def _stdout_is_closed() -> bool:
-    """True if nobody reads our standard output any more, as after `| head`; a task's own broken socket is another matter."""
+    """True if the reader of our standard output is gone, as after `| head`; a task's own broken socket is another matter."""
     poll = select.poll()
     poll.register(sys.stdout.fileno(), 0)
     return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))

@@ -1,1 +1,1 @@
-"""What is declared: settings, stacks, and the rules between them. Pure; knows no target."""
+"""The configuration: settings, stacks, and the rules between them. Pure; knows no target."""

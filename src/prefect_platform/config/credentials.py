@@ -29,7 +29,7 @@ def holds_password(text: str) -> bool:
 def passwords(
     values: Any, schema: Mapping[str, Any], path: Path = ()
 ) -> Iterator[tuple[Path, tuple[str, str]]]:
-    """Every place that holds a password, with (stack, variable) of the secret that takes it (empty when none does)."""
+    """Every place that contains a password, with (stack, variable) of the secret that takes it (empty when none does)."""
     for where, value, taker in _strings(values, schema, path, ("", "")):
         # A key of a free mapping (a seal's attributes) may name a credential; those of ours are names of files.
         free = isinstance(where[-1], str) and not _declared(schema, where[len(path) :])
@@ -38,7 +38,7 @@ def passwords(
 
 
 def refusal(place: str, taker: tuple[str, str], env: str) -> ConfigError:
-    """The error for a place that holds a password. It names the command that takes it."""
+    """The error for a place that contains a password. It names the command that stores it."""
     stack, variable = taker
     hint = "take it out: settings are shown in plans and written to files that others may read"
     if variable:

@@ -1,6 +1,6 @@
-"""images.lock: what the tag of each image meant when somebody looked. Committed, so that every host runs the same bytes.
+"""images.lock: the digest of each image's tag when it was recorded. Committed, so that every host runs the same bytes.
 
-A tag can be moved to other contents; a digest cannot. Where the file names an image, containers are made of tag and digest.
+A tag can move to other contents; a digest cannot. Images in the file run by tag and digest.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the settings declare to exist in Prefect, as values, checked before anything is asked of a server."""
+"""The objects in Prefect that the settings define, as values, validated before any request to a server."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ class Canary:
         steps = "prefect.deployments.steps"
         if self.path is not None:
             return {f"{steps}.set_working_directory": {"directory": self.path}}
-        # The shell's words are split at blanks, and no shell is there to write a file.
+        # The shell's words are split at blanks, and no shell is available to write a file.
         held = base64.b64encode(self.source.encode()).decode()
         name = self.entrypoint.partition(":")[0]
         write = f"import base64,pathlib;pathlib.Path('{name}').write_bytes(base64.b64decode('{held}'))"

@@ -19,7 +19,7 @@ class Place:
     files: tuple[Path, ...]
 
     def of(self, path: Sequence[Any], prefix: Sequence[Any] = ()) -> str:
-        """`invoke.yaml:12: platform.gateway.port`, with the line where the key, or its environment's (`prefix`), stands in a file."""
+        """`invoke.yaml:12: platform.gateway.port`, with the line of the key, or of its environment's (`prefix`), in the file."""
         for candidate in ([*prefix, *path], list(path)):
             for file in self.files:
                 if line := line_of(file, ["platform", *candidate]):

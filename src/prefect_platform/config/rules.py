@@ -51,7 +51,7 @@ def cross_check(chosen: settings.Settings) -> None:
     for route in chosen.values["gateway"]["routes"]:
         first = route["path"].split("/")[1] if route["path"] else ""
         if first in _OWN_PATHS:
-            # Its rule would be longer than ours and win: a public route could open what a door guards.
+            # Its rule would be longer than ours and win: a public route could expose a protected one.
             raise ConfigError(
                 f"platform.gateway.routes: {route['name']}: paths under /{first} belong to the platform"
             )

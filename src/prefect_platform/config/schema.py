@@ -1,4 +1,4 @@
-"""JSON Schema as it is meant: `$` in a pattern is the end of the text, and never the place before a last line break. Pure."""
+"""JSON Schema with strict patterns: `$` matches only the end of the text, never before a last line break. Pure."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ def platform_schema(sections: Mapping[str, Values], targets: Iterable[str]) -> V
 
 
 def leaves(schema: Values, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Values]]:
-    """Every key that holds a value (not a section), with its schema: what an environment variable can set."""
+    """Every key with a value (not a section), with its schema: what an environment variable can set."""
     for key, sub in schema.get("properties", {}).items():
         if "properties" in sub:
             yield from leaves(sub, (*path, key))

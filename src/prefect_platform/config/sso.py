@@ -51,7 +51,7 @@ def external(settings: Settings) -> bool:
 
 
 def known_url(settings: Settings) -> str:
-    """Where people sign in, without a slash at the end; empty when nothing says so."""
+    """The login URL, without a slash at the end; empty when not configured."""
     section = settings.values["authentik"]
     given = section["url"] or section["public_url"]
     if not given and settings.values["domain"]:
@@ -60,7 +60,7 @@ def known_url(settings: Settings) -> str:
 
 
 def public_url(settings: Settings) -> str:
-    """As `known_url`. Raises ConfigError when nothing says so."""
+    """As `known_url`. Raises ConfigError when not configured."""
     if found := known_url(settings):
         return found
     raise ConfigError(
@@ -70,7 +70,7 @@ def public_url(settings: Settings) -> str:
 
 
 def doors(settings: Settings, host: str, server: str) -> Sso | None:
-    """None when nobody signs in anywhere. `host` is the platform's own; `server` our Authentik's name for others."""
+    """None when no route uses single sign-on. `host` is the platform's own; `server` our Authentik's name for others."""
     if not wanted(settings):
         return None
     section = settings.values["authentik"]

@@ -82,7 +82,7 @@ class SecretSpec:
 
 @dataclass(frozen=True)
 class DatabaseSpec:
-    """A database of the shared Postgres with a role of the same name; `password` names the secret that holds the role's."""
+    """A database of the shared Postgres with a role of the same name; `password` names the secret with the role's password."""
 
     name: str
     password: str
@@ -93,7 +93,7 @@ class DatabaseSpec:
 class Stack:
     """One stack folder. `section` is its key under `platform:`, `packages` are folders of src/ that its processes import.
 
-    `expose` says when its routes are first served: before its containers start (requests are then held), or when its setup is over.
+    `expose` says when its routes are first served: before its containers start (requests then wait), or when its setup is over.
     `libraries` are installed pure-Python packages that an official image lacks, `scope` says whether there is one for each
     environment or one for the whole host, `topology` where it can run ("" is everywhere). `proves`: its setup ends with the checks of a
     client and the canary. `along`: stacks whose configuration depends on this one's settings, set up with it.

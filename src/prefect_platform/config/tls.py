@@ -39,7 +39,7 @@ class Certificate:
 
 
 def validate(settings: Settings) -> None:
-    """Raises ConfigError for keys that contradict each other, a file that is not there, a key that does not fit, a certificate that has ended."""
+    """Raises ConfigError for contradicting keys, a missing file, a key that does not match, an expired certificate."""
     if not settings.traits.tls:
         return
     section = settings.values["traefik"]

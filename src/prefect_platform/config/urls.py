@@ -19,7 +19,7 @@ def public_url(settings: Settings) -> str:
 
 
 def made_by_target(settings: Settings) -> bool:
-    """Whether the public name comes into being with the first setup, so that it cannot be asked for before."""
+    """Whether the public name is created by the first setup, so that it cannot be checked before."""
     given = settings.values["gateway"]["public_url"] or settings.values["domain"]
     return not given and bool(settings.traits.provided_url)
 

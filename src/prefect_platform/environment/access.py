@@ -1,4 +1,4 @@
-"""What the platform's own commands use to ask it: a token, the gateway's command, Prefect's API; and what must not be shown of it."""
+"""How the platform's own commands query it: a token, the gateway's command, Prefect's API; and redaction of its output."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def token(platform: Platform) -> str:
 
 
 def forget_token(platform: Platform) -> None:
-    """The gateway does not know it any more: its database is another one than when it was made (a lost volume)."""
+    """The gateway no longer knows it: its database is another than when the token was issued (a lost volume)."""
     FileStore(platform.settings.state / "secrets").replace("operator", {})
 
 
@@ -94,7 +94,7 @@ def redactor(platform: Platform) -> Callable[[str], str]:
 
 
 def secret_values(platform: Platform) -> list[str]:
-    """Every value that must not be shown, longest first."""
+    """Every value to redact, longest first."""
     local = FileStore(platform.settings.state / "secrets")
     held = [
         local.read("operator"),

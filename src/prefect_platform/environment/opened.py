@@ -1,4 +1,4 @@
-"""One environment, opened: what is declared for it, and where it runs."""
+"""One environment, opened: its configuration, and where it runs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from prefect_platform.targets.protocol import Say, Target
 
 @dataclass(frozen=True)
 class Platform:
-    """One environment, opened: what is declared and where it runs."""
+    """One environment, opened: its configuration, and where it runs."""
 
     settings: settings.Settings
     stacks: Mapping[str, stack.Stack]
@@ -43,7 +43,7 @@ class Platform:
 
     @property
     def named_by_settings(self) -> bool:
-        """Whether the public name must exist before setup: Fly makes its own name with the app."""
+        """Whether the public name must exist before setup: Fly creates its own name with the app."""
         return not urls.made_by_target(self.settings)
 
     def notes(self) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ from prefect_platform.gateway.store import Store
 from prefect_platform.gateway.tokens import Kind, grant, hash_code, mint
 from prefect_platform.gateway.verifier import Identity, Verifier
 
-# One text for every refusal: whoever guesses learns nothing from it.
+# One text for every refusal: guessing reveals nothing.
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="prefect-platform"', **pages.PRIVATE}
 _WAIT = {"Retry-After": "5", **pages.PRIVATE}
 
@@ -41,7 +41,7 @@ class Gateway:
     verifier: Verifier
 
     async def verify_token(self, request: Request) -> Response:
-        """The door for machines: Authorization: Bearer and nothing else."""
+        """Authentication for machines: Authorization: Bearer and nothing else."""
         try:
             token = door.bearer_token(request.headers)
             if token is None:
@@ -139,7 +139,7 @@ class Gateway:
                 await self.store.revoke(identity.jti, int(time.time()))
                 await self.registry.forget(identity.jti)
         except Refused:
-            pass  # not a session of ours, or one that has ended: nothing to revoke
+            pass  # not one of our sessions, or one that has ended: nothing to revoke
         except GatewayError:
             return _store_page(
                 "You are signed out in this browser, but the session could not be ended on the server."

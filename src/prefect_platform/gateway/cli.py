@@ -15,7 +15,7 @@ from prefect_platform.gateway.errors import GatewayError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command and returns its exit code; every error of ours becomes one line on stderr."""
+    """Runs one command and returns its exit code; each of our errors becomes one line on stderr."""
     args = _parser().parse_args(arguments)
     os.umask(0o077)
     try:

@@ -1,4 +1,4 @@
-"""What the command line does: issue, list and revoke tokens, make a login link.
+"""What the command line does: issue, list and revoke tokens, create a login link.
 
 Data to stdout, talk to stderr.
 """

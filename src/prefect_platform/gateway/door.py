@@ -61,7 +61,7 @@ def is_navigation(headers: Headers) -> bool:
 
 
 def is_speculative(headers: Headers) -> bool:
-    """A browser that fetches a page before somebody asked for it."""
+    """A browser that fetches a page before a person requests it."""
     return "prefetch" in headers.get("sec-purpose", "") or "prefetch" in headers.get("purpose", "")
 
 

@@ -45,7 +45,7 @@ class Registry:
     async def require_live(self, jti: str, kind: Kind) -> None:
         """Returns if the token is recorded and not revoked.
 
-        Raises Refused, or StoreUnavailable when nobody can know.
+        Raises Refused, or StoreUnavailable when it cannot be decided.
         """
         if self._read_at is None or time.monotonic() - self._read_at > self._max_stale:
             raise StoreUnavailable("the token database cannot be read")

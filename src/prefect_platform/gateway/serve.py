@@ -63,7 +63,7 @@ def _uvicorn_config(settings: Settings) -> uvicorn.Config:
 
 
 async def _probe(settings: Settings) -> None:
-    """A broken store is an error now; one that is only away is waited for, answering 503 meanwhile."""
+    """A broken store is an error now; an unreachable one is waited for, answering 503 until it is back."""
     store = Store(parse(settings.database_url))
     try:
         await store.prepare()

@@ -22,7 +22,7 @@ _BLANK = " \t"  # not what Unicode calls blank: that would eat bytes of UTF-8 re
 
 @dataclass(frozen=True)
 class Policy:
-    """`groups`: scope → groups of which one is enough; a scope that is not there has no such door."""
+    """`groups`: scope → groups of which one is enough; a missing scope has no single sign-on."""
 
     groups: Mapping[str, frozenset[str]] = field(default_factory=dict)
     admins: frozenset[str] = frozenset()
@@ -38,7 +38,7 @@ class Person:
         return EVERYONE in allowed or bool(allowed & self.groups)
 
     def headers(self, policy: Policy) -> dict[str, str]:
-        """What the service behind is told. The colon keeps people apart from tokens, whose subjects have none."""
+        """The identity header for the service behind. The colon keeps people apart from tokens, whose subjects have none."""
         role = "admin" if policy.admins & self.groups else "user"
         return {
             "X-Platform-Subject": f"user:{self.name}",

@@ -61,7 +61,7 @@ class Store:
     async def prepare(self) -> None:
         """Creates file and tables where they are missing.
 
-        Asks first: a role that may not create needs no right to.
+        Checks first: a role without the right to create needs none.
         """
         make_file(self._database)
         async with self._reading() as connection:
@@ -203,7 +203,7 @@ class Store:
         except (SQLAlchemyError, OSError) as error:
             raise self._explained(error) from None
         except ValueError as error:
-            # A timestamp that is none: somebody wrote into the table.
+            # An invalid timestamp: written into the table by hand.
             raise GatewayError(
                 f"{self._database.name}: unreadable row in the token database: {error}"
             ) from None

@@ -1,4 +1,4 @@
-"""Copies of Prefect's database that the operator holds, and one of them back in its place. Tokens of the gateway and secrets are not in it."""
+"""Backups of Prefect's database on the operator's machine, and their restore. They contain no gateway tokens and no secrets."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from prefect_platform.targets.protocol import Backups, require
 
 
 def make(platform: Platform, folder: str = "") -> Path:
-    """A consistent copy, made while all runs; returns its file. Raises ConfigError for a folder that is not there."""
+    """A consistent copy, made while it runs; returns its file. Raises ConfigError for a missing folder."""
     place = Path(folder).expanduser().resolve() if folder else platform.settings.state / "backups"
     if folder and not os.access(place, os.W_OK | os.X_OK):
         raise ConfigError(f"--to {folder}: not a writable folder", f"mkdir -p {place}")

@@ -27,7 +27,7 @@ def bundles(platform: Platform, name: str) -> list[bundle.Bundle]:
 
 
 def unready_bundles(platform: Platform, name: str) -> list[bundle.Bundle]:
-    """As `bundles`, whatever is set up already: what a look at the whole environment begins with."""
+    """As `bundles`, whether set up or not: for commands on the whole environment."""
     target, chosen = platform.target, list[stack.Stack]()
     if not target.traits.combined:
         mine = stack.with_needs(platform.stacks, name)[-1]

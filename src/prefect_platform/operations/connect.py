@@ -43,7 +43,7 @@ def variables(platform: Platform, token: str) -> dict[str, str]:
 
 # -- this user's profile
 def connect(platform: Platform) -> str:
-    """Make the environment's profile the active one; returns what was done. Raises PlatformError for a file that is not TOML."""
+    """Make the environment's profile the active one; returns a sentence for the user. Raises PlatformError for a file that is not TOML."""
     file, name, subject = profiles(), _name(platform), _me()
     text = _read(file)
     if _is_there(platform, text, name, subject):
@@ -69,7 +69,7 @@ def profiles() -> Path:
 
 
 def with_profile(text: str, name: str, values: Mapping[str, str]) -> str:
-    """The file with this profile, active. What else stands there stays, comments too. Pure."""
+    """The file with this profile, active. Everything else in it stays, comments too. Pure."""
     document = tomlkit.parse(text)
     document["active"] = name
     document.setdefault("profiles", tomlkit.table(is_super_table=True))[name] = dict(values)

@@ -74,7 +74,7 @@ def setup(platform: Platform, name: str, wait: float, ready_seconds: float = REA
 
 
 def _running(platform: Platform, built: Sequence[bundle.Bundle], todo: diff.Plan) -> bool:
-    """Whether the services of these bundles can be asked: they run, and will not be installed first."""
+    """Whether the services of these bundles can be queried: they run, and will not be installed first."""
     if todo.of("install") or not platform.target.processes():
         return False
     return not {service.full_name for each in built for service in each.services} & {*todo.of("start")}

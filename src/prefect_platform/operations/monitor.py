@@ -1,4 +1,4 @@
-"""Better Stack's uptime API: one monitor of ours, made once and put right after that.
+"""Better Stack's uptime API: one monitor of ours, created once and corrected after that.
 
 Names and shapes: https://betterstack.com/docs/uptime/api/monitors-api-response-params/ and its Terraform provider
 (BetterStackHQ/terraform-provider-better-uptime, resource_monitor.go and data_monitor.go).
@@ -42,7 +42,7 @@ def ensure(platform: Platform, token: Secret, api: str = API) -> str:
 
 
 def _target(platform: Platform) -> tuple[str, bool]:
-    """What is asked, and whether it takes a token. Where a way in for health checks is open, none is given away."""
+    """The URL to poll, and whether it takes a token. Where health checks need no token, none is given away."""
     if platform.target.where(platform.main).open_ready:
         return f"{platform.url}/ready", False
     return f"{platform.api_url}/ready", True

@@ -1,4 +1,4 @@
-"""From SQLite to a PostgreSQL elsewhere: asks the server for it, sets up as declared, and goes back to SQLite when it cannot be."""
+"""From SQLite to an external PostgreSQL: requests it from the server, runs setup, and returns to SQLite when it fails."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Moved:
 
 
 def to_postgres(platform: Platform, on_sqlite: Callable[[], Platform], wait: float) -> Moved:
-    """Move all that Prefect's SQLite database has. Interrupted anywhere, the same command goes on.
+    """Move all of Prefect's SQLite data. Interrupted anywhere, run it again to resume.
 
     `on_sqlite` opens the same environment without the URL: what is set up again when nothing could be moved. Raises ConfigError,
     PreflightError before anything is touched; ApplyError when it failed, and then Prefect runs on SQLite as before.

@@ -54,7 +54,7 @@ class Service:
 class Bundle:
     """`files`: path inside the stack's run-time folder → bytes. `routes` is its share of Traefik's dynamic configuration.
 
-    `compose` is the parsed Compose file, from which a target makes the `services` it runs.
+    `compose` is the parsed Compose file, from which a target derives the `services` it runs.
     """
 
     stack: Stack

@@ -41,7 +41,7 @@ class Running:
 
 @dataclass(frozen=True)
 class Observed:
-    """A machine, seen once. `files`: path (`<stack>/<file>`, `routes/<stack>.yml`) → text; `missing`: stack → secret names."""
+    """A machine, observed once. `files`: path (`<stack>/<file>`, `routes/<stack>.yml`) → text; `missing`: stack → secret names."""
 
     supervisor: bool
     files: Mapping[str, bytes]
@@ -63,7 +63,7 @@ class Step:
 
     @classmethod
     def of(cls, change: str, cause: str) -> Step:
-        """From a change in the words of whoever makes it: `created policy a` is to create policy a."""
+        """From the words of a change: `created policy a` is to create policy a."""
         verb, _, subject = change.partition(" ")
         return cls(_VERBS.get(verb, verb), subject, cause)
 
@@ -86,7 +86,7 @@ class Plan:
 
 
 def _lines(steps: Sequence[Step]) -> Iterator[str]:
-    """A line for each step; files of a package that comes along (`gateway/jwt/…`) are one line where the same happens to many."""
+    """A line for each step; files of a bundled package (`gateway/jwt/…`) are one line where the same happens to many."""
     for (action, package, cause), found in itertools.groupby(steps, _package):
         group = list(found)
         if package and len(group) > _MANY:
@@ -130,7 +130,7 @@ def make(bundles: Sequence[Bundle], observed: Observed) -> Plan:
 
 
 def wanted_files(bundles: Sequence[Bundle]) -> dict[str, bytes]:
-    """Every file that must stand on the machine, by its path below the state folder's `stacks`."""
+    """Every file of the machine, by its path below the state folder's `stacks`."""
     wanted: dict[str, bytes] = {}
     for bundle in bundles:
         wanted |= {f"{bundle.stack.name}/{path}": content for path, content in bundle.files.items()}
@@ -176,7 +176,7 @@ def _service_step(service: Service, observed: Observed) -> Step | None:
     if running.state == "FATAL":
         return Step("restart", service.full_name, "had stopped retrying")
     if running.state in ("BACKOFF", "FAILING"):
-        # supervisord waits longer after each end; who asks now has perhaps just removed the cause.
+        # supervisord waits longer after each exit; the operator may have just removed the cause.
         return Step("restart", service.full_name, "keeps exiting")
     if running.facts is None:
         return Step("restart", service.full_name, "its running configuration is unknown")

@@ -63,7 +63,7 @@ def build(stack: Stack, settings: Settings, where: Where, memory: int = 0) -> Bu
         files |= library(name)
     parsed = _parsed(stack, compose)
     services = _services(stack, parsed, files, where) if where.topology == "combined" else ()
-    # A file of nothing is refused by Traefik, which then goes on with all the routes that it had.
+    # Traefik refuses an empty file and keeps all the routes that it had.
     return Bundle(stack, files, services, routes if routes.strip() else None, parsed)
 
 
@@ -72,7 +72,7 @@ def _render(stack: Stack, path: Path, values: Mapping[str, Any]) -> str:
     env.globals["listen"] = listen
     host = values["where"].host
     env.globals["on"] = lambda rule: f"Host(`{host}`) && ({rule})" if host else rule
-    # Traefik's rules for who asks: a machine with a token; a person's browser that opens a page.
+    # Traefik's rules by client: a machine with a token; a person's browser that opens a page.
     env.globals["bearer"] = r"HeaderRegexp(`Authorization`, `(?i)^bearer[ \t]`)"
     env.globals["page"] = "Method(`GET`) && HeaderRegexp(`Accept`, `text/html`)"
     env.globals["sso_host"] = urlsplit(values["sso_url"]).hostname or ""
@@ -87,7 +87,7 @@ def _render(stack: Stack, path: Path, values: Mapping[str, Any]) -> str:
 
 
 def yaml_text(value: object) -> str:
-    """A value as text in YAML, whatever is in it. Braces that Traefik would take for a Go template are written as escapes."""
+    """Any value as text in YAML. Braces that Traefik would take for a Go template are written as escapes."""
     quoted = yaml.safe_dump(str(value), default_style='"', width=1_000_000, allow_unicode=False)
     return quoted.rstrip("\n").replace("{{", r"\x7b\x7b")
 

@@ -20,7 +20,7 @@ def env_line(name: str, value: str) -> str:
 
 
 class FileStore(SecretStore):
-    """`<state>/secrets/<stack>.json` (0600) holds values; `<stack>.env` beside it is what an entrypoint loads."""
+    """`<state>/secrets/<stack>.json` (0600) stores values; an entrypoint loads `<stack>.env` beside it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

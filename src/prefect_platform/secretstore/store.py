@@ -47,7 +47,7 @@ def rotated(keys: str, keep: int = 3) -> str:
 
 
 class SecretStore(ABC):
-    """Where an environment's secrets are kept. A store implements `read`, `update` and `version`; the rules stand here once for all."""
+    """The secrets of an environment. A store implements `read`, `update` and `version`; the rules common to all are here."""
 
     @abstractmethod
     def read(self, stack: str) -> dict[str, Secret]:
@@ -55,7 +55,7 @@ class SecretStore(ABC):
 
     @abstractmethod
     def update(self, stack: str, change: Callable[[Values], Values]) -> None:
-        """Replace a stack's own values by what `change` makes of them. It may be called again when another writer came between."""
+        """Replace a stack's own values by the result of `change`. It may be called again after a concurrent write."""
 
     @abstractmethod
     def version(self, stack: Stack) -> str:

@@ -60,7 +60,7 @@ def wanted(platform: Platform) -> application.Wanted:
 
 
 class Bootstrap:
-    """After Authentik's containers run: our account in it, and the bootstrap token gone."""
+    """After Authentik's containers run: create our account in it and delete the bootstrap token."""
 
     def check(self, platform: Platform) -> None:
         """Raises ConfigError when nothing says where people sign in."""
@@ -139,7 +139,7 @@ def _keep_given(platform: Platform) -> tuple[Step, ...]:
 
 
 def _is_ours(platform: Platform) -> bool:
-    """Whether our account works and the bootstrap token is gone; False while it cannot be asked."""
+    """Whether our account works and the bootstrap token is deleted; False while Authentik cannot be reached."""
     try:
         values = platform.target.store.read(STACK)
         with api(platform, values[TOKEN]) as ours, api(platform, values[_BOOTSTRAP]) as admin:

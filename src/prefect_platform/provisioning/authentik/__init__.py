@@ -1,4 +1,4 @@
-"""Authentik: the single sign-on that Traefik asks about people.
+"""Authentik: the single sign-on that Traefik queries about people.
 
     client       one request to its API, and what the answer means
     application  what a proxy application consists of            plan  the changes that are left to do

@@ -1,4 +1,4 @@
-"""A proxy application in Authentik: what is wanted, what is there, one change, and what is told of it. Pure."""
+"""A proxy application in Authentik: wanted and observed state, one change, and its report. Pure."""
 
 from __future__ import annotations
 

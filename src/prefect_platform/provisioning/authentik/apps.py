@@ -1,7 +1,7 @@
 """The applications of an Authentik: looking at them, and doing what the plan says.
 
 `ensure` does the first change and looks again, until there is none: so an interruption anywhere is the same as a stop between two
-changes, and a reply that was lost is seen as what it did.
+changes, and the effect of a lost reply is observed.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def ensure(
     say: Callable[[str], None],
     decide: Callable[[Wanted, Observed], list[Change]] = plan,
 ) -> tuple[Change, ...]:
-    """Make it so; returns what was changed, () if nothing was. Interrupted anywhere, the next call goes on."""
+    """Apply the changes; returns those made, () if none. Interrupted anywhere, the next call resumes."""
     tried: dict[Change, int] = {}
     while changes := decide(want, observe(api, want)):
         change = changes[0]

@@ -1,4 +1,4 @@
-"""A new Authentik made ours: its administrators' group, and an account of our own that may do only what the platform does.
+"""Prepares a new Authentik: its administrators' group, and an account for the platform with only the rights that it needs.
 
 The bootstrap token belongs to akadmin and may do everything; it is deleted once our account works.
 """
@@ -81,7 +81,7 @@ def _missing(api: Api) -> str:
 
 def admit(admin: Api, ours: Api, key: str, group: str) -> tuple[str, ...]:
     """Our account with its token, whose key is given, and the administrators' group; then the bootstrap token goes. Interrupted anywhere,
-    the next call goes on.
+    the next call resumes.
     """
     changes = list(ensure_group(admin, group, FIRST_USER))
     if not works(ours):
@@ -106,7 +106,7 @@ def admit(admin: Api, ours: Api, key: str, group: str) -> tuple[str, ...]:
 
 
 def ensure_group(api: Api, name: str, user: str) -> tuple[str, ...]:
-    """A group with this member. Made new it gets the member; later its members are the administrators' affair."""
+    """A group with this member. A new one gets the member; later its members are the administrators' affair."""
     if group_key(api, name):
         return ()
     found = _user(api, user)
@@ -118,7 +118,7 @@ def ensure_group(api: Api, name: str, user: str) -> tuple[str, ...]:
 
 
 def add_member(api: Api, group: str, user: str) -> None:
-    """Raises PlatformError when one of the two is not there."""
+    """Raises PlatformError when one of the two does not exist."""
     found, key = _user(api, user), group_key(api, group)
     if found is None or key is None:
         missing = f"user {user!r}" if found is None else f"group {group!r}"
@@ -166,7 +166,7 @@ def _token(api: Api, identifier: str, user: int, key: str) -> None:
 
 
 def _drop_password(api: Api) -> None:
-    """Authentik gives a new service account a password too, which nobody knows and nobody needs."""
+    """Authentik gives a new service account a password too, which nothing needs."""
     identifier = f"service-account-{ACCOUNT}-password"
     if api.get(f"/core/tokens/{identifier}/"):
         api.write("DELETE", f"/core/tokens/{identifier}/")

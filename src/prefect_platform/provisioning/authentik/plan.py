@@ -1,4 +1,4 @@
-"""What is wanted and what is there → the changes, in a safe order. Pure.
+"""Wanted and observed state → the changes, in a safe order. Pure.
 
 An application without a binding is open to every user. So it gets its provider after its bindings, and the outpost, which serves it,
 gets the provider last.
@@ -39,7 +39,7 @@ def plan(want: Wanted, seen: Observed) -> list[Change]:
 
 
 def plan_new(want: Wanted) -> list[Change]:
-    """The changes in an Authentik that has the declared groups and nothing else: what is to be expected while it cannot be asked."""
+    """The changes for an Authentik that has only the configured groups: the estimate while it cannot be queried."""
     outpost: Json = {"pk": NEW, "providers": [], "config": {}}
     flows = {AUTHORIZATION: NEW, INVALIDATION: NEW}
     return plan(want, Observed(flows, dict.fromkeys(want.groups, NEW), (), None, (), outpost))
@@ -98,7 +98,7 @@ def _provider_changes(want: Wanted, seen: Observed, provider: Json | None) -> li
         "authorization_flow": seen.flows[AUTHORIZATION],
         "invalidation_flow": seen.flows[INVALIDATION],
         "external_host": want.external_host,
-        # Clients with a token of ours never come here; a browser's Basic header must not either.
+        # Clients with our tokens never come here; a browser's Basic header must not either.
         "intercept_header_auth": False,
         "access_token_validity": VALIDITY,
     }
@@ -206,7 +206,7 @@ def _outpost_changes(want: Wanted, seen: Observed, provider: Any) -> list[Change
 
 
 def _host_is_wrong(known: str, want: Wanted) -> bool:
-    """Where browsers are sent to. Of somebody else's Authentik only what cannot be right is changed."""
+    """Where browsers are redirected. In an external Authentik only what is certainly wrong is changed."""
     if known.rstrip("/") == want.sso_url:
         return False
     host = urlsplit(known).hostname or ""
@@ -214,7 +214,7 @@ def _host_is_wrong(known: str, want: Wanted) -> bool:
 
 
 def plan_removal(want: Wanted, seen: Observed) -> list[Change]:
-    """The way back: first nobody is let in through it any more, then it goes. Bindings go with the application."""
+    """Removal: first deny access through it, then delete it. Bindings are deleted with the application."""
     if seen.application is None:
         return []
     joined = seen.application["provider"]

@@ -1,4 +1,4 @@
-"""The few calls of Prefect's REST API that we make, without Prefect (bodies: facts of Prefect 3.8.8)."""
+"""The few calls of Prefect's REST API that we use, without Prefect (bodies: facts of Prefect 3.8.8)."""
 
 from __future__ import annotations
 
@@ -223,7 +223,7 @@ class PrefectApi:
 
 
 class _Unsent(ApiError):
-    """The connection was not made: the server has seen nothing, so any request may be repeated."""
+    """The connection failed: the server has seen nothing, so any request may be repeated."""
 
     def __init__(self, what: str, error: Exception) -> None:
         super().__init__(f"{what}: no connection ({error})")

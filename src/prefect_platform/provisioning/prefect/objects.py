@@ -1,4 +1,4 @@
-"""Work pools, queues, limits, the zombie automation and the canary deployment: declared → changes → applied.
+"""Work pools, queues, limits, the zombie automation and the canary deployment: configured → changes → applied.
 
 `plan_objects` is pure; `observe` reads, `apply_changes` writes. Nothing is ever deleted.
 """
@@ -22,7 +22,7 @@ DEFAULT_QUEUE: Json = {"name": "default", "priority": 1, "concurrency_limit": No
 
 @dataclass(frozen=True)
 class Observed:
-    """What the server has. `queues` only of declared pools; `automations` only of the declared name."""
+    """What the server has. `queues` only of configured pools; `automations` only of the configured name."""
 
     pools: Mapping[str, Json] = field(default_factory=dict)
     queues: Mapping[str, Mapping[str, Json]] = field(default_factory=dict)
@@ -33,7 +33,7 @@ class Observed:
 
 @dataclass(frozen=True)
 class Change:
-    """One call to make. `target` is what addresses it beside the name: a pool, an automation's id, a flow."""
+    """One call. `target` addresses it beside the name: a pool, an automation's id, a flow."""
 
     action: Literal["create", "update"]
     kind: Literal["work pool", "queue", "queue order", "global limit", "automation", "deployment"]
@@ -65,7 +65,7 @@ def observe(api: PrefectApi, desired: Desired) -> Observed:
 
 
 def plan_objects(desired: Desired, observed: Observed) -> tuple[Change, ...]:
-    """The changes that make the server as declared, in the order to apply them; empty when it is.
+    """The changes that bring the server to the configuration, in the order to apply them; empty when it matches.
 
     Raises ConfigError for a pool whose type differs: Prefect cannot change it.
     """
@@ -83,7 +83,7 @@ def plan_objects(desired: Desired, observed: Observed) -> tuple[Change, ...]:
 
 
 def notices(desired: Desired, observed: Observed) -> tuple[str, ...]:
-    """What exists and is left alone: objects that nobody declared, automations that exist twice."""
+    """What exists and is left alone: objects outside the configuration, duplicate automations."""
     pools = {pool.name: {"default", *(queue.name for queue in pool.queues)} for pool in desired.pools}
     limits = {limit.name for limit in desired.limits}
     found = [f"work pool {name}: not in the configuration" for name in sorted({*observed.pools} - {*pools})]
@@ -140,7 +140,7 @@ def _queue_changes(pool: Pool, actual: Mapping[str, Json]) -> list[Change]:
 def _disorder(ranked: list[Queue], actual: Mapping[str, Json]) -> str:
     """Why the priorities of a pool must be set; empty when they will be right without.
 
-    Priorities are unique in a pool: a queue put on a taken one pushes the others on, declared ones too.
+    Priorities are unique in a pool: a queue put on a taken one pushes the others on, configured ones too.
     Setting all of them, lowest first, is the sequence that no push can undo.
     """
     there = [queue for queue in ranked if queue.name in actual]
@@ -228,7 +228,7 @@ def _named(objects: Iterable[Json]) -> dict[str, Json]:
 
 
 def apply_changes(api: PrefectApi, changes: Iterable[Change]) -> None:
-    """Make the changes, in order. Raises ApiError at the first that fails; a new plan goes on from there."""
+    """Apply the changes, in order. Raises ApiError at the first that fails; a new plan resumes from there."""
     for change in changes:
         _apply(api, change)
 

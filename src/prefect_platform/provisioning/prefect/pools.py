@@ -14,8 +14,8 @@ from .heartbeat import is_online
 class PoolRow:
     """One pool (`queue` is None) or one of its queues. A limit of None means none.
 
-    `status` is Prefect's READY, NOT_READY or PAUSED; MISSING is declared and not there.
-    `workers_online` belongs to pools: a worker serves all queues of its pool unless told otherwise.
+    `status` is Prefect's READY, NOT_READY or PAUSED; MISSING is configured but does not exist.
+    `workers_online` belongs to pools: by default a worker serves all queues of its pool.
     """
 
     pool: str
@@ -31,7 +31,7 @@ class PoolRow:
 
 
 def pools_table(api: PrefectApi, desired: Desired) -> tuple[PoolRow, ...]:
-    """Declared pools first, in their order, then the others. Raises ApiError."""
+    """Configured pools first, in their order, then the others. Raises ApiError."""
     actual = {str(each["name"]): each for each in api.work_pools()}
     declared = {pool.name: pool for pool in desired.pools}
     rows: list[PoolRow] = []

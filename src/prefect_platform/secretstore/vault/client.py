@@ -27,7 +27,7 @@ class Conflict(PlatformError):
 
 
 class Client:
-    """hvac's client and, in this one place, what its exceptions mean. No error holds a value or a token."""
+    """hvac's client and, in this one place, what its exceptions mean. No error contains a value or a token."""
 
     def __init__(
         self, address: str, token: Secret | None, ca_cert: str | None, *, observing: bool = False
@@ -60,7 +60,7 @@ class Client:
         return {} if answer is None or getattr(answer, "status_code", 0) == _NO_CONTENT else answer
 
     def write(self, request: Request) -> Any:
-        """As `call`, but does nothing while observing: what a plan asks goes the same way as what setup does."""
+        """As `call`, but does nothing while observing: plan and setup take the same path."""
         return {} if self.observing else self.call(request)
 
     def find(self, request: Request) -> dict[str, Any] | None:

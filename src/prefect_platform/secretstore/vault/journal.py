@@ -37,7 +37,7 @@ class Journal:
         write_atomic(self.file, json.dumps(content, indent=1).encode(), 0o600)
 
     def forget(self, *, keep_recovery_keys: bool) -> None:
-        """After the keys were shown and the root token has ended."""
+        """After the keys were printed and the root token was revoked."""
         if not keep_recovery_keys:
             self.file.unlink(missing_ok=True)
             return

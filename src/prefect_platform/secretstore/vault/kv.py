@@ -63,7 +63,7 @@ class Vault(VaultServer):
         values, about = answer["data"]["data"], answer["data"]["metadata"]
         version, place = int(about["version"]), f"Vault at {self.client.address}: {self.mount}/{path}"
         if values is None:
-            # To generate new values here would make everything unreadable that the old ones protect.
+            # New values here would make everything unreadable that the old ones protect.
             raise PlatformError(
                 f"{place}: its newest version ({version}) was deleted; nothing was changed",
                 f"bring it back: bao kv undelete -versions={version} {self.mount}/{path}; "

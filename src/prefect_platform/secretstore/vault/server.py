@@ -25,7 +25,7 @@ _HEALTH = dict.fromkeys(("standby_code", "performance_standby_code", "sealed_cod
 
 @dataclass(frozen=True)
 class Status:
-    """A Vault's own state, for anyone who asks. `standby`: it has no leader yet (a second after its start) or is not the leader."""
+    """A Vault's own state, readable without a token. `standby`: it has no leader yet (a second after its start) or is not the leader."""
 
     initialised: bool
     sealed: bool
@@ -52,7 +52,7 @@ def role_name(env: str, stack: str) -> str:
 
 
 class VaultServer:
-    """A Vault and a token. Every error is a PlatformError with the next command; none holds a value."""
+    """A Vault and a token. Every error is a PlatformError with the next command; none contains a value."""
 
     def __init__(
         self,

@@ -1,8 +1,8 @@
 """vault.setup: from a server that answers to one that keeps secrets, in steps that may be cut short anywhere and be run again.
 
-What makes that safe is the order. Vault says its root token and recovery keys once; so a claim is laid beside Vault's data before it
-is asked, and taken away when the answer is on the operator's disk. A Vault that is initialised while the claim still lies there
-was cut short in between: nobody has its keys, nothing can be in it, and it is started anew. The root token ends last.
+The order makes that safe. Vault returns its root token and recovery keys once; so a claim is written beside Vault's data before the
+request, and removed when the answer is on the operator's disk. A Vault that is initialised while the claim still exists
+was interrupted in between: its keys are lost, it is empty, and it is reinitialised. The root token is revoked last.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ _REVOKED_ROOT = "revoked the root token"
 
 
 class Place(Protocol):
-    """A Vault of ours on its host: how it is reached, and a mark beside its data that outlives whoever sets it up."""
+    """Our Vault on its host: how it is reached, and a mark beside its data that outlives the setup's process."""
 
     @property
     def address(self) -> str: ...
     def claimed(self) -> bool: ...
     def claim(self, on: bool) -> None:
-        """Lay or take away the mark, durably: one that came back after a power cut would ask for a wipe."""
+        """Set or remove the mark, durably: one that came back after a power cut would cause a wipe."""
 
     def wipe(self) -> None:
         """Stop the server, delete its data (not its seal's key), start it."""
@@ -84,7 +84,7 @@ class Report:
 
 
 def setup(work: Setup, place: Place, seconds: float = _READY_SECONDS) -> Report:
-    """Our own Vault: initialised once, opened by itself, ready for the operator's token. Raises PlatformError; running it again goes on."""
+    """Our own Vault: initialised once, unsealed by itself, ready for the operator's token. Raises PlatformError; run it again to resume."""
     changes = _initialise(work, place, seconds)
     status = wait_ready(work, place.address, seconds)
     root = _administrator(work, place.address)
@@ -128,7 +128,7 @@ def _everything(work: Setup) -> tuple[str, ...]:
 
 
 def verify(work: Setup, address: str) -> Report:
-    """Somebody else's Vault: nothing is written but, once in half a year, the token's renewal."""
+    """An external Vault: nothing is written but, once in half a year, the token's renewal."""
     status = work.vault(address, None).status()
     if not status.initialised or status.sealed:
         raise PlatformError(
@@ -139,7 +139,7 @@ def verify(work: Setup, address: str) -> Report:
 
 
 def recover(work: Setup, address: str, keys: Sequence[Secret]) -> Report:
-    """A lost operator's token, made anew with the recovery keys. Raises PlatformError when they are too few or wrong."""
+    """Issue a new operator's token from the recovery keys. Raises PlatformError when they are too few or wrong."""
     status = wait_ready(work, address, _READY_SECONDS)
     root = work.vault(address, None).generate_root(keys)
     try:
@@ -231,7 +231,7 @@ def _has_token(work: Setup, address: str) -> bool:
 
 
 def _finish(work: Setup, address: str) -> tuple[str, ...]:
-    """Show the keys, end the root token, forget both. The keys first: shown twice is better than never."""
+    """Print the keys, revoke the root token, forget both. The keys first: printed twice is better than never."""
     root, journal = work.keys.root, work.keys.read()
     if root is None:
         return ()
@@ -281,7 +281,7 @@ def _require_token(work: Setup) -> Secret:
 
 
 def _known(work: Setup, address: str) -> bool:
-    """Whether anybody here has a token of this Vault: then its answer did arrive."""
+    """Whether this machine has a token of this Vault: then its answer did arrive."""
     with contextlib.suppress(PlatformError):
         wait_ready(work, address, _READY_SECONDS)
     return any(work.vault(address, token).token_works() for token in (work.keys.root, work.token) if token)
