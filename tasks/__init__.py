@@ -1,6 +1,6 @@
 """The tasks of `./invoke`. A plain `invoke` that finds this folder hands over to it: same environment, same output, same exit code.
 
-Until the hand-over, only what any Python and any Invoke have: this file runs in environments that are not ours.
+Until the hand-over, only what any Python and any Invoke have: this file runs in foreign environments too.
 """
 
 import os

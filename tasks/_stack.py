@@ -54,7 +54,7 @@ def set_up(p: Platform, name: str, dry_run: bool, wait: int, json: bool) -> None
 
 
 def set_up_needs(p: Platform, name: str, dry_run: bool, wait: int) -> None:
-    """What the stack needs and is not there, in order."""
+    """Set up the missing stacks that this one needs, in order."""
 
     from prefect_platform.operations import stack_order
 

@@ -1,4 +1,4 @@
-"""Tasks for those who work on this repository: test, lint, bench, lock. They run in `.venv-dev`, made from requirements/dev.txt."""
+"""Tasks for developers of this repository: test, lint, bench, lock. They run in `.venv-dev`, made from requirements/dev.txt."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def _compile_words(python: str, name: str, earlier: Sequence[str], upgrade: bool
         "3.11",
         "--generate-hashes",
     ]
-    # An index's address in a lock would send everybody to the index of whoever compiled it.
+    # An index's address in a lock would send every user to the author's index.
     words += ["--no-header", "--no-emit-index-url", "--quiet", f"{name}.in", "-o", f"{name}.txt"]
     for other in earlier:
         words += ["-c", f"{other}.txt"]
@@ -146,7 +146,7 @@ def _compile_words(python: str, name: str, earlier: Sequence[str], upgrade: bool
 
 
 def _python() -> str:
-    """The developers' interpreter; its environment is made or renewed first."""
+    """The developers' interpreter; its environment is created or updated first."""
     lock_file = ROOT / "requirements" / "dev.txt"
     return str(make.ensure(ROOT / ".venv-dev", lock_file, _say, pth=("../../../../src",)))
 

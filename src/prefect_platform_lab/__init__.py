@@ -1,6 +1,6 @@
-"""A VPS made on one machine from a real sshd and a real Docker engine. For whoever tries the platform, and for its tests.
+"""A VPS on one machine, from a real sshd and a real Docker engine. For trying the platform, and for its tests.
 
-    host = lab.up(root, print)          # idempotent; interrupted, the next call goes on
+    host = lab.up(root, print)          # idempotent; interrupted, the next call resumes
     ssh -F host.ssh_config platform-lab docker ps
     lab.down(root, print)               # nothing is left but built images; everything=True: not even those
 
@@ -116,7 +116,7 @@ def _host(place: layout.Layout) -> LabHost:
 
 @contextlib.contextmanager
 def _guard(place: layout.Layout, say: Say) -> Iterator[None]:
-    """One up or down at a time. The guard file lies outside of what `down` deletes."""
+    """One up or down at a time. The guard file is outside of what `down` deletes."""
     make_private(place.state.parent)
     guard = os.open(place.state.parent / "lab-host.guard", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:

@@ -26,7 +26,7 @@ def found(layout: Layout) -> str:
 
 
 def provide(layout: Layout, say: Say) -> str:
-    """Its id; made if it is not there."""
+    """Its id; created if missing."""
     if known := found(layout):
         return known
     mirror = mirrors.debian()

@@ -1,4 +1,4 @@
-"""Running the programs that the lab is made of."""
+"""Running the lab's programs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ WHEN_LOST = "run ./invoke lab.up again; ./invoke lab.down --all starts from scra
 
 
 def run(words: Sequence[str | Path], *, env: Mapping[str, str] | None = None, timeout: float = 120) -> str:
-    """Its standard output. Raises ApplyError with the last lines of what it said."""
+    """Its standard output. Raises ApplyError with the last lines of its output."""
     code, out, err = attempt(words, env=env, timeout=timeout)
     if code:
         said = "\n".join((err or out).strip().splitlines()[-8:])
@@ -24,7 +24,7 @@ def run(words: Sequence[str | Path], *, env: Mapping[str, str] | None = None, ti
 def attempt(
     words: Sequence[str | Path], *, env: Mapping[str, str] | None = None, timeout: float = 120
 ) -> tuple[int, str, str]:
-    """Exit code, output, errors; 127 for a program that is not there, 124 after the timeout."""
+    """Exit code, output, errors; 127 for a missing program, 124 after the timeout."""
     try:
         done = subprocess.run(
             [str(word) for word in words],

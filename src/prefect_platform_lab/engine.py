@@ -1,4 +1,4 @@
-"""What the lab asks of its own engine."""
+"""The lab's queries to its own engine."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ STANDINS = (
 
 
 def provide(layout: Layout, say: Say, only: Collection[str] = ()) -> None:
-    """Make every image there (or those of `only`, by folder), in the version that belongs to this clone. Raises ApplyError with the end of the build's log."""
+    """Provide every image (or those of `only`, by folder), in the version that belongs to this clone. Raises ApplyError with the end of the build's log."""
     wanting = [image for image in _wanting(layout) if not only or image.folder in only]
     if not wanting:
         return

@@ -24,7 +24,7 @@ class Layout:
 
     @property
     def run(self) -> Path:
-        """Short, because the path of a socket may have no more than 107 bytes, wherever the clone lies."""
+        """Short, because the path of a socket may have no more than 107 bytes, wherever the clone is."""
         return Path("/run") / f"prefect-platform-lab-{self.name.removeprefix('pplab')}"
 
     @property

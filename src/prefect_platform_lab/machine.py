@@ -37,7 +37,7 @@ def find(layout: Layout) -> psutil.Process | None:
         return None
     try:
         process = psutil.Process(int(known["pid"]))
-        # A pid alone may long be somebody else's.
+        # The pid may have been reused.
         alive = process.create_time() == known["created"] and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return None
@@ -109,7 +109,7 @@ def stop(layout: Layout, suddenly: bool = False) -> None:
 
 
 def _fresh_run_folder(layout: Layout) -> None:
-    """Process ids left in there are of a namespace that is gone: an engine that finds its own number among them refuses to start."""
+    """Process ids left in the data root belong to a dead namespace: an engine that finds its own number among them refuses to start."""
     shutil.rmtree(layout.run, ignore_errors=True)
     layout.run.mkdir(mode=0o755, parents=True)
     layout.run.chmod(0o755)

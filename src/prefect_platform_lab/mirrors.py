@@ -1,4 +1,4 @@
-"""Where this machine gets its packages from, for the builds: read from apt's and pip's own configuration, so no address stands here."""
+"""This machine's package mirrors, for the builds: read from apt's and pip's own configuration, so no address is written here."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def build_words(layout: Layout) -> list[str]:
 
 
 def _pip_configuration() -> str:
-    """Without what lies on this machine's disk, which a build cannot see."""
+    """Without files on this machine's disk, which a build cannot see."""
     lines = ["[global]"]
     _, out, _ = attempt([sys.executable, "-m", "pip", "config", "list"])
     for line in out.splitlines():

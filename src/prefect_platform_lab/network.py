@@ -45,7 +45,7 @@ class Network:
 
 
 def prepare(layout: Layout, others: bool) -> Network:
-    """Make the bridge. What is found on the machine is written down first, so that an interrupted run can be cleaned up as well."""
+    """Create the bridge. The previous state is written down first, so that an interrupted run can be cleaned up as well."""
     network = _remembered(layout) or _choose(layout, others)
     network = Network(network.pool, not others)
     if not others and not _BEFORE.exists():
@@ -146,7 +146,7 @@ def _interfaces_in(network: Network) -> list[str]:
 
 
 def _bridges_that_are_gone(table: str) -> set[str]:
-    """Those of Docker's that rules still name: an engine that was started anew beside another one no longer takes its rules away."""
+    """Docker's chains that rules still name: an engine that was restarted beside another one no longer removes its rules."""
     named = set(re.findall(r"\bbr-[0-9a-f]{12}\b", attempt(["iptables", "-w", "-t", table, "-S"])[1]))
     return {name for name in named if not Path("/sys/class/net", name).exists()}
 

@@ -76,7 +76,7 @@ def write(layout: Layout) -> None:
 
 
 def port_of(ssh_config: Path) -> int:
-    """The port in a client configuration of ours; 0 if there is none."""
+    """The port in one of our client configurations; 0 without one."""
     try:
         found = re.search(r"^\s+Port (\d+)$", ssh_config.read_text(), re.MULTILINE)
     except FileNotFoundError:

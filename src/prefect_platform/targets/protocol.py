@@ -1,6 +1,6 @@
 """What a target is: the only place of effects on a machine.
 
-Every target fulfils `Target`. What only some can do is a protocol of its own; a caller asks for it with `require`, which raises the
+Every target fulfils `Target`. What only some can do is a protocol of its own; a caller gets it with `require`, which raises the
 one ConfigError for a target that cannot.
 """
 
@@ -39,7 +39,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Process:
-    """A process as a person asks for it. `seconds` is its age, `memory` bytes; `detail` says why it is not running."""
+    """A process for display. `seconds` is its age, `memory` bytes; `detail` says why it is not running."""
 
     stack: str
     service: str
@@ -174,7 +174,7 @@ class HasVault(Protocol):
 
 @runtime_checkable
 class Notes(Protocol):
-    """Has something to say about the settings before somebody waits for it."""
+    """Can warn about the settings before they surprise a user."""
 
     def notes(self) -> tuple[str, ...]: ...
 

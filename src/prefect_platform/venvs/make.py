@@ -52,7 +52,7 @@ def ensure(venv_dir: Path, lock_file: Path, say: Say, pth: Sequence[str] = ()) -
 
 
 def is_current(venv_dir: Path, wanted: bytes) -> bool:
-    """True if the environment is complete, made from these lock bytes, and by the Python that is asking."""
+    """True if the environment is complete, made from these lock bytes, and by the running Python."""
     try:
         stamps = (venv_dir / ".lock").read_bytes(), (venv_dir / ".python").read_text()
     except OSError:
@@ -86,7 +86,7 @@ def _python_id() -> str:
 
 @contextlib.contextmanager
 def _guard(venv_dir: Path, say: Say) -> Iterator[int]:
-    """Hold the right to build. The number is the guard's file descriptor, for the children to inherit."""
+    """Lock the right to build. The number is the guard's file descriptor, for the children to inherit."""
     guard = os.open(f"{venv_dir}.guard", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         try:
@@ -134,7 +134,7 @@ def _build(
         for rest in (
             new,
             old,
-        ):  # what cannot be removed now is in nobody's way: the next build begins with it
+        ):  # leftovers do no harm: the next build starts by deleting them
             shutil.rmtree(rest, ignore_errors=True)
     progress.done()
 

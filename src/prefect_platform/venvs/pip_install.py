@@ -1,4 +1,4 @@
-"""Runs the steps that make an environment (venv, pip): says how far they are, and on failure what they said last.
+"""Runs the steps that create an environment (venv, pip): reports progress, and on failure their last output.
 
 Standard library only, like `venvs`, which uses it before there is any environment.
 """
@@ -96,7 +96,7 @@ class Progress:
 
 
 def run(argv: list[str], progress: Progress, guard: int) -> None:
-    """Run a builder step. It inherits the guard: should we be killed, nobody builds in the same folder before it ended too."""
+    """Run a builder step. It inherits the guard: if we are killed, no other build starts in the folder before the step ends."""
     environ = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
     # pip's settings stay the user's, except those that would install somewhere else or talk of other things.
     for name in ("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_DRY_RUN", "PIP_QUIET", "PIP_REQUIREMENT"):
@@ -123,7 +123,7 @@ def run(argv: list[str], progress: Progress, guard: int) -> None:
 
 
 def _end(process: subprocess.Popen[str]) -> None:
-    """End the step and what it started, so that nobody writes any more into the folder that is removed next."""
+    """End the step and its children, so that nothing writes to the folder that is removed next."""
     for sign, patience in ((signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)):
         deadline = time.monotonic() + patience
         with contextlib.suppress(ProcessLookupError):

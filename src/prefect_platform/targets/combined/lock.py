@@ -17,7 +17,7 @@ from prefect_platform.targets.protocol import Say
 
 @contextlib.contextmanager
 def hold(state: Path, command: str, wait: float, say: Say) -> Iterator[None]:
-    """Hold `state`'s lock. Waits up to `wait` seconds and says for whom. Raises LockedError, PreflightError."""
+    """Lock `state`. Waits up to `wait` seconds, naming the holder. Raises LockedError, PreflightError."""
     make_private(state)
     file = state / "lock"
     try:
@@ -36,9 +36,9 @@ def hold(state: Path, command: str, wait: float, say: Say) -> Iterator[None]:
 
 
 def _sign(handle: int, holder: bytes) -> None:
-    """Say who holds it, for those who wait. On a full disk nobody can be told; that the disk is full, preflight says."""
+    """Write the holder, for those who wait. A full disk prevents it; preflight reports the full disk."""
     with contextlib.suppress(OSError):
-        # Written before it is cut to length: who reads meanwhile must not find nobody.
+        # Written before it is cut to length: a concurrent reader must find the holder.
         os.pwrite(handle, holder, 0)
         os.ftruncate(handle, len(holder))
 

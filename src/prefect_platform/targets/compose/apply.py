@@ -35,7 +35,7 @@ def apply(site: Site, bundle: Bundle, plan: Plan) -> None:
     release = _lay(site, bundle)
     before, routes = site.current(stack), site.routes(stack)
     try:
-        # Requests to what does not answer yet are held; and Traefik's own health is one of its routes.
+        # Requests to what does not answer yet wait; and Traefik's own health is one of its routes.
         if stack.expose == "at-once" or routes:
             site.serve_routes(stack, bundle.routes)
         bring_up(site, bundle, release, before, plan)
@@ -49,7 +49,7 @@ def apply(site: Site, bundle: Bundle, plan: Plan) -> None:
 
 
 def _lay(site: Site, bundle: Bundle) -> str:
-    """Write the release; returns its id. Its files stand under names of their contents, so writing them again is no change."""
+    """Write the release; returns its id. Files are named by their contents, so writing them again is no change."""
     facts = {
         service.full_name: {"digest": service.digest(), "facts": service.facts()}
         for service in bundle.services
@@ -70,7 +70,7 @@ def _lay(site: Site, bundle: Bundle) -> str:
 
 
 def _lay_private(site: Site, bundle: Bundle) -> None:
-    """Certificate and DNS credentials: in no release, so that nobody but Traefik's user reads them."""
+    """Certificate and DNS credentials: in no release, so that only Traefik's user reads them."""
     spec = next(iter(bundle.services)).spec
     files = tls.private_files(site.settings)
     site.host.lay_private(names.private(site.settings), files, str(spec["user"]), str(spec["image"]))
@@ -106,7 +106,7 @@ def bring_up(site: Site, bundle: Bundle, release: str, before: str, plan: Plan) 
     if gone := plan.of("stop"):
         site.say(f"stopping {', '.join(gone)}: runs finish first")
     site.say(f"starting {stack.name}: {', '.join(sorted(changed)) or 'nothing new'}")
-    # Compose leaves alone what runs as declared, well or not.
+    # Compose leaves alone what runs as configured, well or not.
     ill = {step.subject for step in plan.steps if step.cause == UNHEALTHY}
     for service in bundle.services:
         if service.full_name in ill:

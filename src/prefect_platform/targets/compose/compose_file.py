@@ -1,4 +1,4 @@
-"""A stack's Compose file as the host gets it: what the stack says, made safe by default. Pure.
+"""A stack's Compose file as the host gets it: the stack's own, with safe defaults. Pure.
 
 A stack declares what it needs beyond these defaults: no capability, no new privileges, a read-only root, an ordinary user, bounded
 memory and logs, a restart after every end. File contents do not count in Compose's own decision what to recreate (2.26 … current):
@@ -175,7 +175,7 @@ def _hardened(stack: str, name: str, spec: Mapping[str, Any], frame: Frame) -> d
 
 
 def _labelled(service: Service) -> dict[str, Any]:
-    """With the digest that tells later whether a container is what was declared."""
+    """With the digest that later shows whether a container matches the configuration."""
     return {**service.spec, "labels": {**service.spec["labels"], DIGEST: service.digest()}}
 
 

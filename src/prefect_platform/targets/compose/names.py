@@ -1,4 +1,4 @@
-"""What things are called on a host of the compose target, and where they stand. Pure."""
+"""Names and paths on a host of the compose target. Pure."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Placed:
 
 
 def placed(settings: Settings, stack: Stack) -> Placed:
-    # Somebody else's Vault is nothing of the host's: another environment there may have ours.
+    # An external Vault is not the host's: another environment there may use ours.
     elsewhere = stack.name == "vault" and agent.external(settings)
     scope = "host" if stack.scope == "host" and not elsewhere else settings.env
     return Placed(scope, f"{settings.values['root']}/{scope}/{stack.name}")
@@ -73,7 +73,7 @@ def edge(settings: Settings) -> str:
 
 
 def frame(settings: Settings, stack: Stack, edges: Sequence[str]) -> Frame:
-    """What surrounds a stack. `edges` are the edge networks that the host has already: Traefik stands in all of them."""
+    """What surrounds a stack. `edges` are the host's existing edge networks: Traefik joins all of them."""
     here = placed(settings, stack)
     suffix = settings.env_suffix
     networks: dict[str, tuple[str, ...]] = {

@@ -61,7 +61,7 @@ def _remove_stack(site: Site, stack: Stack, data: bool, whole: bool) -> None:
             site.host.docker("volume", "rm", "-f", *volumes)
     if stack.secrets:
         site.vault.dismiss(stack)
-    # It holds files of other users too.
+    # It contains files of other users too.
     image = images.pinned(site.settings.values["vault"]["image"], images.read(site.settings.root))
     site.host.delete(folder, image)
 

@@ -20,7 +20,7 @@ def roll_back(site: Site, stack: Stack, wanted: str, restore: bool) -> str:
     dump = _dump_for(site, stack, current, release, there, restore)
     site.say(f"rolling {stack.name} back from {current} to {release}")
     if dump:
-        # Nobody may write to what is about to be replaced; and what stands now is kept as well.
+        # Stop writers before the database is replaced; the current state is kept as well.
         site.compose(stack, current, "stop", seconds=1000)
         databases.dump(site.host, site.postgres, site.dumps, stack, f"{current}-rolled-back", site.say)
         databases.restore(site.host, site.postgres, site.dumps, stack, dump, site.say)

@@ -73,7 +73,7 @@ class Target:
         return compose_file.finish(bundle, frame)
 
     def _edges(self) -> list[str]:
-        """The edge networks that are there: Traefik stands in that of every environment of the host."""
+        """The existing edge networks: Traefik joins that of every environment of the host."""
         return self.host.engine.networks({"prefect-platform.edge": ""})
 
     # -- setup
@@ -120,7 +120,7 @@ class Target:
         return self._tunnels.to(self.site.where().container(stack, service), network, port, next_command)
 
     def established(self) -> list[str]:
-        """Stacks that are set up for this environment: they have a current release. Traefik's names the edge networks it stands in."""
+        """Stacks that are set up for this environment: they have a current release. Traefik's names the edge networks it joins."""
         edge = names.edge(self.settings)
         return sorted(set(self.host.sh(_ESTABLISHED, self.host.root, self.settings.env, edge).text.split()))
 
@@ -189,7 +189,7 @@ class Target:
 
 
 def prepare(settings: Settings) -> str:
-    """Make a bare host fit for this target; returns what was done. Raises ConfigError for another target."""
+    """Prepare a bare host for this target; returns what was done. Raises ConfigError for another target."""
     if settings.target != TRAITS.name:
         raise ConfigError(
             f"environment {settings.env!r} has target {settings.target}: there is no host to prepare"

@@ -81,7 +81,7 @@ _WAY_OUT = "platform-vault-external"
 
 
 def external(settings: Settings) -> bool:
-    """Whether the environment uses a Vault that is not ours."""
+    """Whether the environment uses an external Vault."""
     return bool(settings.values["vault"]["address"])
 
 

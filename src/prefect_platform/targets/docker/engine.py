@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from prefect_platform.errors import PlatformError
 
-if TYPE_CHECKING:  # imported when an engine is asked: not every command does
+if TYPE_CHECKING:  # imported when an engine is used: not every command does
     from docker.api.client import APIClient
 
 _BASE = "http://engine:2375"

@@ -78,7 +78,7 @@ def _age(started: str) -> int:
 
 
 def why(container: Mapping[str, Any]) -> str:
-    """Exit code, memory, and what the last health probe said."""
+    """Exit code, memory, and the output of the last health probe."""
     state = container["State"]
     parts = []
     if state.get("OOMKilled"):

@@ -60,7 +60,7 @@ class Host:
         )
 
     def look_ahead(self) -> None:
-        """Reach the host while the command is still loading. What fails is raised where it is asked for."""
+        """Reach the host while the command is still loading. Errors are raised where the result is used."""
 
         def look() -> None:
             with contextlib.suppress(PlatformError):
@@ -69,7 +69,7 @@ class Host:
 
         threading.Thread(target=look, daemon=True).start()
 
-    # -- what is there
+    # -- what exists
     def facts(self) -> facts.HostFacts:
         """Looked at once. Raises PreflightError for a host that cannot be reached."""
         with self._looking:
@@ -160,7 +160,7 @@ class Host:
         self.docker(*_as_root(folder, image), f"cd /x && {_LAY_PRIVATE}", "sh", "", owner, stdin=data)
 
     def read_private(self, folder: str, image: str) -> dict[str, bytes]:
-        """What lay_private wrote; empty when it is not there."""
+        """What lay_private wrote; empty when it does not exist."""
         if self.facts().privileged:
             return self.read_folder(folder)
         if self.sh('[ -d "$1" ]', folder, check=False).code:

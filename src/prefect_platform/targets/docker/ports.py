@@ -30,7 +30,7 @@ def check(host: Host, services: Sequence[Service]) -> None:
 
 
 def _own(host: Host, container: str) -> set[str]:
-    """Ports that the container holds already: its successor takes them over."""
+    """Ports that the container has already: its successor takes them over."""
     found = host.engine.container(container)
     bound = (found and found["NetworkSettings"]["Ports"]) or {}
     return {each["HostPort"] for ports in bound.values() for each in ports or ()}

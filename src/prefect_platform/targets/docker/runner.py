@@ -58,7 +58,7 @@ class Result:
 
 
 class CommandFailed(PlatformError):
-    """A command on the host ended with another code than 0. Its words hold no secret: secrets travel by stdin."""
+    """A command on the host ended with another code than 0. Its words contain no secret: secrets travel by stdin."""
 
     def __init__(self, where: str, words: Sequence[str], result: Result, hint: str = "") -> None:
         self.result = result
@@ -168,7 +168,7 @@ class SshRunner:
     def forward(self, address: str, port: int) -> Iterator[tuple[str, int]]:
         """A loopback port here that leads to `address:port` as the host sees it."""
         local = _free_port()
-        # The connection must stand before it can be asked to forward.
+        # The connection must be open before it can forward.
         self.run(["true"])
         there = f"127.0.0.1:{local}:{address}:{port}"
         _ssh([*self._base, "-O", "forward", "-L", there, self.host], self.place)
@@ -236,7 +236,7 @@ def _connected(command: list[str], environ: dict[str, str] | None) -> socket.soc
             env=environ,
             start_new_session=True,
         )
-    # Nobody else waits for it: it ends with its socket.
+    # Reaps the process; it ends with its socket.
     threading.Thread(target=process.wait, daemon=True).start()
     return ours
 

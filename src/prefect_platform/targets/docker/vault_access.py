@@ -21,7 +21,7 @@ from .agent import CONTAINER
 from .host import Host
 from .tunnels import Tunnels
 
-if TYPE_CHECKING:  # hvac is imported when Vault is asked: not every command does
+if TYPE_CHECKING:  # hvac is imported when Vault is used: not every command does
     from prefect_platform.secretstore.vault import setup
     from prefect_platform.secretstore.vault.kv import Vault, VaultStore
 
@@ -57,7 +57,7 @@ class Access:
 
     @property
     def address(self) -> str:
-        """As this machine reaches it. Raises PreflightError when our container is not there."""
+        """As this machine reaches it. Raises PreflightError when our container does not exist."""
         return str(self.section["address"] or self._through_host())
 
     @property
@@ -96,7 +96,7 @@ class Access:
         return own and self.host.engine.container(CONTAINER) is None
 
     def set_up(self) -> tuple[str, ...]:
-        """Initialise our own once and make it ready, or prove that another one is; returns what was changed."""
+        """Initialise our own once and make it ready, or verify an external one; returns what was changed."""
         from prefect_platform.secretstore.vault import setup
 
         work, own = self._work(), not self.section["address"]
@@ -214,7 +214,7 @@ class VaultContainer:
         return self._host.sh('[ -e "$1" ]', self._mark, check=False).code == 0
 
     def claim(self, on: bool) -> None:
-        # On disk before anybody relies on it: a claim that came back after a power cut would have good data wiped.
+        # Durable before anything relies on it: a claim that came back after a power cut would have good data wiped.
         script = 'mkdir -p "$(dirname "$1")" && : >"$1" && sync' if on else 'rm -f "$1" && sync'
         self._host.sh(script, self._mark)
 

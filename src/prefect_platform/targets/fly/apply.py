@@ -1,4 +1,4 @@
-"""Bringing a Fly app to what is declared: app, volume, secrets, image, machine. Interrupted anywhere, the next setup goes on."""
+"""Brings a Fly app to its configuration: app, volume, secrets, image, machine. Interrupted anywhere, the next setup resumes."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class Applying:
             raise self._kept(f"{error.reason}{self._last_words(began)}", before) from None
 
     def _last_words(self, since: str) -> str:
-        """What the machine said about its end."""
+        """The machine's own output about its end."""
         with contextlib.suppress(PlatformError):
             said = [line.partition(" | ")[2] or line for line in self.fly.logs(follow=False, since=since)]
             for kind in ("server.py: database ", "machine.py: "):
@@ -108,7 +108,7 @@ class Applying:
         return ApplyError(f"the deploy failed; the previous release is running: {reason}", hint)
 
     def roll_back(self, image: str) -> None:
-        """Deploy an image that is there already, with the settings it had, where they are known."""
+        """Deploy an existing image, with the settings it had, if known."""
         folder = self.releases.of(image.rpartition(":")[2]) / "context"
         if not (folder / "fly.toml").exists():
             raise ApplyError(

@@ -1,4 +1,4 @@
-"""flyctl, asked no questions: every call names the app, secrets go by stdin, and what it refuses is told with the next command."""
+"""flyctl, non-interactive: every call names the app, secrets go by stdin, and its errors get the next command."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _NO_LOGIN = ("No access token available", "not authenticated", "unauthorized", "
 
 
 class Unreachable(PlatformError):
-    """Fly does not answer, or no longer does: what was done before stays, and the same command goes on."""
+    """Fly does not answer, or no longer does: what was done stays; run it again to resume."""
 
 
 class NoApp(PreflightError):

@@ -89,7 +89,7 @@ class Observing:
             )
 
     def check_region(self, plan: Plan) -> None:
-        """Raises PreflightError for a region that Fly does not have, before anything is made there."""
+        """Raises PreflightError for a region that Fly does not have, before anything is created."""
         region = self.settings.values["fly"]["region"]
         if "volume" in plan.of("create") or "app" in plan.of("create"):
             regions = self.fly.regions()

@@ -131,7 +131,7 @@ class Engine:
 
 
 class Target(target.Target):
-    """The target fly, whose Fly is here. Its settings are made by `settings_instead`."""
+    """The target fly, with a local engine as its Fly. Its settings come from `settings_instead`."""
 
     def __init__(self, settings: Settings, say: Say, port: int) -> None:
         super().__init__(settings, say)

@@ -56,7 +56,7 @@ def megabytes(size: str) -> int:
 
 
 def where(stack: str, private: bool = False) -> Where:
-    """Places in the image, and on the volume, which is at /data. `private`: Prefect is asked over the private network, which is IPv6."""
+    """Places in the image, and on the volume, which is at /data. `private`: Prefect is reached over the private network, which is IPv6."""
     return Where(
         topology="combined",
         python="/usr/local/bin/python",
@@ -67,7 +67,7 @@ def where(stack: str, private: bool = False) -> Where:
         data=f"/data/{stack}",
         routes="/platform/routes",
         secrets=f"/dev/shm/platform/secrets/{stack}.env",
-        # Not [::]: from the private network, past the edge, anybody could forge its headers.
+        # Not [::]: from the private network, past the edge, any client could forge its headers.
         outside="0.0.0.0",
         proxy="Fly-Client-IP",
         ui="/platform/ui",
@@ -163,7 +163,7 @@ def _supervisor() -> dict[str, bytes]:
 
 
 def context(bundles: Sequence[Bundle]) -> dict[str, bytes]:
-    """The build's folder: path → bytes. Dockerfile and fly.toml stand at its top."""
+    """The build's folder: path → bytes. Dockerfile and fly.toml are at its top."""
     found = {}
     for path, body in wanted_files(bundles).items():
         top = path.removeprefix(f"{MACHINE}/")

@@ -1,4 +1,4 @@
-"""What a machine that sleeps when nothing is to do will not do, told before somebody waits for it. Pure."""
+"""What a sleeping machine does not do, reported before it surprises a user. Pure."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ class Target:
 
     # -- using
     def _inside(self, *words: str) -> str:
-        """machine.py's answer; the machine is woken for it. Raises PlatformError with what it said."""
+        """machine.py's answer; wakes the machine. Raises PlatformError with its output."""
         machine = self.applying.wake()
         code, out, error = self.fly.run(machine["id"], _MACHINE, *words)
         if code:
@@ -202,7 +202,7 @@ class Target:
 
     @contextlib.contextmanager
     def _passing(self) -> Iterator[str]:
-        """A place on the volume for a file that is on its way; nothing is there before and after."""
+        """A path on the volume for a file in transit; removed afterwards."""
         there = "/data/prefect/passing.db"
         gone = f"import pathlib; pathlib.Path('{there}').unlink(missing_ok=True)"
         self.run_in("prefect", ["-c", gone])

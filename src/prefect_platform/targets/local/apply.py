@@ -1,4 +1,4 @@
-"""Bringing a single machine to what is declared: the runtime, files, and the processes that supervisord looks after."""
+"""Brings a single machine to its configuration: the runtime, files, and the processes under supervisord."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _install(on: Installation, plan: Plan) -> None:
 
 
 def launcher(on: Installation, *words: str) -> subprocess.CompletedProcess[str]:
-    """A command of Prefect's launcher, as it stands in the stack folder: it may not be rendered yet."""
+    """A command of Prefect's launcher, from the stack folder: it may not be rendered yet."""
     file = on.settings.root / "stacks" / "prefect" / "server.py"
     env = {"PATH": os.environ.get("PATH", ""), "HOME": str(on.venv), "PYTHONDONTWRITEBYTECODE": "1"}
     return subprocess.run([str(on.python), str(file), *words], env=env, capture_output=True, text=True)
@@ -87,7 +87,7 @@ def _stop_changed(on: Installation, plan: Plan, services: Sequence[Service]) -> 
 
 
 def end_orphans(on: Installation, facts: Sequence[Mapping[str, Any]]) -> None:
-    """End what no supervisord of ours looks after any more, before it meets what is started or deleted next."""
+    """Stop processes without a supervisord, before they collide with what is started or deleted next."""
     patience = max((each["stop_seconds"] for each in facts), default=60)
     end(lost_supervisors(on.supervisor.config, on.supervisor.pid()), patience)
     known = {info["pid"] for info in on.supervisor.processes()} - {0}

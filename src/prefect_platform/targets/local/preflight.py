@@ -95,7 +95,7 @@ def _cannot_bind(host: str, port: int) -> OSError | None:
 
 
 def _holder(port: int) -> psutil.Process | None:
-    """Who listens there. Without root only one's own processes can be told."""
+    """The process that listens there. Without root only one's own processes are visible."""
     for process in psutil.process_iter(["name"]):
         with contextlib.suppress(psutil.Error):
             links = process.net_connections("tcp")

@@ -19,7 +19,7 @@ _EVENT = re.compile(
 def unasked_ends(log: Path, since: Mapping[str, float]) -> dict[str, list[float]]:
     """When each process ended unasked, from supervisord's log.
 
-    A start or stop that was asked for is a new beginning (`since`: when setup started it): what failed before was repaired.
+    A requested start or stop is a new beginning (`since`: when setup started it): what failed before was repaired.
     """
     ends: dict[str, list[float]] = {}
     try:

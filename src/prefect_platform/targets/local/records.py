@@ -1,4 +1,4 @@
-"""services.json: what each process was last started with. Corrupt, it is said and kept: it tells what a restart would interrupt."""
+"""services.json: what each process was last started with. A corrupt one is an error and is kept: it shows what a restart would interrupt."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from prefect_platform.errors import PlatformError
 from prefect_platform.files import read_mapping, write_atomic
 
-# What is read of a record's facts; a file of ours always holds them.
+# The facts of a record that are read; our files always have them.
 _FACTS: dict[str, type | tuple[type, ...]] = {
     "stack": str,
     "argv": list,

@@ -20,7 +20,7 @@ from prefect_platform.targets.combined.supervisord_conf import MARK
 
 _BUSY = ("STOPPING", "RUNNING", "STARTING", "BACKOFF")
 # A process gets these from us and nothing else of the operator's shell: an HTTP_PROXY would redirect Traefik's
-# ForwardAuth calls, and whatever answers them lets everybody in.
+# ForwardAuth calls, and any process that answers them admits every request.
 _KEPT = ("HOME", "LANG", "LC_ALL", "TZ", "USER", "LOGNAME", "SSL_CERT_FILE", "SSL_CERT_DIR")
 
 
@@ -32,7 +32,7 @@ def clean_environment(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 class Supervisor:
-    """The supervisord of one state folder. Methods raise ApplyError when it does not do what was asked."""
+    """The supervisord of one state folder. Methods raise ApplyError when it fails."""
 
     def __init__(self, state: Path, python: Path) -> None:
         self.state = state
@@ -100,7 +100,7 @@ class Supervisor:
         """Stop a process and wait: it may be draining, so say so every ten seconds."""
         began, told = time.monotonic(), time.monotonic()
         while (state := self.state_of(name)) in _BUSY:
-            # Not while it stops already, at the word of a setup that was cut off: supervisord refuses to stop it twice.
+            # Not while it stops already, for an interrupted setup: supervisord refuses to stop it twice.
             if state != "STOPPING":
                 with contextlib.suppress(xmlrpc.client.Fault):
                     self._rpc().stopProcess(name, False)
@@ -158,7 +158,7 @@ def lost_supervisors(config: Path, alive: int) -> list[psutil.Process]:
 
 
 def orphans(state: Path, known: set[int], argvs: Sequence[Sequence[str]]) -> list[psutil.Process]:
-    """Our processes that no supervisord looks after any more, told by the mark in their environment and their command line.
+    """Our processes without a supervisord, recognised by the mark in their environment and their command line.
 
     Flow runs inherit the mark but not the command line: they are left to finish.
     """

@@ -69,7 +69,7 @@ class Target:
     # -- observing
 
     def observe(self, bundles: Sequence[Bundle]) -> Observed:
-        """The machine as it is now. Files of other stacks than these are not looked at."""
+        """The machine as it is now. Files of other stacks are not read."""
         stacks = [bundle.stack for bundle in bundles]
         records = self.on.records()
         running = {
@@ -126,7 +126,7 @@ class Target:
                 self._check_port(service, port)
 
     def _check_database(self) -> None:
-        """Before a server starts on it, while whoever asked is still there to read what is wrong."""
+        """Before a server starts on it, while the operator still reads the output."""
         database, running = (
             self.database(),
             [info["name"] for info in self.supervisor.processes() if info["statename"] == "RUNNING"],

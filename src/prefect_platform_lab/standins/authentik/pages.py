@@ -1,4 +1,4 @@
-"""The stand-in's data plane: the embedded outpost that Traefik asks, and what a person sees of a login.
+"""The stand-in's data plane: the embedded outpost for Traefik, and the login pages.
 
 The journey is Authentik's: outpost 302 → authorize on the sign-on's host → login form → back to the outpost's callback on the
 application's host → the page that was wanted. Logging out ends the outpost's session; the sign-on's own goes on until it is ended there.
@@ -35,7 +35,7 @@ class Pages:
 
     # -- the outpost
     async def auth(self, request: Request) -> Response:
-        """What Traefik's ForwardAuth asks: 200 with the identity, or the way to the login."""
+        """The answer to Traefik's ForwardAuth: 200 with the identity, or a redirect to the login."""
         async with self.store.open() as now:
             host, proto = self._asked_for(request)
             if not proto or not host:
@@ -165,7 +165,7 @@ class Pages:
             return JSONResponse({"bootstrap": state.BOOTSTRAP_TOKEN in now["tokens"], "ready": now["ready"]})
 
     async def echo(self, request: Request) -> Response:
-        """For tests: what a service behind the doors is sent."""
+        """For tests: the headers that a protected service receives."""
         return JSONResponse(dict(request.headers))
 
     def _asked_for(self, request: Request) -> tuple[str, str]:

@@ -22,7 +22,7 @@ class Invalid(Exception):
 
 
 def empty() -> Json:
-    """Before the first start of a worker: nobody, no flow, no outpost."""
+    """Before the first start of a worker: no user, no flow, no outpost."""
     return {
         "ready": False,
         "next": 1,
@@ -137,7 +137,7 @@ def permissions_of(state: Json, user: int) -> set[str]:
 
 
 def has_access(state: Json, application: Json, user: int) -> bool:
-    """An application without bindings is open to everybody. Superusers are judged like all others."""
+    """An application without bindings is open to every user. Superusers are judged like all others."""
     mine = {each["pk"] for each in groups_of(state, user)}
     bindings = [
         each for each in state["bindings"].values() if each["target"] == application["pk"] and each["enabled"]

@@ -1,4 +1,4 @@
-"""Where a stand-in's state lies: in memory, or in PostgreSQL, where server and worker share it."""
+"""The state of a stand-in: in memory, or in PostgreSQL, where server and worker share it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Memory:
 
 
 class Postgres:
-    """One row of JSON, locked while somebody works on it."""
+    """One row of JSON, locked while it is changed."""
 
     def __init__(self, **place: str) -> None:
         self._place = place

@@ -1,4 +1,4 @@
-"""Apps, volumes, secrets: what is there before a machine is."""
+"""Apps, volumes, secrets: what exists before a machine does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images, releases, and a machine made of them."""
+"""Images, releases, and a machine created from them."""
 
 from __future__ import annotations
 

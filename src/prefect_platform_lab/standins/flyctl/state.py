@@ -50,7 +50,7 @@ def option(words: list[str], *names: str, default: str = "") -> str:
 
 
 def fault(kind: str) -> Json | None:
-    """A fault that a test has asked for: used up by this."""
+    """A fault that a test has injected: used up by this."""
     file = FOLDER / "faults.json"
     faults: dict[str, Json] = json.loads(file.read_text()) if file.exists() else {}
     found = faults.pop(kind, None)

@@ -1,4 +1,4 @@
-"""Holds whoever comes while the gateway starts. Traefik listens some 100 ms before it has its routes, and answers 404 until then.
+"""Keeps clients waiting while the gateway starts. Traefik listens some 100 ms before it has its routes, and answers 404 until then.
 
 Our socket is bound first and shares the port with Traefik's (SO_REUSEPORT); a filter of one instruction gives every connection to the first
 socket of the group, which is ours. Nobody accepts there. When the routes are there it is closed, and the kernel moves what waits in it to
@@ -25,7 +25,7 @@ _SECONDS = 60
 
 
 def allow() -> None:
-    """As root: let the kernel move connections. Where it cannot be set there is nothing to hold with."""
+    """As root: let the kernel move connections. Where it cannot be set, requests are not kept waiting."""
     try:
         MIGRATE.write_text("1")
     except OSError as error:
@@ -38,7 +38,7 @@ def _allowed() -> bool:
 
 
 def hold(gateway: Mapping[str, Any]) -> None:
-    """Begin to hold; a thread ends it when `ready` answers 200, or after a minute. To be called before Traefik is started."""
+    """Start; a thread ends it when `ready` answers 200, or after a minute. Call before Traefik is started."""
     if not _allowed():
         return
     waiting = socket.socket()

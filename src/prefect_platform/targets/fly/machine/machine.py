@@ -101,7 +101,7 @@ def _sleeper() -> None:
 
 
 def _secrets() -> dict[str, str]:
-    """Fly gives them as variables; fly.preview as a file, which is read once: an engine shows variables to whoever may ask it."""
+    """Fly gives them as variables; fly.preview as a file, which is read once: an engine shows variables to all its clients."""
     if not GIVEN.exists():
         return dict(os.environ)
     found: dict[str, str] = json.loads(GIVEN.read_text())
@@ -127,7 +127,7 @@ def _environment() -> dict[str, str]:
 
 
 def _become(words: list[str], environ: dict[str, str]) -> NoReturn:
-    """Go on as the ordinary user, for good, with this environment and no other."""
+    """Continue as the ordinary user, for good, with this environment and no other."""
     argv = [*(_DROP if os.geteuid() == 0 else ()), *words]
     os.execvpe(argv[0], argv, environ)
 
@@ -144,7 +144,7 @@ def supervise() -> int:
     class Machine(supervisord.Supervisor):  # type: ignore[misc]
         def runforever(self) -> None:
             events.subscribe(events.ProcessStateFatalEvent, self.end)
-            # Not earlier: supervisord closes whatever is open when it begins.
+            # Not earlier: supervisord closes all open descriptors when it starts.
             if gateway := facts()["gateway"]:
                 hold.hold(gateway)
             # Its own loop first waits a second for something to happen.

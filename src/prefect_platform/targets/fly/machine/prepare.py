@@ -1,4 +1,4 @@
-"""Runs while the image is built, as packages, database and rest: whatever a start would have to do first is done here, and what would fail there fails here."""
+"""Runs while the image is built, as packages, database and rest: the slow first steps of a start are done here, and fail here."""
 
 from __future__ import annotations
 

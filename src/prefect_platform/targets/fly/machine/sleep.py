@@ -1,4 +1,4 @@
-"""Puts the machine to sleep by a rule of our own: Fly's edge sees requests only, not a run that goes on nor one that is due.
+"""Decides when the machine sleeps: Fly's edge sees requests only, not a run that is active nor one that is due.
 
     sleep.py watch    as the ordinary user: looks, and decides
     sleep.py ask      as root, for Fly's socket is root's: asks Fly for the one thing it was started for, when the other says so
@@ -53,7 +53,7 @@ def watch(rule: Mapping[str, Any]) -> None:
             now = requests(_get(rule["metrics"]))
             working = _working(rule["api"])
         except (OSError, ValueError, http.client.HTTPException) as error:
-            # What cannot be asked may be at work: it starts, or it has trouble that somebody should see.
+            # A service that cannot be queried may be at work: it is starting, or has a problem that must stay visible.
             now, working = -1.0, f"no answer ({error})"
         if working or now != seen or _operated() > since:
             seen, since = now, time.time()
@@ -61,12 +61,12 @@ def watch(rule: Mapping[str, Any]) -> None:
             _say(f"nothing to do for {rule['minutes']:g} minutes: {rule['verb']}")
             _decide()
             time.sleep(10)
-            # Awake again, or never asleep: whatever woke it gets as long as everybody.
+            # Awake again, or never asleep: the full idle time starts over.
             since = time.time()
 
 
 def _working(api: str) -> str:
-    """What goes on in Prefect, or an empty string."""
+    """Prefect's current work, or an empty string."""
     if number := _count(api, _BUSY):
         return f"{number} runs"
     now, reach = datetime.datetime.now(datetime.UTC), datetime.timedelta(minutes=SOON_MINUTES)
@@ -106,7 +106,7 @@ def _decide() -> None:
 def ask(rule: Mapping[str, Any]) -> None:
     """Wait for the decision, ask Fly, wait for the next. Nothing that comes through the pipe chooses what is asked."""
     app, machine = os.environ["FLY_APP_NAME"], os.environ["FLY_MACHINE_ID"]
-    # For writing as well: a pipe that nobody writes to would have an end.
+    # For writing as well: a pipe without a writer would end.
     pipe = os.open(PIPE, os.O_RDWR)
     while os.read(pipe, 1):
         connection = _Socket("flaps", timeout=60)
