@@ -1,6 +1,6 @@
 """The two tables.
 
-`gateway_tokens` never contains a token, `gateway_login_codes` never a code: only ids and hashes.
+`gateway_tokens` never holds a token, `gateway_login_codes` never a code: only ids and hashes.
 """
 
 from __future__ import annotations
