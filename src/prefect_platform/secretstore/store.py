@@ -112,7 +112,7 @@ def require_given(stack: Stack, present: Collection[str], environ: Mapping[str, 
         if name not in present and not environ.get(name):
             raise PreflightError(
                 f"secret {name} of stack {stack.name}: required, and cannot be generated",
-                f"give it once, it is stored with the secrets: read -rs {name}; export {name}; ./invoke {stack.name}.setup",
+                f"set it once, it is stored with the secrets: read -rs {name}; export {name}; ./invoke {stack.name}.setup",
             )
 
 

@@ -191,13 +191,13 @@ _LACKS: dict[type, tuple[str, str]] = {
         "has no database file on this machine",
         "docs/vps.md and docs/fly.md say how to restore one",
     ),
-    Images: ("runs no images", "there is nothing to pin"),
+    Images: ("runs no images", "nothing to pin"),
     Exposes: (
         "publishes every service's port itself",
         "name an environment whose stacks run apart: --env NAME",
     ),
-    Notes: ("has no notes", "there is nothing to read"),
-    HasVault: ("keeps its secrets in a file", "there is no Vault to recover"),
+    Notes: ("has no notes", "nothing to read"),
+    HasVault: ("keeps its secrets in a file", "no Vault to recover"),
 }
 
 
