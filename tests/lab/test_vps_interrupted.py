@@ -15,7 +15,8 @@ import pytest
 from .conftest import Docker
 from .vps import Vps, containers
 
-pytestmark = pytest.mark.timeout(900)
+# Twenty kills; and the first test of a group waits for the images to be built.
+pytestmark = pytest.mark.timeout(2400)
 Ssh = Callable[..., str]
 SEED = 20260802
 KILLS = 20

@@ -107,7 +107,7 @@ class PrefectApplication:
             return Done(_steps(apps.ensure(client, wanted(platform), platform.say)))
 
 
-_KEEP = Step("keep", "secret PLATFORM_TOKEN", "the token of Authentik that AUTHENTIK_TOKEN gives")
+_KEEP = Step("keep", "Authentik's token in Vault", "AUTHENTIK_TOKEN gives it")
 
 
 def _steps(changes: Iterable[application.Change]) -> tuple[Step, ...]:
