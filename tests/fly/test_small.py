@@ -158,10 +158,10 @@ def test_it_sleeps_when_nothing_is_to_do_and_not_before(
     clone: Fly, docker: Docker, outside: subprocess.Popen[str]
 ) -> None:
     """Fly is played here: what its socket was asked is done, and the request that wakes the machine waits meanwhile."""
-    clone.settings["fly"] |= {"auto_stop": "suspend", "idle_minutes": 0.1}
+    clone.settings["fly"] |= {"auto_stop": "suspend", "idle_minutes": 0.2}
     clone.write()
     told = clone.invoke("prefect.setup").stderr
-    assert "the machine suspends itself after 0.1 minutes without a request" in told
+    assert "the machine suspends itself after 0.2 minutes without a request" in told
     assert "only an outside request wakes it" in told
     assert clone.flyctl("machine", "list").count('"started"') == 1
 
@@ -171,17 +171,17 @@ def test_it_sleeps_when_nothing_is_to_do_and_not_before(
     with clone.client("sleep") as api:
         flow = api.post("/flows/", json={"name": "long"}).json()["id"]
         run = api.post("/flow_runs/", json={"flow_id": flow, "state": {"type": "RUNNING"}}).json()["id"]
-        time.sleep(9)
+        time.sleep(15)
         assert asked() == [], "a worker elsewhere asks for work"
         outside.terminate()
         outside.wait(60)
-        time.sleep(9)
+        time.sleep(15)
         assert asked() == [], "a run goes on"
         soon = (datetime.now(UTC) + timedelta(minutes=5)).isoformat()
         due = {"type": "SCHEDULED", "state_details": {"scheduled_time": soon}}
         later = api.post("/flow_runs/", json={"flow_id": flow, "state": due}).json()["id"]
         _set(api, run, "COMPLETED")
-        time.sleep(9)
+        time.sleep(15)
         assert asked() == [], "a run is due"
         _set(api, later, "CANCELLED")
         end = time.monotonic() + 60
