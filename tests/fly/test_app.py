@@ -9,7 +9,6 @@ import json
 import re
 import shlex
 import shutil
-import time
 from pathlib import Path
 from typing import Any
 
@@ -235,12 +234,8 @@ def test_a_network_that_goes_away_is_said_and_the_same_command_goes_on(fly: Fly)
 def test_a_sleeping_machine_is_woken_by_what_needs_it(fly: Fly) -> None:
     fly.invoke("prefect.stop")
     assert fly.machine["state"] == "stopped"
-    fly.invoke("prefect.status", code=None)
+    fly.invoke("prefect.status")
     assert fly.machine["state"] == "started"
-    # On a busy machine the server may take longer to answer than one look waits.
-    end = time.monotonic() + 60
-    while fly.invoke("prefect.status", code=None).returncode:
-        assert time.monotonic() < end, fly.invoke("prefect.status", code=None).stdout
 
 
 def _answers() -> dict[str, list[str]]:

@@ -23,6 +23,7 @@ from prefect_platform.errors import PlatformError, PreflightError
 
 _SSH_FAILED = 255
 _ALIVE_SECONDS = 15
+_ATTEMPTS = 5
 _CHANGED = "REMOTE HOST IDENTIFICATION HAS CHANGED"
 _HINTS = (
     (
@@ -167,15 +168,27 @@ class SshRunner:
     @contextlib.contextmanager
     def forward(self, address: str, port: int) -> Iterator[tuple[str, int]]:
         """A loopback port here that leads to `address:port` as the host sees it."""
-        local = _free_port()
         # The connection must be open before it can forward.
         self.run(["true"])
+        local = self._forwarded(address, port)
         there = f"127.0.0.1:{local}:{address}:{port}"
-        _ssh([*self._base, "-O", "forward", "-L", there, self.host], self.place)
         try:
             yield "127.0.0.1", local
         finally:
             subprocess.run([*self._base, "-O", "cancel", "-L", there, self.host], capture_output=True)
+
+    def _forwarded(self, address: str, port: int) -> int:
+        """The loopback port that was opened. A free one can be taken by another process before ssh has it: then another is tried (ssh does
+        not say why it could not listen)."""
+        for _ in range(_ATTEMPTS):
+            local = _free_port()
+            words = ["-O", "forward", "-L", f"127.0.0.1:{local}:{address}:{port}"]
+            done = subprocess.run([*self._base, *words, self.host], capture_output=True, text=True)
+            if not done.returncode:
+                return local
+        raise PlatformError(
+            f"{self.place}: {done.stderr.strip()}", "the host's sshd must allow AllowTcpForwarding"
+        )
 
     def _unreachable(self, result: Result) -> PreflightError:
         said = result.stderr.strip() or "ssh failed without output"
@@ -183,14 +196,6 @@ class SshRunner:
             said = f"{_CHANGED}: a man in the middle, or the host was reinstalled"
         hint = next((hint for sign, hint in _HINTS if sign in said), "see what is wrong: ssh -v {host} true")
         return PreflightError(f"{self.host}: {said[-800:]}", hint.format(host=self.host))
-
-
-def _ssh(command: Sequence[str], place: str) -> None:
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise PlatformError(
-            f"{place}: {done.stderr.strip()}", "the host's sshd must allow AllowTcpForwarding"
-        )
 
 
 def _run(

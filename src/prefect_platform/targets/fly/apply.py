@@ -18,6 +18,8 @@ from . import render, secret_values
 from .flyctl import Flyctl, Json, Unreachable
 
 _START_SECONDS = 120
+_HEALTHY_SECONDS = 30
+"""Fly asks every 15 s, and a server on a small machine needs 10 s. Then what is looked at tells what is wrong."""
 _SHOWN_SECONDS = 5
 """A machine that was made is in Fly's lists by then."""
 
@@ -120,15 +122,18 @@ class Applying:
         self.wake()
 
     def wake(self) -> Json:
-        """A deploy leaves a sleeping machine asleep. Returns it, started. Raises PreflightError where there is none, ApplyError."""
+        """A deploy leaves a sleeping machine asleep. Returns it, started, and healthy if it was asleep. Raises PreflightError where there is
+        none, ApplyError."""
         began = time.monotonic()
         asked = False
         while True:
             machines = self.fly.machines()
             waited = time.monotonic() - began
-            if machines and machines[0]["state"] == "started":
+            patient = asked and waited < _HEALTHY_SECONDS
+            if machines and machines[0]["state"] == "started" and not (patient and not _passes(machines[0])):
                 return machines[0]
             if machines and machines[0]["state"] in ("stopped", "suspended", "created") and not asked:
+                self.fly.say("the machine was asleep: starting it")
                 self.fly.start(machines[0]["id"])
                 asked = True
             elif not machines and waited > _SHOWN_SECONDS:
@@ -140,3 +145,9 @@ class Applying:
                 )
             else:
                 time.sleep(0.5)
+
+
+def _passes(machine: Json) -> bool:
+    """Whether Fly has asked after its health and was content. Source: facts on flyctl's `machine list --json`."""
+    checks = machine.get("checks") or []
+    return bool(checks) and all(check["status"] == "passing" for check in checks)

@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 import time
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,31 @@ metrics: {{prometheus: {{manualRouting: true}}}}
 providers: {{file: {{directory: "{folder}", watch: false}}}}
 entryPoints:
   try: {{address: "127.0.0.1:{port}", http: {{aliasHeadersStrategy: delete}}}}
-  {others}
+  web: {{address: "127.0.0.1:0"}}
+  auth: {{address: "127.0.0.1:0"}}
+  ops: {{address: "127.0.0.1:0"}}
 """
 _VIEW = 'http: {routers: {platform-try: {entryPoints: [try], rule: "PathPrefix(`/api`)", service: api@internal}}}\n'
 
 
-def check(traefik: Path, routes: Mapping[str, bytes], scratch: Path, seconds: float = 15) -> None:
+_ATTEMPTS = 5
+_TAKEN = "address already in use"
+"""What Traefik says when another process took the port after we had found it free."""
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def check(
+    traefik: Path,
+    routes: Mapping[str, bytes],
+    scratch: Path,
+    seconds: float = 15,
+    free_port: Callable[[], int] = _free_port,
+) -> None:
     """Load the files in a throw-away Traefik on loopback. Raises ApplyError with what it says of them."""
     with tempfile.TemporaryDirectory(dir=scratch, prefix="routes-") as name:
         folder = Path(name) / "dynamic"
@@ -36,17 +55,26 @@ def check(traefik: Path, routes: Mapping[str, bytes], scratch: Path, seconds: fl
         for path, content in routes.items():
             (folder / Path(path).name).write_bytes(content)
         (folder / "zz-try.yml").write_text(_VIEW)
-        ports = [_free_port() for _ in range(4)]
-        others = "\n  ".join(
-            f'{entry}: {{address: "127.0.0.1:{port}"}}'
-            for entry, port in zip(("web", "auth", "ops"), ports, strict=False)
-        )
         static = Path(name) / "traefik.yml"
-        static.write_text(_STATIC.format(folder=folder, port=ports[3], others=others))
-        _try(traefik, static, ports[3], seconds)
+        for _ in range(_ATTEMPTS):
+            port = free_port()
+            static.write_text(_STATIC.format(folder=folder, port=port))
+            reason = _try(traefik, static, port, seconds)
+            if not reason:
+                return
+            if _TAKEN not in reason:
+                raise ApplyError(
+                    f"Traefik refuses the routes: {reason}",
+                    "correct platform.gateway.routes; the running routes were not touched",
+                )
+        raise ApplyError(
+            f"the routes could not be tried: {reason}",
+            "run the command again; the running routes were not touched",
+        )
 
 
-def _try(traefik: Path, static: Path, port: int, seconds: float) -> None:
+def _try(traefik: Path, static: Path, port: int, seconds: float) -> str:
+    """Why Traefik does not take them; empty when it does."""
     with subprocess.Popen(
         [traefik, f"--configFile={static}"],
         env={},
@@ -59,17 +87,13 @@ def _try(traefik: Path, static: Path, port: int, seconds: float) -> None:
         finally:
             process.kill()
             said = process.stdout.read() if process.stdout else ""
-    problems = [
+    if routers is None:
+        return said.strip()[-600:] or "they were not loaded"
+    return "; ".join(
         f"{router['name']}: {'; '.join(router.get('error', [router['status']]))}"
-        for router in routers or []
+        for router in routers
         if router["status"] != "enabled"
-    ]
-    if routers is None or problems:
-        reason = "; ".join(problems) or said.strip()[-600:] or "they were not loaded"
-        raise ApplyError(
-            f"Traefik refuses the routes: {reason}",
-            "correct platform.gateway.routes; the running routes were not touched",
-        )
+    )
 
 
 def _routers(process: subprocess.Popen[str], port: int, seconds: float) -> list[dict[str, Any]] | None:
@@ -83,9 +107,3 @@ def _routers(process: subprocess.Popen[str], port: int, seconds: float) -> list[
         except OSError:
             time.sleep(0.03)
     return None
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 from . import LABEL, SCHEMA
-from .machines import remove, start
+from .machines import passes, remove, start
 from .state import FOLDER, REGISTRY, Json, State, docker, fail, now, option, show
 
 
@@ -51,7 +50,7 @@ def deploy(state: State, words: list[str]) -> None:
             app["machines"].append(machine)
     _release(app, image, "complete")
     state.save()
-    if not _healthy(app["machines"][0], settings):
+    if not _healthy(app["machines"][0]):
         app["releases"][0]["Status"] = "failed"
         state.save()
         fail("failed to update machine: timeout reached waiting for health checks to pass for machine")
@@ -92,7 +91,6 @@ def _machine(app: Json, settings: Json) -> Json:
         "updated_at": now(),
         "config": {"guest": {}, "metadata": {"fly_platform_version": "v2"}},
         "events": [],
-        "checks": [],
         "cordoned": False,
         "container": f"fly-{app['name']}",
     }
@@ -133,6 +131,7 @@ def _create(app: Json, machine: Json, settings: Json, awake: bool) -> None:
     docker(*words, image)
     file.unlink()
     volume["attached_machine_id"] = machine["id"]
+    machine["health"] = _health(settings)
     if awake:
         start(machine)
     else:
@@ -148,21 +147,22 @@ def _network() -> str:
     return name
 
 
-def _healthy(machine: Json, settings: Json) -> bool:
-    """The health check of fly.toml, asked as the edge does (a private one: in the machine), until it passes or its patience ends."""
+def _health(settings: Json) -> Json:
+    """What fly.toml asks of a machine: through the edge, or inside of it where nothing is public."""
     if "http_service" in settings:
-        path, port = settings["http_service"]["checks"][0]["path"], os.environ["FLY_STANDIN_PORT"]
-        asking = ["curl", "-sf", "-m", "5", "-H", "Fly-Client-IP: 203.0.113.9", "-o", "/dev/null"]
-    else:
-        path, port = settings["checks"]["prefect"]["path"], settings["checks"]["prefect"]["port"]
-        script = "import sys, urllib.request; urllib.request.urlopen(sys.argv[1], timeout=5)"
-        asking = ["docker", "exec", machine["container"], "python", "-c", script]
+        return {
+            "path": settings["http_service"]["checks"][0]["path"],
+            "port": os.environ["FLY_STANDIN_PORT"],
+            "public": True,
+        }
+    return {**{name: settings["checks"]["prefect"][name] for name in ("path", "port")}, "public": False}
+
+
+def _healthy(machine: Json) -> bool:
+    """Its health check, until that passes or its patience ends."""
     end = time.monotonic() + 150
     while time.monotonic() < end:
-        asked = subprocess.run(
-            [*asking, f"http://127.0.0.1:{port}{path}"], check=False, stderr=subprocess.DEVNULL
-        )
-        if asked.returncode == 0:
+        if passes(machine):
             return True
         shown = docker("inspect", "--format", "{{.State.Running}}", machine["container"], check=False)
         if shown.stdout.strip() != "true":
