@@ -50,6 +50,26 @@ def test_nothing_set_is_a_complete_local_platform(load: Load) -> None:
             {"prefect": {"work_pools": [{"name": "p", "limit": 3}]}},
             "platform.prefect.work_pools[0].limit: unknown key",
         ),
+        ({"prefect": {"work_pools": [{"name": "a/b"}]}}, "'a/b' is not a name of letters, digits, dots, dashes"),
+        ({"prefect": {"work_pools": [{"name": " a"}]}}, "' a' is not a name"),
+        ({"prefect": {"work_pools": [{"name": ""}]}}, "'' is not a name"),
+        ({"prefect": {"work_pools": [{"name": "a\nb"}]}}, "work_pools[0].name: contains a line break"),
+        (
+            {"prefect": {"work_pools": [{"name": "a", "concurrency_limit": -1}]}},
+            "platform.prefect.work_pools[0].concurrency_limit: -1 is less than the minimum",
+        ),
+        (
+            {"prefect": {"work_pools": [{"name": "a", "queues": [{"name": "q%"}]}]}},
+            "work_pools[0].queues[0].name: 'q%' is not a name",
+        ),
+        (
+            {"prefect": {"work_pools": [{"name": "a", "queues": [{"name": "q", "priority": 0}]}]}},
+            "work_pools[0].queues[0].priority: 0 is less than the minimum",
+        ),
+        (
+            {"prefect": {"global_concurrency_limits": [{"name": "x", "limit": -1}]}},
+            "global_concurrency_limits[0].limit: -1 is less than the minimum",
+        ),
         ({"prefect": {"workers": "one"}}, "platform.prefect.workers: 'one' is not of type array"),
         (
             {"environments": {"x": {"gateway": {"porta": 1}}}},

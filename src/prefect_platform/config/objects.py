@@ -10,8 +10,6 @@ from typing import Any
 from prefect_platform.config import settings
 from prefect_platform.errors import ConfigError
 
-# Prefect 3.8.8, types/names.py.
-BANNED = "/%&<>"
 TERMINAL_EVENTS = tuple(
     f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Cancelled", "Crashed")
 )
@@ -122,18 +120,16 @@ class Desired:
 def desired_objects(
     settings: Mapping[str, Any], zombies: Zombies | None = None, canary: Canary | None = None
 ) -> Desired:
-    """From the section `platform.prefect` (`work_pools`, `global_concurrency_limits`). Raises ConfigError."""
+    """From the section `platform.prefect` (`work_pools`, `global_concurrency_limits`), which its schema has accepted.
+
+    Raises ConfigError for what no schema can say.
+    """
     pools = tuple(_pool(each) for each in settings.get("work_pools") or ())
     limits = tuple(Limit(**each) for each in settings.get("global_concurrency_limits") or ())
     _check_names("work_pools", [pool.name for pool in pools], ("prefect",))
     _check_names("global_concurrency_limits", [limit.name for limit in limits], ("tag:", "deployment:"))
-    for limit in limits:
-        _check_count(f"global_concurrency_limits: {limit.name}: limit", limit.limit)
-        _check_count(
-            f"global_concurrency_limits: {limit.name}: slot_decay_per_second", limit.slot_decay_per_second
-        )
     for pool in pools:
-        _check_pool(pool)
+        _check_queues(pool)
     if zombies and zombies.within < 3 * zombies.heartbeat:
         raise _wrong(
             f"zombie automation: {zombies.within:g} s are less than 3 heartbeats of {zombies.heartbeat:g} s"
@@ -147,44 +143,27 @@ def _pool(raw: Mapping[str, Any]) -> Pool:
     return Pool(**{**raw, "queues": tuple(Queue(**each) for each in raw.get("queues") or ())})
 
 
-def _check_pool(pool: Pool) -> None:
+def _check_queues(pool: Pool) -> None:
     place = f"work_pools: {pool.name}"
-    _check_count(f"{place}: concurrency_limit", pool.concurrency_limit)
     _check_names(f"{place}: queues", [queue.name for queue in pool.queues], ())
-    for queue in pool.queues:
-        _check_count(f"{place}/{queue.name}: concurrency_limit", queue.concurrency_limit)
-        if queue.priority is not None and queue.priority < 1:
-            raise _wrong(f"{place}/{queue.name}: priority {queue.priority} is below 1, the highest")
     taken: dict[int, str] = {}
     for queue in pool.queues:
         if queue.priority is not None and taken.setdefault(queue.priority, queue.name) != queue.name:
-            # The server would move one of them at every set-up.
+            # The server would move one of them at every setup.
             raise _wrong(
                 f"{place}: {taken[queue.priority]} and {queue.name} both have priority {queue.priority}"
             )
 
 
 def _check_names(place: str, names: Sequence[str], reserved: tuple[str, ...]) -> None:
+    """No name twice, and none of Prefect's own."""
     for name in names:
-        if (
-            not name.strip("'\" ")
-            or name != name.strip()
-            or any(char in BANNED or not char.isprintable() for char in name)
-        ):
-            raise _wrong(
-                f"{place}: {name!r} is not a valid name (no leading or trailing blanks, none of {' '.join(BANNED)})"
-            )
         if reserved and name.lower().startswith(reserved):
             raise _wrong(
                 f"{place}: {name!r}: names that start with {' or '.join(reserved)!r} belong to Prefect"
             )
         if names.count(name) > 1:
             raise _wrong(f"{place}: {name!r} is defined twice")
-
-
-def _check_count(place: str, value: float | None) -> None:
-    if value is not None and value < 0:
-        raise _wrong(f"{place}: {value} is negative")
 
 
 def _wrong(reason: str) -> ConfigError:
