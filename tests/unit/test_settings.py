@@ -50,7 +50,10 @@ def test_nothing_set_is_a_complete_local_platform(load: Load) -> None:
             {"prefect": {"work_pools": [{"name": "p", "limit": 3}]}},
             "platform.prefect.work_pools[0].limit: unknown key",
         ),
-        ({"prefect": {"work_pools": [{"name": "a/b"}]}}, "'a/b' is not a name of letters, digits, dots, dashes"),
+        (
+            {"prefect": {"work_pools": [{"name": "a/b"}]}},
+            "'a/b' is not a name of letters, digits, dots, dashes",
+        ),
         ({"prefect": {"work_pools": [{"name": " a"}]}}, "' a' is not a name"),
         ({"prefect": {"work_pools": [{"name": ""}]}}, "'' is not a name"),
         ({"prefect": {"work_pools": [{"name": "a\nb"}]}}, "work_pools[0].name: contains a line break"),
