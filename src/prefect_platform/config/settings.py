@@ -15,6 +15,7 @@ from jsonschema.exceptions import ValidationError
 
 from prefect_platform.config import credentials
 from prefect_platform.config.place import Place
+from prefect_platform.config.roles import Roles
 from prefect_platform.config.schema import Validator
 from prefect_platform.config.traits import Traits
 from prefect_platform.errors import ConfigError
@@ -27,12 +28,15 @@ HINT = "invoke.example.yaml explains every key"
 
 @dataclass(frozen=True)
 class Settings:
-    """One environment's settings, complete: every key of the schema is present in `values`. `traits` are its target's."""
+    """One environment's settings, complete: every key of the schema is present in `values`. `traits` are its target's, `roles` the
+    stacks with a part of their own.
+    """
 
     root: Path
     env: str
     values: Values
     traits: Traits
+    roles: Roles = Roles()
 
     @property
     def target(self) -> str:
@@ -42,6 +46,11 @@ class Settings:
     def state(self) -> Path:
         """Folder of this environment's state on this machine (absolute)."""
         return (self.root / str(self.values["state"])).resolve() / self.env
+
+    @property
+    def vault_folder(self) -> Path:
+        """What all stacks share: the Vault agent's templates, policies, the entrypoint."""
+        return self.root / "vault"
 
     @property
     def env_suffix(self) -> str:
@@ -84,7 +93,7 @@ def load(
     prefix = ["environments", env] if env in overlays else []
     _validate(place, values, schema, prefix, environ)
     filled = _filled(values, schema)
-    return Settings(root, env, filled, targets[filled["target"]])
+    return Settings(root, env, filled, targets[filled["target"]], Roles.of(schema))
 
 
 def platform_schema(sections: Mapping[str, Values], targets: Iterable[str]) -> Values:

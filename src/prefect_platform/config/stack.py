@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from prefect_platform.config import roles
 from prefect_platform.config.schema import Validator
 from prefect_platform.config.traits import Topology, Traits
 from prefect_platform.errors import ConfigError
@@ -31,6 +32,17 @@ _SCHEMA = {
         "topology": {"enum": ["combined", "split"]},
         "expose": {"enum": ["at-once", "when-complete"]},
         "proves": {"type": "boolean"},
+        "role": {"enum": ["database", "proxy", "secrets"]},
+        "sqlite": {
+            "type": "object",
+            "additionalProperties": False,
+            "required": ["file", "program", "service"],
+            "properties": {
+                "file": {"type": "string", "pattern": "^[a-z][a-z0-9_.-]*$"},
+                "program": {"type": "string", "pattern": "^[a-z][a-z0-9_]*[.]py$"},
+                "service": {"type": "string", "pattern": "^[a-z][a-z0-9-]*$"},
+            },
+        },
         "databases": {
             "type": "array",
             "items": {
@@ -90,13 +102,27 @@ class DatabaseSpec:
 
 
 @dataclass(frozen=True)
+class SqliteSpec:
+    """The SQLite database of a single machine: `file` in the stack's data folder, written by `service`.
+
+    `program`, of the stack's folder, takes `make-template FILE`, `check-database FILE [--full]` (exit code 3: refused), `backup FILE`
+    and `restore FILE`.
+    """
+
+    file: str
+    program: str
+    service: str
+
+
+@dataclass(frozen=True)
 class Stack:
     """One stack folder. `section` is its key under `platform:`, `packages` are folders of src/ that its processes import.
 
     `expose` says when its routes are first served: before its containers start (requests then wait), or when its setup is over.
     `libraries` are installed pure-Python packages that an official image lacks, `scope` says whether there is one for each
     environment or one for the whole host, `topology` where it can run ("" is everywhere). `proves`: its setup ends with the checks of a
-    client and the canary. `along`: stacks whose configuration depends on this one's settings, set up with it.
+    client and the canary. `along`: stacks whose configuration depends on this one's settings, set up with it. `role`: its part for all
+    others (`roles.Roles`). `sqlite`: its database where a single machine runs it.
     """
 
     name: str
@@ -114,6 +140,12 @@ class Stack:
     expose: str = "at-once"
     proves: bool = False
     along: tuple[str, ...] = ()
+    role: str = ""
+    sqlite: SqliteSpec | None = None
+
+    @property
+    def roles(self) -> list[str]:
+        return [*(["main"] if self.proves else []), *([self.role] if self.role else [])]
 
     def on(self, topology: Topology) -> Stack:
         """The stack as that topology runs it: without the secrets and databases of the other one."""
@@ -129,11 +161,14 @@ class Stack:
         return replace(self, secrets=secrets)
 
     def schema(self) -> dict[str, Any]:
-        """The section's JSON Schema. `x-given` at a setting is (stack, variable) of the secret that takes its password."""
+        """The section's JSON Schema. `x-given` at a setting is (stack, variable) of the secret that takes its password, `x-roles` of the
+        section maps the stack's roles to its name.
+        """
         found = copy.deepcopy(dict(self.settings))
         for spec in reversed(self.secrets):
             if spec.given:
                 found["properties"][spec.given]["x-given"] = (self.name, spec.name)
+        found[roles.KEY] = dict.fromkeys(self.roles, self.name)
         return found
 
     def runs_on(self, topology: Topology) -> bool:
@@ -178,6 +213,8 @@ def read(root: Path, name: str) -> Stack:
         ),
         data.get("expose", "at-once"),
         data.get("proves", False),
+        role=data.get("role", ""),
+        sqlite=SqliteSpec(**data["sqlite"]) if "sqlite" in data else None,
     )
 
 
@@ -192,10 +229,17 @@ def _secret(item: Mapping[str, Any]) -> SecretSpec:
 
 
 def read_all(root: Path) -> dict[str, Stack]:
-    """All stacks by name; two stacks may not claim one settings section."""
+    """All stacks by name; two stacks may not claim one settings section or one role."""
     stacks = {name: read(root, name) for name in names(root)}
     owners: dict[str, str] = {}
+    players: dict[str, str] = {}
     for stack in stacks.values():
+        for role in stack.roles:
+            if players.setdefault(role, stack.name) != stack.name:
+                raise ConfigError(
+                    f"stacks/{stack.name}/stack.yml: role {role!r} belongs to stack {players[role]!r} already",
+                    "only one stack can have it",
+                )
         if stack.section in owners:
             raise ConfigError(
                 f"stacks/{stack.name}/stack.yml: section: {stack.section!r} belongs to stack {owners[stack.section]!r} already",

@@ -30,7 +30,7 @@ def apply(site: Site, bundle: Bundle, plan: Plan) -> None:
         site.store.ensure(stack)
     if stack.databases:
         databases.ensure(site.host, site.postgres, stack, site.store)
-    if stack.name == "traefik":
+    if stack.name == site.settings.roles.proxy:
         _lay_private(site, bundle)
     release = _lay(site, bundle)
     before, routes = site.current(stack), site.routes(stack)
@@ -101,8 +101,8 @@ def bring_up(site: Site, bundle: Bundle, release: str, before: str, plan: Plan) 
     once = [name for name in compose_file.once(bundle) if f"{stack.name}-{name}" in changed]
     if before and (once or _another_schema(site, bundle, before)):
         databases.dump(site.host, site.postgres, site.dumps, stack, before, site.say)
-    for name in once:
-        _run_once(site, bundle, release, name)
+    agent = compose_file.AGENT in (service.name for service in bundle.services)
+    run_once(site, stack, release, once, agent=agent)
     if gone := plan.of("stop"):
         site.say(f"stopping {', '.join(gone)}: runs finish first")
     site.say(f"starting {stack.name}: {', '.join(sorted(changed)) or 'nothing new'}")
@@ -130,14 +130,14 @@ def _another_schema(site: Site, bundle: Bundle, before: str) -> bool:
     return now != schema.decided_by(site.compose_files(stack).get(before, b""))
 
 
-def _run_once(site: Site, bundle: Bundle, release: str, name: str) -> None:
-    stack = bundle.stack
-    site.say(f"running {stack.name}-{name}")
-    if compose_file.AGENT in (service.name for service in bundle.services):
-        agent = ("up", "-d", "--wait", "--wait-timeout", "120", compose_file.AGENT)
-        site.compose(stack, release, *agent)
-    words = ("up", "--no-deps", "--exit-code-from", name, "--abort-on-container-exit", name)
-    site.compose(stack, release, *words)
+def run_once(site: Site, stack: Stack, release: str, services: Sequence[str], *, agent: bool) -> None:
+    """Run these services to completion, one after another, beside the stack's agent where it has one. Raises CommandFailed."""
+    if services and agent:
+        site.compose(stack, release, "up", "-d", "--wait", "--wait-timeout", "120", compose_file.AGENT)
+    for name in services:
+        site.say(f"running {stack.name}-{name}")
+        words = ("up", "--no-deps", "--exit-code-from", name, "--abort-on-container-exit", name)
+        site.compose(stack, release, *words)
 
 
 def _roll_back(site: Site, stack: Stack, before: str, error: PlatformError) -> None:

@@ -1,4 +1,4 @@
-"""Prefect's database as a file on the operator's machine, and back: `pg_dump` and `pg_restore` in the host's Postgres."""
+"""The main stack's database as a file on the operator's machine, and back: `pg_dump` and `pg_restore` in the host's Postgres."""
 
 from __future__ import annotations
 
@@ -9,26 +9,31 @@ from prefect_platform.config.stack import Stack
 from prefect_platform.errors import ApplyError, PlatformError, PreflightError
 from prefect_platform.targets.docker import databases
 
-from . import compose_file
-from .apply import UP_SECONDS
+from . import schema
+from .apply import UP_SECONDS, run_once
 from .on_host import Site
 
 _MAGIC = b"PGDMP"
-_MIGRATE = ("up", "--no-deps", "--exit-code-from", "migrate", "--abort-on-container-exit", "migrate")
 _UPLOADED = "uploaded"
+
+
+def _database(stack: Stack) -> str:
+    """The name of the stack's only database."""
+    (only,) = stack.databases
+    return only.name
 
 
 def backup(site: Site, stack: Stack, folder: Path, label: str) -> Path:
     """A consistent dump, made while everything runs; returns the file. Raises ApplyError."""
     file = folder / f"{stack.name}-{label}.dump"
-    site.host.receive(file, "exec", site.postgres, "pg_dump", "-Fc", "-U", "postgres", stack.name)
+    site.host.receive(file, "exec", site.postgres, "pg_dump", "-Fc", "-U", databases.ADMIN, _database(stack))
     return file
 
 
 def restore(site: Site, stack: Stack, file: Path) -> str:
     """The dump's contents in the place of what is there, of which a dump is kept on the host: returned.
 
-    Prefect is stopped meanwhile. Raises PreflightError for what is no dump, ApplyError when it cannot be used: then all is as it was.
+    The stack is stopped meanwhile. Raises PreflightError for what is no dump, ApplyError when it cannot be used: then all is as it was.
     """
     with file.open("rb") as opened:
         if opened.read(len(_MAGIC)) != _MAGIC:
@@ -39,27 +44,28 @@ def restore(site: Site, stack: Stack, file: Path) -> str:
             f"{stack.name}: not set up in environment {site.env!r}", f"./invoke {stack.name}.setup"
         )
     before = f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%SZ}-before-restore"
-    site.host.send(file, f"{site.dumps}/{stack.name}-{_UPLOADED}.dump")
+    name = _database(stack)
+    site.host.send(file, f"{site.dumps}/{name}-{_UPLOADED}.dump")
     site.compose(stack, release, "stop", seconds=1000)
     try:
         databases.dump(site.host, site.postgres, site.dumps, stack, before, site.say)
         databases.restore(site.host, site.postgres, site.dumps, stack, _UPLOADED, site.say)
         _migrate(site, stack, release, before)
     finally:
-        site.host.sh('rm -f "$1"', f"{site.dumps}/{stack.name}-{_UPLOADED}.dump")
+        site.host.sh('rm -f "$1"', f"{site.dumps}/{name}-{_UPLOADED}.dump")
         site.up(stack, release, UP_SECONDS)
     site.record("restore", stack, release, "good", file.name)
-    return f"{site.host.runner.place}:{site.dumps}/{stack.name}-{before}.dump"
+    return f"{site.host.runner.place}:{site.dumps}/{name}-{before}.dump"
 
 
 def _migrate(site: Site, stack: Stack, release: str, before: str) -> None:
-    """An older schema is brought up to date; one that this Prefect does not know is given back."""
+    """Bring an older schema up to date. Puts the previous database back when this release does not know the dump's schema."""
     try:
-        # Its secrets were in memory, and went when the agent was stopped with the rest.
-        site.compose(stack, release, "up", "-d", "--wait", "--wait-timeout", "120", compose_file.AGENT)
-        site.compose(stack, release, *_MIGRATE)
+        migrations = schema.run_once(site.compose_files(stack).get(release, b""))
+        # Their secrets were in memory, and went when the agent was stopped with the rest.
+        run_once(site, stack, release, migrations, agent=True)
     except PlatformError as error:
-        site.say("this Prefect cannot use the dump: putting the previous database back")
+        site.say(f"this release of {stack.name} cannot use the dump: putting the previous database back")
         databases.restore(site.host, site.postgres, site.dumps, stack, before, site.say)
         raise ApplyError(
             f"{stack.name}: the dump's schema cannot be migrated: {error.reason[-400:]}",

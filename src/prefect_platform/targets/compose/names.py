@@ -27,7 +27,7 @@ class Placed:
 
 def placed(settings: Settings, stack: Stack) -> Placed:
     # An external Vault is not the host's: another environment there may use ours.
-    elsewhere = stack.name == "vault" and agent.external(settings)
+    elsewhere = stack.name == settings.roles.secrets and agent.external(settings)
     scope = "host" if stack.scope == "host" and not elsewhere else settings.env
     return Placed(scope, f"{settings.values['root']}/{scope}/{stack.name}")
 
@@ -49,7 +49,7 @@ def where(settings: Settings, scope: str) -> Where:
         secrets="/vault/secrets/.env",
         base="",
         listen="0.0.0.0",
-        prefix="platform-",
+        prefix=agent.PREFIX,
         suffix=settings.env_suffix if own else "",
         tag=f"{settings.env}-" if own else "",
         host=urlsplit(public_url(settings)).hostname or "",
@@ -58,13 +58,13 @@ def where(settings: Settings, scope: str) -> Where:
 
 
 def private(settings: Settings) -> str:
-    """The folder of what only Traefik may read."""
-    return f"{settings.values['root']}/host/traefik/private"
+    """The folder of what only the proxy may read."""
+    return f"{settings.values['root']}/host/{settings.roles.proxy}/private"
 
 
 def closed(settings: Settings) -> tuple[str, ...]:
     """Networks that lead nowhere else: the data stores' and our own Vault's."""
-    return f"platform-data{settings.env_suffix}", agent.NETWORK
+    return f"platform-data{settings.env_suffix}", agent.inner_network(settings)
 
 
 def edge(settings: Settings) -> str:
@@ -73,19 +73,19 @@ def edge(settings: Settings) -> str:
 
 
 def frame(settings: Settings, stack: Stack, edges: Sequence[str]) -> Frame:
-    """What surrounds a stack. `edges` are the host's existing edge networks: Traefik joins all of them."""
+    """What surrounds a stack. `edges` are the host's existing edge networks: the proxy joins all of them."""
     here = placed(settings, stack)
     suffix = settings.env_suffix
     networks: dict[str, tuple[str, ...]] = {
         name: (f"platform-{name}{suffix}",) for name in ("edge", "data", "work")
     }
     networks |= {
-        "vault": (agent.network(settings),),
+        "agents": (agent.network(settings),),
         "edges": tuple(sorted({edge(settings), *edges})),
     }
     sidecar, files = agent.service(settings, stack, here.folder) if stack.secrets else (None, {})
     programs = {
-        PurePosixPath(path).name: (settings.root / "vault" / PurePosixPath(path).name).read_bytes()
+        PurePosixPath(path).name: (settings.vault_folder / PurePosixPath(path).name).read_bytes()
         for path in (ENTRYPOINT, DATABASE_PASSWORD)
     }
     return Frame(

@@ -52,12 +52,12 @@ class Site:
     @property
     def postgres(self) -> str:
         """The container of the environment's shared PostgreSQL."""
-        return self.where().container("postgres")
+        return self.where().container(self.settings.roles.database)
 
     @property
     def dumps(self) -> str:
         """The folder of database dumps."""
-        return f"{self.host.root}/{self.env}/postgres/dumps"
+        return f"{self.host.root}/{self.env}/{self.settings.roles.database}/dumps"
 
     # -- what is written down
     def current(self, stack: Stack) -> str:

@@ -25,5 +25,11 @@ def decided_by(compose: bytes) -> tuple[str, ...]:
     return tuple(sorted(named or once or every))
 
 
+def run_once(compose: bytes) -> list[str]:
+    """The services that migrate the databases: they run once, before the others."""
+    services: Mapping[str, Any] = (yaml.safe_load(compose) or {}).get("services") or {}
+    return [name for name, spec in services.items() if ONCE in spec.get("labels", {})]
+
+
 def _image(spec: Mapping[str, Any]) -> str:
     return images.tag(str(spec["image"]))

@@ -11,7 +11,8 @@ import jinja2
 from prefect_platform.config.settings import Settings
 from prefect_platform.config.stack import Stack
 
-CONTAINER = "platform-vault"
+PREFIX = "platform-"
+"""Before the names of containers, networks and volumes on the host."""
 _LOGIN = "/vault/approle"
 
 
@@ -21,7 +22,7 @@ def service(settings: Settings, stack: Stack, folder: str) -> tuple[dict[str, An
     configuration = render(
         settings,
         "agent.hcl.j2",
-        address=section["address"] or f"http://{CONTAINER}:8200",
+        address=section["address"] or f"http://{container(settings)}:8200",
         ca_cert=section["ca_cert"] and "/platform/app/ca.pem",
         approle=_LOGIN,
         render_seconds=section["render_interval"],
@@ -39,7 +40,7 @@ def service(settings: Settings, stack: Stack, folder: str) -> tuple[dict[str, An
         "image": section["image"],
         "command": ["agent", "-config=/platform/app/agent.hcl"],
         "environment": {"SKIP_CHOWN": "1", "HOME": "/tmp"},
-        "networks": ["vault"],
+        "networks": ["agents"],
         "mem_limit": "128m",
         "tmpfs": ["/tmp"],
         "volumes": [f"{folder}/approle:{_LOGIN}:ro", "secrets:/vault/secrets:nocopy"],
@@ -66,18 +67,20 @@ def quoted(text: str) -> str:
 
 def render(settings: Settings, template: str, **values: Any) -> str:
     """A template of vault/, whose values go through `quoted`."""
-    text = (settings.root / "vault" / template).read_text()
+    text = (settings.vault_folder / template).read_text()
     env = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False)
     env.filters["quoted"] = quoted
     return env.from_string(text).render(values)
 
 
-NETWORK = "platform-vault"
-"""Where agents reach our own Vault; it has no route to the outside."""
+def container(settings: Settings) -> str:
+    """Our own Vault's container."""
+    return f"{PREFIX}{settings.roles.secrets}"
 
 
-_WAY_OUT = "platform-vault-external"
-"""Where agents reach a Vault elsewhere."""
+def inner_network(settings: Settings) -> str:
+    """Where agents reach our own Vault; it has no route to the outside, and the container's name."""
+    return container(settings)
 
 
 def external(settings: Settings) -> bool:
@@ -86,5 +89,5 @@ def external(settings: Settings) -> bool:
 
 
 def network(settings: Settings) -> str:
-    """The agents' network."""
-    return _WAY_OUT if external(settings) else NETWORK
+    """The agents' network: one with a way out where Vault runs elsewhere."""
+    return f"{container(settings)}-external" if external(settings) else inner_network(settings)

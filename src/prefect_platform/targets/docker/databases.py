@@ -12,7 +12,9 @@ from prefect_platform.targets.protocol import Say
 
 from .host import Host
 
-_PSQL = ("psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d")
+ADMIN = "postgres"
+"""PostgreSQL's superuser, and the database that is always there."""
+_PSQL = ("psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-U", ADMIN, "-d")
 _KEPT_DUMPS = 5
 _DUMP = """
 umask 077; mkdir -p "$1" && docker exec "$2" pg_dump -Fc -U postgres "$3" >"$1/.part" && sync && mv "$1/.part" "$1/$3-$4.dump" || exit
@@ -24,7 +26,7 @@ _LOAD = 'docker exec -i "$2" pg_restore -U postgres --exit-on-error -d "$3" <"$1
 def existing(host: Host, container: str) -> set[str]:
     """Names of the databases; none while PostgreSQL does not run."""
     sql = "SELECT datname FROM pg_database"
-    return set(host.docker("exec", container, *_PSQL, "postgres", "-At", "-c", sql, check=False).text.split())
+    return set(host.docker("exec", container, *_PSQL, ADMIN, "-At", "-c", sql, check=False).text.split())
 
 
 def ensure(host: Host, container: str, stack: Stack, store: SecretStore) -> None:
@@ -36,7 +38,7 @@ def ensure(host: Host, container: str, stack: Stack, store: SecretStore) -> None
         )
     secrets = store.read(stack.name)
     for database in stack.databases:
-        _run(host, container, "postgres", _role(database, secrets[database.password].value))
+        _run(host, container, ADMIN, _role(database, secrets[database.password].value))
         _run(host, container, database.name, _inside(database))
 
 
@@ -44,7 +46,7 @@ def drop(host: Host, container: str, stack: Stack) -> None:
     """Delete the stack's databases and roles, irrevocably."""
     for each in stack.databases:
         sql = f"DROP DATABASE IF EXISTS {each.name} WITH (FORCE);\nDROP OWNED BY {each.name};\nDROP ROLE {each.name};\n"
-        _run(host, container, "postgres", sql)
+        _run(host, container, ADMIN, sql)
 
 
 def dump(host: Host, container: str, folder: str, stack: Stack, label: str, say: Say) -> None:
@@ -65,7 +67,7 @@ def restore(host: Host, container: str, folder: str, stack: Stack, label: str, s
     for database in stack.databases:
         say(f"restoring database {database.name}")
         name, beside = database.name, f"{database.name}_restored"
-        _run(host, container, "postgres", f"DROP DATABASE IF EXISTS {beside};\n{_create(beside, name)}")
+        _run(host, container, ADMIN, f"DROP DATABASE IF EXISTS {beside};\n{_create(beside, name)}")
         _run(host, container, beside, _inside(database))
         done = host.sh(_LOAD, _file(folder, database, label), container, beside, check=False, seconds=3600)
         if done.code:
@@ -73,7 +75,7 @@ def restore(host: Host, container: str, folder: str, stack: Stack, label: str, s
                 f"{container}: database {name}: the dump cannot be restored: {done.stderr.strip()[-500:]}",
                 "the database is as it was",
             )
-        _run(host, container, "postgres", _take_place(name, beside))
+        _run(host, container, ADMIN, _take_place(name, beside))
 
 
 def _file(folder: str, database: DatabaseSpec, label: str) -> str:

@@ -14,10 +14,8 @@ from prefect_platform.config.stack import Stack
 from prefect_platform.errors import PreflightError
 from prefect_platform.secretstore.file_store import FileStore
 from prefect_platform.secretstore.store import Secret
-from prefect_platform.targets.docker.agent import NETWORK
 
 from . import agent
-from .agent import CONTAINER
 from .host import Host
 from .tunnels import Tunnels
 
@@ -66,7 +64,17 @@ class Access:
         return str(self.settings.root / name) if name else None
 
     def _through_host(self) -> str:
-        return self._tunnels.to(CONTAINER, NETWORK, 8200, f"./invoke vault.setup --env {self.settings.env}")
+        network = agent.inner_network(self.settings)
+        return self._tunnels.to(self.container, network, 8200, self._next_command)
+
+    @property
+    def container(self) -> str:
+        """Our own Vault's."""
+        return agent.container(self.settings)
+
+    @property
+    def _next_command(self) -> str:
+        return f"./invoke {self.settings.roles.secrets}.setup --env {self.settings.env}"
 
     def vault(self, *, observing: bool = False) -> Vault:
         """With the operator's token; `observing` writes no policy and no role, only returns what it would."""
@@ -85,7 +93,7 @@ class Access:
         if self.token() is None:
             raise PreflightError(
                 "no token for Vault",
-                f"./invoke vault.setup --env {self.settings.env}, or give one: VAULT_TOKEN=… ./invoke …",
+                f"{self._next_command}, or give one: VAULT_TOKEN=… ./invoke …",
             )
         return self._store
 
@@ -93,7 +101,7 @@ class Access:
     def is_new(self) -> bool:
         """Whether our own Vault has never run on this host."""
         own = not self.section["address"]
-        return own and self.host.engine.container(CONTAINER) is None
+        return own and self.host.engine.container(self.container) is None
 
     def set_up(self) -> tuple[str, ...]:
         """Initialise our own once and make it ready, or verify an external one; returns what was changed."""
@@ -125,7 +133,7 @@ class Access:
         return Setup(
             store=self.tokens,
             journal=self.tokens.folder / "vault-keys.json",
-            policy=self.settings.root / "vault" / "operator-policy.hcl",
+            policy=self.settings.vault_folder / "operator-policy.hcl",
             given=Secret(os.environ["VAULT_TOKEN"]) if os.environ.get("VAULT_TOKEN") else None,
             say=self.say,
             show=self._show,
@@ -204,7 +212,7 @@ class VaultContainer:
     def __init__(self, access: Access) -> None:
         self._access = access
         self._host = access.host
-        self._mark = f"{access.host.root}/host/vault/claim"
+        self._mark = f"{access.host.root}/host/{access.settings.roles.secrets}/claim"
 
     @property
     def address(self) -> str:
@@ -220,7 +228,8 @@ class VaultContainer:
 
     def wipe(self) -> None:
         image = str(self._access.section["image"])
-        self._host.docker("stop", CONTAINER)
+        container = self._access.container
+        self._host.docker("stop", container)
         # Its files are its user's own, so that user deletes them.
         words = (
             "run",
@@ -235,5 +244,5 @@ class VaultContainer:
             "/bin/sh",
         )
         script = "rm -rf /volume/* /volume/.[!.]*"
-        self._host.docker(*words, "-v", f"{CONTAINER}-data:/volume", image, "-c", script)
-        self._host.docker("start", CONTAINER)
+        self._host.docker(*words, "-v", f"{container}-data:/volume", image, "-c", script)
+        self._host.docker("start", container)
