@@ -79,7 +79,7 @@ def set_database_aside(c: Context, env: str = "local", yes: bool = False) -> Non
     if not yes:
         raise ConfigError("this would stop the server and set its database aside", "add --yes to do it")
     with p.target.lock("prefect.set-database-aside", 600):
-        aside = target.set_database_aside()
+        aside = target.set_database_aside(p.stacks[p.main])
     for file in aside:
         print(file)
     say("next: ./invoke prefect.setup starts with an empty database" if aside else "there is no database")

@@ -6,7 +6,7 @@ import copy
 import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ class Settings:
     env: str
     values: Values
     traits: Traits
-    roles: Roles = Roles()
+    roles: Roles = field(default_factory=Roles)
 
     @property
     def target(self) -> str:

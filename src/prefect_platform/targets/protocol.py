@@ -145,7 +145,7 @@ class Backups(Protocol):
 class SetsDatabaseAside(Protocol):
     """Renames a damaged database so that setup can start with an empty one."""
 
-    def set_database_aside(self) -> list[Path]: ...
+    def set_database_aside(self, stack: Stack) -> list[Path]: ...
 
 
 @runtime_checkable

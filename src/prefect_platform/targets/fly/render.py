@@ -31,7 +31,7 @@ _SPARE_SECONDS = 10
 
 def check(settings: Settings) -> None:
     """What a schema cannot say. Raises ConfigError."""
-    fly, prefect = settings.values["fly"], settings.values["prefect"]
+    fly, workers = settings.values["fly"], settings.values["prefect"]["workers"]
     if not fly["app"]:
         raise ConfigError(
             "platform.fly.app: target fly needs the app's name, unique on all of Fly.io",
@@ -44,7 +44,7 @@ def check(settings: Settings) -> None:
         )
     if fly["auto_stop"] == "suspend" and megabytes(fly["memory"]) > 2048:
         raise ConfigError("platform.fly.auto_stop: Fly suspends machines of at most 2gb", 'take "stop"')
-    if prefect["workers"] and megabytes(fly["memory"]) < 1024:
+    if workers and megabytes(fly["memory"]) < 1024:
         raise ConfigError(
             f"platform.fly.memory: {fly['memory']} is too little for gateway, server and a worker (about 180 MB with one run)",
             "set it to 1gb, or platform.prefect.workers: [] and run workers elsewhere",
@@ -95,26 +95,24 @@ def machine(settings: Settings, bundles: Sequence[Bundle]) -> Bundle:
         "port": settings.values["gateway"]["port"],
         "programs": programs(services, "", {}),
         "identifier": f"prefect-platform-{settings.env}",
+        "main": settings.roles.main,
+        # Whatever makes the database template: copied before what changes more often.
         "server": [
             path
             for bundle in bundles
-            if bundle.stack.name == "prefect"
+            if bundle.stack.sqlite
             for path in sorted(bundle.files)
             if path.startswith(("server", "sqlite_writes")) and path.endswith(".py")
         ],
         "folders": [*(bundle.stack.name for bundle in bundles), "routes"],
     }
-    pins = images.read(settings.root)
-    base = {name: images.pinned(settings.values[name]["image"], pins) for name in ("prefect", "traefik")}
-    replica = settings.values["prefect"]["replica"]
-    base["litestream"] = images.pinned(replica["image"], pins) if replica else ""
     files = {
-        "Dockerfile": _render("Dockerfile.j2", values | base),
+        "Dockerfile": _render("Dockerfile.j2", values | _images(settings)),
         "fly.toml": _render("fly.toml.j2", values),
         "supervisord.conf": _render("supervisord.conf.j2", values),
         "machine.py": (PROGRAMS / "machine.py").read_bytes(),
         "prepare.py": (PROGRAMS / "prepare.py").read_bytes(),
-        "entrypoint.sh": (settings.root / "vault" / "entrypoint.sh").read_bytes(),
+        "entrypoint.sh": (settings.vault_folder / "entrypoint.sh").read_bytes(),
         "hold.py": (PROGRAMS / "hold.py").read_bytes(),
         "sleep.py": (PROGRAMS / "sleep.py").read_bytes(),
         "services.json": _services(settings, bundles, services),
@@ -123,16 +121,28 @@ def machine(settings: Settings, bundles: Sequence[Bundle]) -> Bundle:
     return Bundle(stack, files | _supervisor(), (), None)
 
 
+def _images(settings: Settings) -> dict[str, str]:
+    """The official images that the machine's is made of; no litestream without a replica."""
+    pins = images.read(settings.root)
+    replica = settings.values["prefect"]["replica"]
+    return {
+        "prefect_image": images.pinned(settings.values["prefect"]["image"], pins),
+        "traefik_image": images.pinned(settings.values["traefik"]["image"], pins),
+        "litestream_image": images.pinned(replica["image"], pins) if replica else "",
+    }
+
+
 def _sleep(settings: Settings) -> dict[str, Any] | None:
     """What sleep.py must know; None for a machine that stays awake."""
-    fly, gateway, prefect = (settings.values[name] for name in ("fly", "gateway", "prefect"))
+    values, main = settings.values, settings.roles.main
+    fly, gateway, prefect = values["fly"], values["gateway"], values["prefect"]
     if fly["auto_stop"] == "off":
         return None
     return {
         "verb": fly["auto_stop"],
         "minutes": fly["idle_minutes"],
         "metrics": f"http://127.0.0.1:{gateway['ops_port']}/metrics",
-        "api": f"{prefect['upstream'] or 'http://127.0.0.1:' + str(prefect['port'])}/prefect/api",
+        "api": f"{prefect['upstream'] or 'http://127.0.0.1:' + str(prefect['port'])}{where(main).base}/api",
     }
 
 

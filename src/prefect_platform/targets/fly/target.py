@@ -27,7 +27,6 @@ from .releases import Releases, reference
 from .traits import TRAITS
 
 _MACHINE = "/usr/local/bin/python -I /platform/machine/machine.py"
-_SERVER = "/platform/prefect/server.py"
 _RESULTS = {"complete": "good", "succeeded": "good", "failed": "failed", "interrupted": "failed"}
 
 
@@ -59,7 +58,7 @@ class Target:
 
     def established(self) -> list[str]:
         """All of them, always: the image is one."""
-        return ["prefect"]
+        return [self.settings.roles.main]
 
     # -- observing
     def observe(self, bundles: Sequence[Bundle]) -> Observed:
@@ -183,33 +182,29 @@ class Target:
 
     def backup(self, stack: Stack, folder: Path, label: str) -> Path:
         """A consistent copy while all runs, brought here; returns the file."""
-        file = folder / f"prefect-{label}.db"
-        with self._passing() as there:
-            self.run_in("prefect", [_SERVER, "backup", there])
+        file = folder / f"{stack.name}-{label}.db"
+        with self._passing(stack) as there:
+            sqlite.copy(self, stack, there)
             self.fly.get(there, file)
         return file
 
     def restore(self, stack: Stack, file: Path) -> str:
         """A backup's copy in the place of the database, which is kept on the volume: returned. Raises PreflightError before anything stops."""
-        with self._passing() as there:
+        with self._passing(stack) as there:
             self.fly.put(file, there)
-            sqlite.check_file(self, _SERVER, there)
-            self.stop(["prefect-server"])
-            try:
-                return self.run_in("prefect", [_SERVER, "restore", there]).strip()
-            finally:
-                self.restart(["prefect-server"])
+            sqlite.check(self, stack, there)
+            return sqlite.replace(self, stack, there)
 
     @contextlib.contextmanager
-    def _passing(self) -> Iterator[str]:
+    def _passing(self, stack: Stack) -> Iterator[str]:
         """A path on the volume for a file in transit; removed afterwards."""
-        there = "/data/prefect/passing.db"
+        there = f"{self.where(stack.name).data}/passing.db"
         gone = f"import pathlib; pathlib.Path('{there}').unlink(missing_ok=True)"
-        self.run_in("prefect", ["-c", gone])
+        self.run_in(stack.name, ["-c", gone])
         try:
             yield there
         finally:
-            self.run_in("prefect", ["-c", gone])
+            self.run_in(stack.name, ["-c", gone])
 
     def removal(self, stack: str, data: bool) -> str:
         return f"app {self.app}: " + (

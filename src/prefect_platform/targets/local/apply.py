@@ -8,10 +8,12 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from prefect_platform.config.stack import Stack
 from prefect_platform.errors import ApplyError
 from prefect_platform.files import make_private, write_atomic
 from prefect_platform.planning.bundle import Bundle, Service
 from prefect_platform.planning.diff import Plan, wanted_files
+from prefect_platform.targets.combined import sqlite
 from prefect_platform.targets.combined.supervisord_conf import configuration
 from prefect_platform.venvs import make
 
@@ -30,7 +32,7 @@ def apply(on: Installation, plan: Plan, bundles: Sequence[Bundle]) -> None:
         *(f"data/{bundle.stack.name}/tmp" for bundle in bundles),
     ):
         make_private(on.state / folder)
-    _install(on, plan)
+    _install(on, plan, bundles)
     for bundle in bundles:
         on.store.ensure(bundle.stack)
     _check_routes(on, plan, bundles)
@@ -45,23 +47,31 @@ def apply(on: Installation, plan: Plan, bundles: Sequence[Bundle]) -> None:
     _start(on, plan, services, versions)
 
 
-def _install(on: Installation, plan: Plan) -> None:
+def with_database(bundles: Sequence[Bundle]) -> list[Stack]:
+    """The stacks whose SQLite database begins as a copy of the template."""
+    return [bundle.stack for bundle in bundles if bundle.stack.sqlite]
+
+
+def _install(on: Installation, plan: Plan, bundles: Sequence[Bundle]) -> None:
     if "runtime" in plan.of("install"):
         on.say("installing the runtime (Prefect, Traefik, supervisord): about a minute, once")
         make_private(on.venv.parent)
         make.ensure(on.venv, on.lock_file, on.say)
-    if not on.template.exists():
+    for stack in with_database(bundles):
+        if on.template.exists():
+            continue
         on.say("preparing an empty Prefect database: a few seconds, once")
-        done = launcher(on, "make-template", str(on.template))
+        done = launch(on, stack, "make-template", str(on.template))
         if done.returncode:
             raise ApplyError(
-                f"server.py make-template: {done.stderr.strip()[-800:]}", "run the command again"
+                f"{sqlite.spec(stack).program} make-template: {done.stderr.strip()[-800:]}",
+                "run the command again",
             )
 
 
-def launcher(on: Installation, *words: str) -> subprocess.CompletedProcess[str]:
-    """A command of Prefect's launcher, from the stack folder: it may not be rendered yet."""
-    file = on.settings.root / "stacks" / "prefect" / "server.py"
+def launch(on: Installation, stack: Stack, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run the program for the stack's database, from the stack's folder: it may not be rendered yet."""
+    file = stack.folder / sqlite.spec(stack).program
     env = {"PATH": os.environ.get("PATH", ""), "HOME": str(on.venv), "PYTHONDONTWRITEBYTECODE": "1"}
     return subprocess.run([str(on.python), str(file), *words], env=env, capture_output=True, text=True)
 
@@ -71,7 +81,7 @@ def _check_routes(on: Installation, plan: Plan, bundles: Sequence[Bundle]) -> No
         wanted = {
             name: content for name, content in wanted_files(bundles).items() if name.startswith("routes/")
         }
-        routes.check(on.venv / "bin" / "traefik", wanted, on.state / "run")
+        routes.check(on.traefik, wanted, on.state / "run")
 
 
 def _stop_changed(on: Installation, plan: Plan, services: Sequence[Service]) -> None:

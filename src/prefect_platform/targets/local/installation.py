@@ -26,6 +26,7 @@ class Installation:
         self.runtime = hashlib.sha256(preflight.read_runtime_lock(self.lock_file)).hexdigest()[:12]
         self.venv = self.state.parent / "runtime" / self.runtime
         self.python = self.venv / "bin" / "python"
+        self.traefik = self.venv / "bin" / "traefik"
         self.template = self.venv / "prefect-template.db"
         self.store = FileStore(self.state / "secrets")
         self.supervisor = Supervisor(self.state, self.python)

@@ -29,8 +29,6 @@ from . import apply, logs, preflight
 from .installation import Installation
 from .traits import TRAITS
 
-_DATABASE_REFUSED = 3  # exit code of stacks/prefect/server.py
-
 
 class Target:
     """See targets.Target."""
@@ -57,8 +55,8 @@ class Target:
         return Where(
             topology="combined",
             python=str(self.on.python),
-            traefik=str(self.on.venv / "bin" / "traefik"),
-            entrypoint=str(self.settings.root / "vault" / "entrypoint.sh"),
+            traefik=str(self.on.traefik),
+            entrypoint=str(self.settings.vault_folder / "entrypoint.sh"),
             template=str(self.on.template),
             bundle=f"{state}/stacks/{stack}",
             data=f"{state}/data/{stack}",
@@ -88,17 +86,17 @@ class Target:
             running=running,
             missing={stack.name: tuple(spec.name for spec in self.store.missing(stack)) for stack in stacks},
             secret_versions={stack.name: self.store.version(stack) for stack in stacks},
-            more=self._runtime_steps(),
+            more=self._runtime_steps(bundles),
         )
 
-    def _runtime_steps(self) -> tuple[Step, ...]:
-        """What is made once for all environments: programs, and a database with Prefect's schema to begin with."""
+    def _runtime_steps(self, bundles: Sequence[Bundle]) -> tuple[Step, ...]:
+        """What is made once for all environments: programs, and an empty migrated database to begin with."""
         steps = []
         lock = self.on.lock_file.read_bytes()
         if not (self.on.venv.exists() and make.is_current(self.on.venv, lock)):
             others = self.on.venv.parent.exists() and any(self.on.venv.parent.iterdir())
             steps.append(Step("install", "runtime", "its lock changed" if others else "not there yet"))
-        if not self.on.template.exists():
+        if apply.with_database(bundles) and not self.on.template.exists():
             steps.append(Step("prepare", "database template", "not there yet"))
         return tuple(steps)
 
@@ -116,7 +114,8 @@ class Target:
 
     def preflight(self, plan: Plan, bundles: Sequence[Bundle]) -> None:
         """Raises PreflightError: damaged database, path too long, disk full, port taken (with its holder)."""
-        self._check_database()
+        for stack in apply.with_database(bundles):
+            self._check_database(stack)
         if not plan.steps:
             return
         preflight.check_folder(self.state, self.supervisor.socket, installs="runtime" in plan.of("install"))
@@ -125,19 +124,17 @@ class Target:
             for port in service.ports if service.full_name in starting else ():
                 self._check_port(service, port)
 
-    def _check_database(self) -> None:
+    def _check_database(self, stack: Stack) -> None:
         """Before a server starts on it, while the operator still reads the output."""
-        database, running = (
-            self.database(),
-            [info["name"] for info in self.supervisor.processes() if info["statename"] == "RUNNING"],
-        )
-        if "prefect-server" in running or not (self.on.python.exists() and database.parent.is_dir()):
+        database = sqlite.database(self.where(stack.name), stack)
+        running = [info["name"] for info in self.supervisor.processes() if info["statename"] == "RUNNING"]
+        if sqlite.server(stack) in running or not (self.on.python.exists() and database.parent.is_dir()):
             return
-        done = apply.launcher(self.on, "check-database", str(database))
-        if done.returncode == _DATABASE_REFUSED:
+        done = apply.launch(self.on, stack, "check-database", str(database))
+        if done.returncode == sqlite.REFUSED:
             raise PreflightError(
                 done.stderr.strip(),
-                "./invoke prefect.set-database-aside --yes moves it (nothing is deleted), then ./invoke prefect.setup",
+                f"./invoke {stack.name}.set-database-aside --yes moves it (nothing is deleted), then ./invoke {stack.name}.setup",
             )
 
     def _check_port(self, service: Service, port: int) -> None:
@@ -180,7 +177,7 @@ class Target:
         )
         if service is None:
             raise PlatformError(
-                f"{stack}: not set up in environment {self.settings.env!r}", "./invoke prefect.setup"
+                f"{stack}: not set up in environment {self.settings.env!r}", f"./invoke {stack}.setup"
             )
         entry = [*service["argv"][:2], str(self.on.python)]
         env = {"PATH": "/usr/bin:/bin", "HOME": os.environ.get("HOME", "/"), **service["environment"]}
@@ -236,13 +233,10 @@ class Target:
         """Stacks that are set up here."""
         return sorted({record["facts"]["stack"] for record in self.on.records().values()})
 
-    def database(self) -> Path:
-        return Path(self.where("prefect").data) / "prefect.db"
-
-    def set_database_aside(self) -> list[Path]:
+    def set_database_aside(self, stack: Stack) -> list[Path]:
         """Stop the server and give its database's files a name of their own; returns the new names."""
-        self.stop(["prefect-server"])
-        database, when = self.database(), time.strftime("%Y%m%d-%H%M%S")
+        self.stop([sqlite.server(stack)])
+        database, when = sqlite.database(self.where(stack.name), stack), time.strftime("%Y%m%d-%H%M%S")
         aside = []
         # The log first: SQLite would replay it into whatever file appears under the name.
         for file in sorted(database.parent.glob(f"{database.name}*"), reverse=True):
@@ -252,23 +246,15 @@ class Target:
 
     def backup(self, stack: Stack, folder: Path, label: str) -> Path:
         """A consistent copy while all runs; returns the file."""
-        file = folder / f"prefect-{label}.db"
-        self.run_in("prefect", [self._server, "backup", str(file)])
+        file = folder / f"{stack.name}-{label}.db"
+        sqlite.copy(self, stack, str(file))
         return file
 
     def restore(self, stack: Stack, file: Path) -> str:
         """A backup's copy in the place of the database, which is kept: returned. Raises PreflightError before anything is stopped."""
-        sqlite.check_file(self, self._server, str(file))
-        running = any(each.name == "prefect-server" for each in self.processes())
-        self.stop(["prefect-server"])
-        try:
-            return self.run_in("prefect", [self._server, "restore", str(file)]).strip()
-        finally:
-            self.restart(["prefect-server"] if running else ())
-
-    @property
-    def _server(self) -> str:
-        return f"{self.where('prefect').bundle}/server.py"
+        sqlite.check(self, stack, str(file))
+        running = any(each.name == sqlite.server(stack) for each in self.processes())
+        return sqlite.replace(self, stack, str(file), running=running)
 
     def removal(self, stack: str, data: bool) -> str:
         kept = "databases, logs and secrets" if data else "data stays"
