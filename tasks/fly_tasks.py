@@ -19,28 +19,25 @@ def cost(c: Context, env: str = "fly", hours: float = 24.0, json: bool = False) 
     Example: ./invoke fly.cost --env fly --hours 8
     """
     from prefect_platform.errors import ConfigError
-    from prefect_platform.targets.fly import cost as fly_cost
+    from prefect_platform.targets.protocol import Costs, require
 
-    p = platform(c, env)
-    if p.settings.target != "fly":
-        raise ConfigError(f"environment {env!r} has target {p.settings.target}, not fly")
+    target = require(platform(c, env).target, Costs)
     if not 0 <= float(hours) <= 24:
         raise ConfigError(f"--hours {hours}: between 0 and 24")
-    items = fly_cost.estimate(p.settings.values["fly"], float(hours))
-    total = round(sum(each.usd for each in items), 2)
+    found = target.estimate(float(hours))
     if json:
         return show(
             {
-                "as_of": fly_cost.AS_OF,
-                "source": fly_cost.SOURCE,
-                "items": [vars(each) for each in items],
-                "total": total,
+                "as_of": found.as_of,
+                "source": found.source,
+                "items": [vars(each) for each in found.items],
+                "total": found.total,
             }
         )
-    for each in items:
+    for each in found.items:
         print(f"{each.what:32} {each.amount:36} {each.usd:6.2f}")
-    print(f"{'a month, USD':69} {total:6.2f}")
-    return say(f"{fly_cost.SOURCE}; plus outbound traffic: 0.02 per GB in Europe and North America")
+    print(f"{'a month, USD':69} {found.total:6.2f}")
+    return say(f"{found.source}; plus {found.more}")
 
 
 @task(
@@ -56,19 +53,19 @@ def preview(c: Context, env: str = "fly", port: int = 8480, stop: bool = False, 
     """
     from prefect_platform.environment.access import gateway
     from prefect_platform.errors import CheckFailed
-    from prefect_platform.operations import deploy, fly_preview
+    from prefect_platform.operations import deploy
+    from prefect_platform.operations import preview as previews
 
     from ._output import checks
 
-    p = platform(c, env)
-    p = fly_preview.here(p, port, lambda instead: platform(c, env, instead))
+    p, machine = previews.here(platform(c, env), port, lambda instead: platform(c, env, instead))
     if stop:
-        fly_preview.end(p)
+        machine.end()
         return say("removed the preview with its volume, image and keys")
-    for note in fly_preview.NOTES:
+    for note in machine.differences():
         say(f"note: {note}")
-    report = deploy.setup(p, "prefect", 600)
-    used, limit = fly_preview.memory(p)
+    report = deploy.setup(p, p.main, 600)
+    used, limit = machine.memory_use()
     checks(report.checks, json, {"url": p.url, "memory": used, "limit": limit})
     if not report.healthy:
         raise CheckFailed("the preview is not healthy", f"./invoke fly.preview --env {env} --stop ends it")

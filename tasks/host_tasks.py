@@ -1,4 +1,4 @@
-"""Prepare a host for the compose target."""
+"""Prepare a bare host."""
 
 from __future__ import annotations
 
@@ -16,6 +16,6 @@ def prepare(c: Context, env: str) -> None:
 
     For a bare Debian or Ubuntu host.
     """
-    from prefect_platform.targets.compose import target
+    from prefect_platform.targets.protocol import Prepares, require
 
-    print(target.prepare(platform(c, env).settings), end="")
+    print(require(platform(c, env).target, Prepares).prepare(), end="")

@@ -15,7 +15,7 @@ from .conftest import ROOT, Load
     ("memory", "cpus", "usd"), [("256mb", 1, 2.02), ("512mb", 1, 3.32), ("1gb", 1, 5.92), ("512mb", 2, 4.04)]
 )
 def test_a_machine_that_never_sleeps(memory: str, cpus: int, usd: float) -> None:
-    items = estimate({"memory": memory, "cpus": cpus, "volume_gb": 1}, 24)
+    items = estimate({"memory": memory, "cpus": cpus, "volume_gb": 1}, 24).items
     assert items[0].usd == pytest.approx(usd, abs=0.01)
     assert items[1].usd == 0
 
@@ -25,7 +25,7 @@ def test_the_table_of_the_page_is_what_the_settings_cost(load: Load) -> None:
     rows = ["| memory | always awake | awake 8 hours a day |", "|---|---|---|"]
     for memory in ("512mb", "1gb", "2gb"):
         fly = load({"target": "fly", "fly": {"app": "my-app", "memory": memory}}, root=ROOT).values["fly"]
-        sums = (sum(each.usd for each in estimate(fly, hours)) for hours in (24, 8))
+        sums = (estimate(fly, hours).total for hours in (24, 8))
         rows.append(f"| {memory} | " + " | ".join(f"{usd:.2f}" for usd in sums) + " |")
     page = ROOT / "docs" / "fly.md"
     head, mark, rest = page.read_text().partition("1 GB volume:\n\n")

@@ -6,7 +6,7 @@ import os
 from dataclasses import replace
 
 from sqlalchemy.dialects import postgresql
-from sqlalchemy.schema import CreateIndex, CreateTable
+from sqlalchemy.schema import CreateIndex, CreateTable, ExecutableDDLElement
 
 from prefect_platform.config import stack
 from prefect_platform.gateway.schema import METADATA
@@ -17,11 +17,12 @@ from .conftest import ROOT, TRAITS, Load
 
 
 def _statements() -> str:
-    made = []
+    made: list[ExecutableDDLElement] = []
     for table in METADATA.sorted_tables:
         indexes = sorted(table.indexes, key=lambda each: str(each.name))
         made += [CreateTable(table), *map(CreateIndex, indexes)]
-    lines = (str(each.compile(dialect=postgresql.dialect())).splitlines() for each in made)  # type: ignore[no-untyped-call]
+    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
+    lines = (str(each.compile(dialect=dialect)).splitlines() for each in made)
     return "".join(
         "\n".join(line.expandtabs().rstrip() for line in each if line.strip()) + ";\n" for each in lines
     )

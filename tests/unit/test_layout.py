@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -154,18 +155,112 @@ def test_no_module_imports_itself_in_a_circle() -> None:
     assert [found for name in sorted(graph) if (found := circle(name, (), done))] == []
 
 
+STACKS = {path.parent.name for path in (ROOT / "stacks").glob("*/stack.yml")}
+NOT_STACKS = {
+    # The agent beside every stack, and its folders in the containers: Vault the program, not the stack that runs a server of it.
+    ("compose/compose_file.py", "vault-agent"),
+    ("docker/agent.py", "/vault/approle"),
+    ("docker/agent.py", "/vault/secrets"),
+    # PostgreSQL's superuser.
+    ("docker/databases.py", "postgres"),
+    # Traefik the program: its command, and its configuration's folder in the container.
+    ("compose/names.py", "traefik"),
+    ("compose/names.py", "/etc/traefik/dynamic"),
+    ("fly/render.py", "/usr/local/bin/traefik"),
+    ("local/installation.py", "traefik"),
+    # Sections of the settings that a preview overrides.
+    ("fly/preview.py", "gateway"),
+    ("fly/preview.py", "prefect"),
+    ("fly/preview.py", "vault"),
+}
+"""Strings in targets/ that look like a stack's name and mean something else."""
+
+
+def stack_names(text: str) -> Iterator[tuple[int, str]]:
+    """(line, string) of code that could decide by a stack's or service's name, or build with one: the name, that of a container or a
+    service, an item of a path. Not the settings' sections (`values["gateway"]`), and no sentence.
+    """
+    tree = ast.parse(text)
+    silent = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    silent |= {
+        id(node.slice)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Subscript) and ast.unparse(node.value).rpartition(".")[2] == "values"
+    }
+    for node in ast.walk(tree):
+        text = node.value if isinstance(node, ast.Constant) and id(node) not in silent else None
+        if isinstance(text, str) and _names_a_stack(text):
+            yield node.lineno, text
+
+
+def _names_a_stack(text: str) -> bool:
+    if re.search(r"\s", text) or text.startswith(PACKAGE.replace("_", "-")):
+        return False
+    items = text.split("/")
+    return any(re.fullmatch(rf"(platform-)?{name}(-[a-z0-9-]*)?", each) for name in STACKS for each in items)
+
+
+def _named(folder: str) -> set[tuple[str, str]]:
+    """Programs of the Fly machine are left out: its image is made of Prefect and the gateway, and they prepare it."""
+    found = set()
+    for path, module in _modules():
+        if module.startswith(f"{PACKAGE}.{folder}."):
+            name = str(path.relative_to(ROOT / "src" / PACKAGE / folder))
+            found |= {(name, text) for _, text in stack_names(path.read_text())}
+    return found
+
+
 def test_no_operation_knows_a_stack_by_its_name() -> None:
-    """But for the section of the settings that bears it: what a stack needs of its own is a provisioner's, or in its stack.yml."""
-    stacks = {path.parent.name for path in (ROOT / "stacks").glob("*/stack.yml")}
-    found = []
-    for path in sorted((ROOT / "src" / PACKAGE / "operations").glob("*.py")):
-        tree = ast.parse(path.read_text())
-        sections = {id(node.slice) for node in ast.walk(tree) if isinstance(node, ast.Subscript)}
-        found += [
-            f"{path.name}:{node.lineno} {node.value!r}"
-            for node in ast.walk(tree)
-            if isinstance(node, ast.Constant) and node.value in stacks and id(node) not in sections
-        ]
+    """What a stack needs of its own is a provisioner's, or in its stack.yml."""
+    assert _named("operations") == set()
+
+
+def test_no_target_knows_a_stack_by_its_name() -> None:
+    """It asks the stack's declaration (`Stack.role`, `Stack.sqlite`), or the settings' roles."""
+    assert _named("targets") == NOT_STACKS
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "if stack.name == 'traefik': pass",
+        "where.container('postgres')",
+        "target.stop(['prefect-server'])",
+        "folder = f'{root}/host/vault/claim'",
+        "names['gateway']",
+        "name = 'platform-vault'",
+    ],
+)
+def test_a_stack_s_name_is_found(text: str) -> None:
+    assert list(stack_names(text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "settings.values['gateway']['port']",
+        '"""A docstring about prefect."""',
+        "say('./invoke prefect.setup makes one')",
+        "LABEL = 'prefect-platform'",
+    ],
+)
+def test_a_section_or_a_sentence_is_no_stack_s_name(text: str) -> None:
+    assert not list(stack_names(text))
+
+
+TARGETS = {path.parent.name for path in (ROOT / "src" / PACKAGE / "targets").glob("*/__init__.py")}
+
+
+def test_nothing_outside_knows_a_single_target() -> None:
+    """What only one can do is a capability in targets/protocol.py."""
+    assert {"local", "compose", "fly"} <= TARGETS
+    found = [
+        f"{module}:{line} imports {name}"
+        for path, module in _modules()
+        for line, name in _imports(path.read_text(), module)
+        if not module.startswith(f"{PACKAGE}.targets.") and name.startswith(f"{PACKAGE}.targets.")
+        if name.split(".")[2] in TARGETS
+    ]
     assert found == []
 
 

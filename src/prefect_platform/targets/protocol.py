@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from prefect_platform.config.stack import Stack
 from prefect_platform.config.traits import Traits
@@ -52,6 +52,30 @@ class Process:
     @property
     def name(self) -> str:
         return f"{self.stack}-{self.service}" if self.stack else self.service
+
+
+@dataclass(frozen=True)
+class Cost:
+    """A line of an estimate: what, how much of it, USD a month."""
+
+    what: str
+    amount: str
+    usd: float
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What an environment costs a month. `as_of` is the month of the prices, `source` where they were read, `more` what comes on top."""
+
+    as_of: str
+    source: str
+    more: str
+    items: tuple[Cost, ...]
+
+    @property
+    def total(self) -> float:
+        """USD a month."""
+        return round(sum(each.usd for each in self.items), 2)
 
 
 class Target(Protocol):
@@ -179,6 +203,49 @@ class Notes(Protocol):
     def notes(self) -> tuple[str, ...]: ...
 
 
+@runtime_checkable
+class Prepares(Protocol):
+    """Can install on a bare host what it needs there."""
+
+    def prepare(self) -> str: ...
+
+
+@runtime_checkable
+class Costs(Protocol):
+    """Runs at a provider whose prices are known."""
+
+    def estimate(self, hours: float) -> Estimate: ...
+
+
+class Preview(Target, Protocol):
+    """A target that runs the environment in a Docker engine of this machine instead of its real place."""
+
+    def differences(self) -> tuple[str, ...]:
+        """What is not as in the real place."""
+        ...
+
+    def memory_use(self) -> tuple[int, int]:
+        """Bytes in use (0 if the engine does not count), and the limit."""
+        ...
+
+    def end(self) -> None:
+        """Remove it with its data, images and keys."""
+        ...
+
+
+@runtime_checkable
+class Previews(Protocol):
+    """Can be tried here before it runs at its provider."""
+
+    def preview_settings(self, port: int) -> dict[str, Any]:
+        """The settings to override for it; it listens on 127.0.0.1:`port`."""
+        ...
+
+    def preview(self, port: int) -> Preview:
+        """From a target opened with these settings. Raises PreflightError without a Docker engine."""
+        ...
+
+
 C = TypeVar("C")
 _LACKS: dict[type, tuple[str, str]] = {
     Releases: (
@@ -198,6 +265,9 @@ _LACKS: dict[type, tuple[str, str]] = {
     ),
     Notes: ("has no notes", "nothing to read"),
     HasVault: ("keeps its secrets in a file", "no Vault to recover"),
+    Prepares: ("has no host to prepare", "name an environment that runs on a host of yours: --env NAME"),
+    Costs: ("has no prices to estimate from", "name an environment that runs at a provider: --env NAME"),
+    Previews: ("has no preview", "name an environment that runs at a provider: --env NAME"),
 }
 
 

@@ -18,12 +18,11 @@ from prefect_platform.errors import ConfigError, PlatformError
 from prefect_platform.secretstore.file_store import FileStore
 from prefect_platform.secretstore.store import Secret
 
+from . import STACK, TOKEN
 from .journal import Journal
 from .kv import Status, Vault
 from .server import OPERATOR_POLICY
 
-STACK = "vault"
-TOKEN = "OPERATOR_TOKEN"  # noqa: S105 - a name
 _READY_SECONDS = 90
 _INITIALISED = "initialised Vault"
 _CREATED_TOKEN = "created the operator's token"  # noqa: S105 - a sentence

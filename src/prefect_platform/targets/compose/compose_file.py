@@ -21,6 +21,7 @@ from prefect_platform.errors import ConfigError
 from prefect_platform.planning.bundle import Bundle, Service, content_digest
 from prefect_platform.planning.render import env_file
 from prefect_platform.planning.where import Where
+from prefect_platform.targets.docker.agent import SECRETS
 
 APP = "/platform/app"
 ENTRYPOINT = "/platform/entrypoint.sh"
@@ -138,7 +139,7 @@ def _service(
             program = _stored({file: frame.programs[file]})
             stored |= program
             mounts.append(f"{frame.folder}/{next(iter(program))}:{place}:ro")
-        mounts.append("secrets:/vault/secrets:ro,nocopy")
+        mounts.append(f"secrets:{SECRETS}:ro,nocopy")
         environment.setdefault("SECRETS_WATCH", "5")
     final = _hardened(stack, name, spec, frame) | {"environment": environment, "volumes": mounts}
     final["image"] = images.pinned(final["image"], frame.digests)

@@ -46,7 +46,7 @@ def where(settings: Settings, scope: str) -> Where:
         routes="/etc/traefik/dynamic",
         shared=f"{settings.values['root']}/host/routes",
         private=private(settings),
-        secrets="/vault/secrets/.env",
+        secrets=agent.ENV_FILE,
         base="",
         listen="0.0.0.0",
         prefix=agent.PREFIX,

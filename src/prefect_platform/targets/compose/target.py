@@ -77,6 +77,18 @@ class Target:
         return self.host.engine.networks({"prefect-platform.edge": ""})
 
     # -- setup
+    def prepare(self) -> str:
+        """Install Docker and Compose on a bare host; returns what was done. Raises PreflightError without the rights."""
+        runner = self.host.runner
+        script = (Path(__file__).parent / "prepare.sh").read_bytes()
+        sudo = [] if runner.run(["id", "-u"]).text.strip() == "0" else ["sudo", "-n"]
+        if sudo and runner.run([*sudo, "true"], check=False).code:
+            raise PreflightError(
+                f"{runner.place}: installing packages needs root or passwordless sudo",
+                "log in as root (platform.host: root@…), or install it yourself: Docker, Compose 2.24 or newer",
+            )
+        return runner.run([*sudo, "sh", "-s", "--", self.host.root], script, seconds=1800).text
+
     def observe(self, bundles: Sequence[Bundle]) -> Observed:
         return observe.observe(self.site, bundles)
 
@@ -186,23 +198,6 @@ class Target:
 
     def remove(self, stacks: Mapping[str, Stack], stack: str, data: bool) -> None:
         remove.remove(self.site, stacks, stack, data)
-
-
-def prepare(settings: Settings) -> str:
-    """Prepare a bare host for this target; returns what was done. Raises ConfigError for another target."""
-    if settings.target != TRAITS.name:
-        raise ConfigError(
-            f"environment {settings.env!r} has target {settings.target}: there is no host to prepare"
-        )
-    runner, folder = _runner(settings), Path(__file__).parent
-    script = (folder / "prepare.sh").read_bytes()
-    rise = [] if runner.run(["id", "-u"]).text.strip() == "0" else ["sudo", "-n"]
-    if rise and runner.run([*rise, "true"], check=False).code:
-        raise PreflightError(
-            f"{runner.place}: installing packages needs root or passwordless sudo",
-            "log in as root (platform.host: root@…), or install it yourself: Docker, Compose 2.24 or newer",
-        )
-    return runner.run([*rise, "sh", "-s", "--", settings.values["root"]], script, seconds=1800).text
 
 
 def _runner(settings: Settings) -> Runner:

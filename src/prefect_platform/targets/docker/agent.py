@@ -13,6 +13,9 @@ from prefect_platform.config.stack import Stack
 
 PREFIX = "platform-"
 """Before the names of containers, networks and volumes on the host."""
+SECRETS = "/vault/secrets"
+"""Where containers have what the agent renders: in memory, in a volume of the stack."""
+ENV_FILE = f"{SECRETS}/.env"
 _LOGIN = "/vault/approle"
 
 
@@ -27,7 +30,7 @@ def service(settings: Settings, stack: Stack, folder: str) -> tuple[dict[str, An
         approle=_LOGIN,
         render_seconds=section["render_interval"],
         source="/platform/app/secrets.ctmpl",
-        destination="/vault/secrets/.env",
+        destination=ENV_FILE,
         perms="0400",
     )
     files = {
@@ -43,8 +46,8 @@ def service(settings: Settings, stack: Stack, folder: str) -> tuple[dict[str, An
         "networks": ["agents"],
         "mem_limit": "128m",
         "tmpfs": ["/tmp"],
-        "volumes": [f"{folder}/approle:{_LOGIN}:ro", "secrets:/vault/secrets:nocopy"],
-        "healthcheck": {"test": ["CMD", "test", "-s", "/vault/secrets/.env"]},
+        "volumes": [f"{folder}/approle:{_LOGIN}:ro", f"secrets:{SECRETS}:nocopy"],
+        "healthcheck": {"test": ["CMD", "test", "-s", ENV_FILE]},
     }
     return spec, files
 

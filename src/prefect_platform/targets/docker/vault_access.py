@@ -14,6 +14,7 @@ from prefect_platform.config.stack import Stack
 from prefect_platform.errors import PreflightError
 from prefect_platform.secretstore.file_store import FileStore
 from prefect_platform.secretstore.store import Secret
+from prefect_platform.secretstore.vault import STACK, TOKEN
 
 from . import agent
 from .host import Host
@@ -22,8 +23,6 @@ from .tunnels import Tunnels
 if TYPE_CHECKING:  # hvac is imported when Vault is used: not every command does
     from prefect_platform.secretstore.vault import setup
     from prefect_platform.secretstore.vault.kv import Vault, VaultStore
-
-_TOKEN = "OPERATOR_TOKEN"  # noqa: S105 - a name
 
 
 def tokens(settings: Settings, host: Host) -> FileStore:
@@ -51,7 +50,7 @@ class Access:
     def token(self) -> Secret | None:
         """The operator's: VAULT_TOKEN wins over what `vault.setup` kept."""
         given = os.environ.get("VAULT_TOKEN", "")
-        return Secret(given) if given else self.tokens.read("vault").get(_TOKEN)
+        return Secret(given) if given else self.tokens.read(STACK).get(TOKEN)
 
     @property
     def address(self) -> str:

@@ -25,6 +25,10 @@ from . import render, target
 from .flyctl import Json
 
 LABEL = "prefect-platform.fly-preview"
+_DIFFERENCES = (
+    "the preview has its own keys, tokens and volume; the app on Fly is not contacted",
+    "different from Fly: the address, no auto_stop, SQLite instead of database_url, no replica",
+)
 SECRETS = "platform-secrets.json"
 """Where machine.py finds them: an engine shows a container's variables to whoever may ask it."""
 
@@ -130,7 +134,7 @@ class Engine:
         return int(stats.get("memory_stats", {}).get("usage", 0))
 
 
-class Target(target.Target):
+class PreviewTarget(target.Target):
     """The target fly, with a local engine as its Fly. Its settings come from `settings_instead`."""
 
     def __init__(self, settings: Settings, say: Say, port: int) -> None:
@@ -164,13 +168,23 @@ class Target(target.Target):
             self.say(f"building image {tag}")
             self.engine.build(Path(folder), tag)
         held = {name: secret.value for stack in stacks for name, secret in self.store.values(stack).items()}
-        values = self.settings.values
-        memory = render.megabytes(values["fly"]["memory"]) << 20
-        self.engine.create(tag, held, memory, self.port, values["gateway"]["port"])
+        inside = self.settings.values["gateway"]["port"]
+        self.engine.create(tag, held, self._limit, self.port, inside)
         self.made.write(label, bundles, {})
 
+    def differences(self) -> tuple[str, ...]:
+        return _DIFFERENCES
+
+    def memory_use(self) -> tuple[int, int]:
+        """Bytes in use (0 if the engine does not count), and the limit."""
+        return self.engine.memory(), self._limit
+
+    @property
+    def _limit(self) -> int:
+        return render.megabytes(self.settings.values["fly"]["memory"]) << 20
+
     def end(self) -> None:
-        """The machine, its volume, its image and its keys."""
+        """Remove the machine, its volume, its image and its keys."""
         self.engine.remove(data=True)
         shutil.rmtree(self.settings.state, ignore_errors=True)
 

@@ -149,7 +149,7 @@ def _sleep(settings: Settings) -> dict[str, Any] | None:
 def _services(settings: Settings, bundles: Sequence[Bundle], services: Sequence[Service]) -> bytes:
     gateway = settings.values["gateway"]
     facts = {
-        "gateway": None
+        "entry": None
         if private_app.private(settings)
         else {"port": gateway["port"], "ready": f"http://127.0.0.1:{gateway['ops_port']}/ping"},
         "sleep": _sleep(settings),

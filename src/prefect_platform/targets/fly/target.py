@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 from prefect_platform.config import private_app
 from prefect_platform.config.settings import Settings
@@ -17,9 +18,9 @@ from prefect_platform.planning.bundle import Bundle
 from prefect_platform.planning.diff import Observed, Plan
 from prefect_platform.planning.where import Where
 from prefect_platform.targets.combined import lock, sqlite
-from prefect_platform.targets.protocol import LOW_BYTES, Entry, Process, Say
+from prefect_platform.targets.protocol import LOW_BYTES, Entry, Estimate, Preview, Process, Say
 
-from . import render, secret_values, sleeping
+from . import cost, render, secret_values, sleeping
 from .apply import Applying
 from .flyctl import Flyctl, Json
 from .observe import Observing
@@ -75,6 +76,21 @@ class Target:
         """Do the steps. Interrupted anywhere, the next observe sees what is left to do."""
         if plan.steps:
             self.applying.apply(plan, bundles)
+
+    # -- before it costs anything
+    def estimate(self, hours: float) -> Estimate:
+        return cost.estimate(self.settings.values["fly"], hours)
+
+    def preview_settings(self, port: int) -> dict[str, Any]:
+        from .preview import settings_instead
+
+        return settings_instead(port, self.settings.values)
+
+    def preview(self, port: int) -> Preview:
+        # Imported here: it needs the Docker SDK, which nothing else of this target does.
+        from .preview import PreviewTarget
+
+        return PreviewTarget(self.settings, self.say, port)
 
     # -- using
     def _inside(self, *words: str) -> str:

@@ -78,7 +78,7 @@ def start() -> int:
         with os.fdopen(handle, "w") as out:
             out.write(text)
         os.chown(file, USER, USER)
-    if known["gateway"]:
+    if known["entry"]:
         import hold
 
         hold.allow()
@@ -145,8 +145,8 @@ def supervise() -> int:
         def runforever(self) -> None:
             events.subscribe(events.ProcessStateFatalEvent, self.end)
             # Not earlier: supervisord closes all open descriptors when it starts.
-            if gateway := facts()["gateway"]:
-                hold.hold(gateway)
+            if entry := facts()["entry"]:
+                hold.hold(entry)
             # Its own loop first waits a second for something to happen.
             for group in sorted(self.process_groups.values()):
                 group.transition()
