@@ -188,9 +188,10 @@ def stack_names(text: str) -> Iterator[tuple[int, str]]:
         if isinstance(node, ast.Subscript) and ast.unparse(node.value).rpartition(".")[2] == "values"
     }
     for node in ast.walk(tree):
-        text = node.value if isinstance(node, ast.Constant) and id(node) not in silent else None
-        if isinstance(text, str) and _names_a_stack(text):
-            yield node.lineno, text
+        if not isinstance(node, ast.Constant) or id(node) in silent:
+            continue
+        if isinstance(node.value, str) and _names_a_stack(node.value):
+            yield node.lineno, node.value
 
 
 def _names_a_stack(text: str) -> bool:

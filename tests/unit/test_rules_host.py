@@ -13,6 +13,7 @@ from prefect_platform.errors import LockedError, PlatformError, PreflightError
 from prefect_platform.planning.bundle import Service
 from prefect_platform.planning.diff import Plan, Step
 from prefect_platform.targets.docker import ports, releases
+from prefect_platform.targets.protocol import Prepares, require
 
 from .rules import DOCKER, FACTS, FakeHost, container
 
@@ -114,6 +115,16 @@ def test_a_user_with_sudo_rises_for_everything(fake: FakeHost) -> None:
     fake.target.stop(["app-server"])
     rest = fake.runner.lines("sudo")
     assert rest == ["sudo -n docker system dial-stdio", "sudo -n docker stop platform-app-server-lab"]
+
+
+def test_a_bare_host_is_prepared_as_root(fake: FakeHost) -> None:
+    fake.runner.answer("sudo", "-n", out="installed\n")
+    fake.runner.answer("id", "-u", out="1000\n")
+    assert require(fake.target, Prepares).prepare() == "installed\n"
+    assert fake.runner.lines("sudo") == ["sudo -n true", f"sudo -n sh -s -- {fake.root}"]
+    fake.runner.answer("sudo", "-n", "true", code=1)
+    with pytest.raises(PreflightError, match="needs root or passwordless sudo"):
+        require(fake.target, Prepares).prepare()
 
 
 def test_private_files_belong_to_their_reader_alone(fake: FakeHost) -> None:

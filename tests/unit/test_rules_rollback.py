@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from prefect_platform.errors import ConfigError
@@ -157,6 +159,24 @@ def test_a_stack_without_databases_needs_none_of_it(fake: FakeHost) -> None:
     _upgraded(fake, BY_ITSELF)
     assert fake.target.roll_back(stack("app"), OLD, False) == OLD
     assert fake.docker() == [_up(fake, "app", OLD)]
+
+
+def test_a_backup_put_back_is_migrated_by_whatever_migrates_its_stack(fake: FakeHost, tmp_path: Path) -> None:
+    fake.release("app", NOW, MIGRATED.replace("migrate:", "upgrade:").format(1, 1))
+    fake.runner.answer("sh", "-c", "*pg_dump*")
+    fake.runner.answer("sh", "-c", "*pg_restore*")
+    fake.runner.answer("docker", "exec", "-i", "platform-postgres-lab", "psql")
+    (tmp_path / "file.dump").write_bytes(b"PGDMP")
+    fake.target.restore(stack("app", ["data"]), tmp_path / "file.dump")
+    project = _compose(fake, "app", NOW)
+    assert [line for line in fake.docker() if line.startswith("flock")] == [
+        f"{project} stop",
+        f"{project} up -d --wait --wait-timeout 120 vault-agent",
+        f"{project} up --no-deps --exit-code-from upgrade --abort-on-container-exit upgrade",
+        _up(fake, "app", NOW),
+    ]
+    loaded = [call.words[4] for call in fake.runner.calls if "pg_restore" in "".join(call.words)]
+    assert loaded == [f"{fake.root}/lab/postgres/dumps/data-uploaded.dump"]
 
 
 def _dump(fake: FakeHost, release: str) -> None:

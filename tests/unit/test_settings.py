@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from prefect_platform.config import settings, stack
+from prefect_platform.config.roles import Roles
 from prefect_platform.environment import opened
 from prefect_platform.errors import ConfigError
 
@@ -206,6 +207,19 @@ def test_two_stacks_cannot_own_one_section(tmp_path: Path) -> None:
         (folder / "stack.yml").write_text("description: x\nsection: same\n")
     with pytest.raises(ConfigError, match="section: 'same' belongs to stack 'one' already"):
         stack.read_all(tmp_path)
+
+
+def test_two_stacks_cannot_play_one_role(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        folder = tmp_path / "stacks" / name
+        folder.mkdir(parents=True)
+        (folder / "stack.yml").write_text("description: x\nrole: proxy\n")
+    with pytest.raises(ConfigError, match=r"two/stack\.yml: role 'proxy' belongs to stack 'one' already"):
+        stack.read_all(tmp_path)
+
+
+def test_roles_are_what_the_stacks_declare(load: Load) -> None:
+    assert load({}).roles == Roles(main="prefect", proxy="traefik", secrets="vault", database="postgres")
 
 
 def test_needs_come_first_and_circles_are_refused(tmp_path: Path) -> None:
