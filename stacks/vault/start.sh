@@ -3,6 +3,12 @@
 # Vault after every later one.
 set -eu
 umask 077
+# Of a key service: a file each, named as the variable.
+for file in "${CREDENTIALS_FOLDER:=/credentials}"/*; do
+    if [ -f "$file" ]; then
+        export "${file##*/}=$(cat "$file")"
+    fi
+done
 : "${SEAL_FOLDER:=/openbao/seal}" "${DATA_FOLDER:=/openbao/data}"
 if grep -q '^seal "static"' "${3#-config=}" && [ ! -s "$SEAL_FOLDER/key" ]; then
     if [ -e "$DATA_FOLDER/vault.db" ]; then

@@ -112,6 +112,7 @@ def test_a_seal_names_its_key_and_holds_no_credential(load: Load, key: str) -> N
     with pytest.raises(ConfigError, match=rf"platform\.vault\.seal\.{key}: holds a password") as caught:
         load({"vault": {"seal": {"type": "transit", key: "hunter2"}}})
     assert "hunter2" not in str(caught.value)
+    assert "the file that platform.vault.seal_credentials names" in caught.value.hint
     load({"vault": {"seal": {"type": "awskms", "region": "eu-1", "kms_key_id": "alias/vault"}}})
 
 
@@ -151,6 +152,7 @@ VALID = (
         "admins",
         "a1",
         "a.b",
+        "server.py",
         "/a",
         "A_B",
         "1.2.3.4",

@@ -145,6 +145,16 @@ def test_what_is_unhealthy_is_restarted_by_name(fake: FakeHost) -> None:
     assert fake.docker()[0] == "docker restart platform-app-server-lab"
 
 
+def test_only_a_stack_that_mounts_its_private_folder_gets_its_files(fake: FakeHost) -> None:
+    fake.runner.answer("sh", "-c", "*umask 077 && tar*")
+    folder = f"{fake.root}/host/app/private"
+    for volumes, places in (([], []), ([f"{folder}:/private:ro"], [folder])):
+        before = len(fake.runner.calls)
+        apply.apply(fake.site, _bundle(fake, server={**SERVER, "volumes": volumes}), _plan("server"))
+        laid = [call.words[4] for call in fake.runner.calls[before:] if "umask 077 && tar" in str(call.words)]
+        assert laid == places
+
+
 def test_a_failed_setup_goes_back_and_says_why(fake: FakeHost) -> None:
     fake.runner.answer("docker", "run")
     fake.runner.answer("docker", "logs", out="Traceback: no such column\n")

@@ -99,6 +99,9 @@ class Server:
             "PATH": "/usr/bin:/bin",
             "SEAL_FOLDER": f"{self.folder}/seal",
             "DATA_FOLDER": f"{self.folder}/data",
+            "CREDENTIALS_FOLDER": f"{self.folder}/credentials",
+            # As in the container.
+            "VAULT_ADDR": self.address,
         }
         # A grandchild: a process that is killed leaves it running, and nobody has to wait for it.
         launch = [

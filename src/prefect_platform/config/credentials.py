@@ -29,7 +29,9 @@ def holds_password(text: str) -> bool:
 def passwords(
     values: Any, schema: Mapping[str, Any], path: Path = ()
 ) -> Iterator[tuple[Path, tuple[str, str]]]:
-    """Every place that contains a password, with (stack, variable) of the secret that takes it (empty when none does)."""
+    """Every place that contains a password, with (stack, variable) of the secret that takes it (empty when none does); without a
+    stack, the setting that names a file for it.
+    """
     for where, value, taker in _strings(values, schema, path, ("", "")):
         # A key of a free mapping (a seal's attributes) may name a credential; those of ours are names of files.
         free = isinstance(where[-1], str) and not _declared(schema, where[len(path) :])
@@ -41,7 +43,9 @@ def refusal(place: str, taker: tuple[str, str], env: str) -> ConfigError:
     """The error for a place that contains a password. It names the command that stores it."""
     stack, variable = taker
     hint = "take it out: settings are shown in plans and written to files that others may read"
-    if variable:
+    if variable and not stack:
+        hint = f"remove it; put it into the file that {variable} names, as the variable that the service's clients read"
+    elif variable:
         where = f" --env {env}" if env else ""
         hint = (
             "remove it; set it once, it is stored with the secrets: "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from urllib.parse import urlsplit
 
-from prefect_platform.config import database_url, private_app, settings, sso, stack, tls, urls
+from prefect_platform.config import database_url, private_app, seal, settings, sso, stack, tls, urls
 from prefect_platform.config.objects import desired
 from prefect_platform.errors import ConfigError
 
@@ -61,6 +61,7 @@ def cross_check(chosen: settings.Settings) -> None:
     if prefect["replica"]:
         _check_replica(chosen)
     tls.validate(chosen)
+    seal.validate(chosen)
     sso.validate(chosen, urlsplit(urls.public_url(chosen)).hostname or "")
     desired(chosen, None)
 

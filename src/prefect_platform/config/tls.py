@@ -91,16 +91,18 @@ def _validate_pair(settings: Settings, section: dict[str, Any]) -> None:
 
 def credentials(settings: Settings) -> dict[str, str]:
     """The DNS provider's variables. Raises ConfigError with the line that is none."""
-    file = settings.values["traefik"]["acme_dns_credentials"]
+    hint = "use the variable names of the provider's page in Traefik's documentation"
+    return variables(settings.root, settings.values["traefik"]["acme_dns_credentials"], hint)
+
+
+def variables(root: Path, file: str, hint: str) -> dict[str, str]:
+    """NAME=value lines of a file of the operator; # begins a comment line. Raises ConfigError with the line that is none."""
     found = {}
-    for number, line in enumerate((settings.root / file).read_text().splitlines(), 1):
+    for number, line in enumerate((root / file).read_text().splitlines(), 1):
         name, equals, value = line.partition("=")
         if line.strip() and not line.startswith("#"):
             if not (equals and name.isidentifier() and name.isupper()):
-                raise ConfigError(
-                    f"{file}:{number}: not NAME=value",
-                    "use the variable names of the provider's page in Traefik's documentation",
-                )
+                raise ConfigError(f"{file}:{number}: not NAME=value", hint)
             found[name] = value
     return found
 

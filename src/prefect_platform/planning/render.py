@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import jinja2
 import yaml
 
-from prefect_platform.config import database_url, sso, tls
+from prefect_platform.config import database_url, private_files, sso
 from prefect_platform.config.settings import Settings
 from prefect_platform.config.stack import Stack
 from prefect_platform.config.urls import listen, public_url
@@ -46,8 +46,8 @@ def build(stack: Stack, settings: Settings, where: Where, memory: int = 0) -> Bu
         "sso": sso.doors(settings, where.host, where.address("authentik", "server")) if where.host else None,
         "sso_url": sso.known_url(settings),
         "database": database_url.parse(url) if (url := settings.values["prefect"]["database_url"]) else None,
-        # Names of the files that only Traefik may read; what is in them is not an argument of rendering.
-        "private": tls.private_names(settings) if where.private else [],
+        # Names of the files that only the stack may read; what is in them is not an argument of rendering.
+        "private": private_files.names(settings, stack) if where.private else [],
     }
     rendered = {path: _render(stack, path, values) for path in sorted(stack.folder.glob("*.j2"))}
     # What renders to nothing is not wanted with these settings.

@@ -14,7 +14,7 @@ class Where:
     proxy in front of it names the client, `ui` a prepared folder of the UI's files, `official` whether the processes run in an official
     image, which lacks what the runtime's lock adds, `open_ready` whether /ready of the gateway answers without a token, `drain_seconds` how long a worker's stop waits for its runs unless it is declared. The
     others belong to the split topology: `prefix` and `suffix` of container names, `tag` before the names of Traefik's objects (several
-    environments share one Traefik), the public `host`, the `shared` folder of routes on the host, Traefik's
+    environments share one Traefik), the public `host`, the `shared` folder of routes on the host, the stack's
     `private` one.
     """
 

@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 
-from prefect_platform.config import tls
+from prefect_platform.config import private_files
 from prefect_platform.config.stack import Stack
 from prefect_platform.errors import ApplyError, PlatformError
 from prefect_platform.planning.bundle import Bundle
@@ -30,8 +30,7 @@ def apply(site: Site, bundle: Bundle, plan: Plan) -> None:
         site.store.ensure(stack)
     if stack.databases:
         databases.ensure(site.host, site.postgres, stack, site.store)
-    if stack.name == site.settings.roles.proxy:
-        _lay_private(site, bundle)
+    _lay_private(site, bundle)
     release = _lay(site, bundle)
     before, routes = site.current(stack), site.routes(stack)
     try:
@@ -70,10 +69,12 @@ def _lay(site: Site, bundle: Bundle) -> str:
 
 
 def _lay_private(site: Site, bundle: Bundle) -> None:
-    """Certificate and DNS credentials: in no release, so that only Traefik's user reads them."""
-    spec = next(iter(bundle.services)).spec
-    files = tls.private_files(site.settings)
-    site.host.lay_private(names.private(site.settings), files, str(spec["user"]), str(spec["image"]))
+    """Certificate and credentials, where a service mounts them: in no release, so that only the stack's user reads them."""
+    folder = names.private(site.settings, bundle.stack.name)
+    for service in bundle.services:
+        if any(str(each).startswith(folder) for each in service.spec.get("volumes", ())):
+            files = private_files.contents(site.settings, bundle.stack)
+            site.host.lay_private(folder, files, str(service.spec["user"]), str(service.spec["image"]))
 
 
 def digests(site: Site, images: Sequence[str]) -> dict[str, str]:

@@ -32,8 +32,8 @@ def placed(settings: Settings, stack: Stack) -> Placed:
     return Placed(scope, f"{settings.values['root']}/{scope}/{stack.name}")
 
 
-def where(settings: Settings, scope: str) -> Where:
-    """What the processes of a stack find."""
+def where(settings: Settings, scope: str, stack: str = "") -> Where:
+    """What the processes of a stack find; without one, of whatever stack."""
     own = scope == "environment"
     return Where(
         topology="split",
@@ -45,7 +45,7 @@ def where(settings: Settings, scope: str) -> Where:
         data="/var/lib/platform",
         routes="/etc/traefik/dynamic",
         shared=f"{settings.values['root']}/host/routes",
-        private=private(settings),
+        private=private(settings, stack or settings.roles.proxy),
         secrets=agent.ENV_FILE,
         base="",
         listen="0.0.0.0",
@@ -57,9 +57,9 @@ def where(settings: Settings, scope: str) -> Where:
     )
 
 
-def private(settings: Settings) -> str:
-    """The folder of what only the proxy may read."""
-    return f"{settings.values['root']}/host/{settings.roles.proxy}/private"
+def private(settings: Settings, stack: str) -> str:
+    """The folder of what only this stack of the host may read."""
+    return f"{settings.values['root']}/host/{stack}/private"
 
 
 def closed(settings: Settings) -> tuple[str, ...]:
@@ -81,6 +81,8 @@ def frame(settings: Settings, stack: Stack, edges: Sequence[str]) -> Frame:
     }
     networks |= {
         "agents": (agent.network(settings),),
+        # With a way out, which the agents' network lacks.
+        "keys": (f"{agent.container(settings)}-keys",),
         "edges": tuple(sorted({edge(settings), *edges})),
     }
     sidecar, files = agent.service(settings, stack, here.folder) if stack.secrets else (None, {})
@@ -91,7 +93,7 @@ def frame(settings: Settings, stack: Stack, edges: Sequence[str]) -> Frame:
     return Frame(
         here.scope,
         here.folder,
-        where(settings, stack.scope),
+        where(settings, stack.scope, stack.name),
         networks,
         programs,
         sidecar,

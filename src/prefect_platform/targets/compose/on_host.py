@@ -43,8 +43,8 @@ class Site:
     def folder(self, stack: Stack) -> str:
         return self.placed(stack).folder
 
-    def where(self, scope: str = "environment") -> Where:
-        return names.where(self.settings, scope)
+    def where(self, scope: str = "environment", stack: str = "") -> Where:
+        return names.where(self.settings, scope, stack)
 
     def project(self, stack: Stack) -> str:
         return compose_file.project(self.placed(stack).scope, stack.name)

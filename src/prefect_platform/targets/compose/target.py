@@ -60,7 +60,7 @@ class Target:
         return self.host.lock(f"{self.host.root}/{self.settings.env}", who, wait, self.site.say)
 
     def where(self, stack: str, scope: str = "environment") -> Where:
-        return self.site.where(scope)
+        return self.site.where(scope, stack)
 
     def adapt(self, bundles: list[Bundle]) -> list[Bundle]:
         """The bundles as this host gets them."""
