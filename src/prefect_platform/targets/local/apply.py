@@ -47,7 +47,7 @@ def apply(on: Installation, plan: Plan, bundles: Sequence[Bundle]) -> None:
 
 def _install(on: Installation, plan: Plan) -> None:
     if "runtime" in plan.of("install"):
-        on.say("installing the runtime (Prefect, Traefik, supervisord): about a minute, once")
+        on.say("installing the runtime (Prefect, Traefik, supervisord): up to a minute, once")
         make_private(on.venv.parent)
         make.ensure(on.venv, on.lock_file, on.say)
     if not on.template.exists():
