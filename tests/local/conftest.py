@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import pwd
 import shutil
 import socket
 import subprocess
@@ -18,6 +20,22 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 USER = "nobody" if os.geteuid() == 0 else None
 """Who runs the platform: never root, also where root runs the tests. The machine's own Python must be readable for it."""
+
+
+def package_caches() -> dict[str, str]:
+    """Variables that let all clones of a run, and of the next, share what uv and pip downloaded, though each has an empty home.
+
+    The folder is its user's alone; nobody else can put packages into it.
+    """
+    folder = Path(tempfile.gettempdir()) / f"prefect-platform-tests-{USER or os.geteuid()}"
+    owner = pwd.getpwnam(USER).pw_uid if USER else os.geteuid()
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+        os.chown(folder, owner, -1)
+    if folder.is_symlink() or folder.stat().st_uid != owner:
+        # Somebody else's: without a shared cache, then.
+        return {}
+    return {"UV_CACHE_DIR": str(folder / "uv"), "PIP_CACHE_DIR": str(folder / "pip")}
 
 
 def copy_repository(to: Path) -> None:
@@ -72,7 +90,7 @@ class Clone:
         }
         return subprocess.Popen(
             [str(program or self.root / "invoke"), *words],
-            env={**passed, "HOME": str(self.home), **env},
+            env={**passed, **package_caches(), "HOME": str(self.home), **env},
             cwd=cwd or self.home,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -132,15 +132,13 @@ def make_clone(root: Path) -> Clone:
     return clone
 
 
-def tiny_lock() -> str:
-    """Invoke and its hashes, cut from the real lock."""
-    entry = re.search(
-        r"^invoke==.*(?:\n    --hash=.*)+",
-        (REPOSITORY / "requirements" / "operator.txt").read_text(),
-        re.MULTILINE,
-    )
-    assert entry
-    return entry[0].rstrip(" \\") + "\n"
+def tiny_lock(*names: str) -> str:
+    """Invoke, and what else is named, with its hashes, cut from the real lock."""
+    lock = (REPOSITORY / "requirements" / "operator.txt").read_text()
+    entries = [
+        re.search(rf"^{name}==.*(?:\n    --hash=.*)+", lock, re.MULTILINE) for name in ("invoke", *names)
+    ]
+    return "".join(entry[0].rstrip(" \\") + "\n" for entry in entries if entry)
 
 
 @pytest.fixture

@@ -14,7 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import Clone, make_clone
+from prefect_platform.venvs import make, pip_install
+
+from .conftest import Clone, make_clone, tiny_lock
 
 NOBODY = 65534
 
@@ -71,9 +73,14 @@ def test_scripts_of_the_environment_name_their_place(clone: Clone) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGINT])
-def test_an_interrupted_build_converges(clone: Clone, sign: signal.Signals) -> None:
+@pytest.mark.parametrize(
+    ("sign", "packages"), [(signal.SIGKILL, ()), (signal.SIGINT, ("uv",))], ids=["killed pip", "stopped uv"]
+)
+def test_an_interrupted_build_converges(
+    clone: Clone, sign: signal.Signals, packages: tuple[str, ...]
+) -> None:
     """Interrupted as soon as the environment's folder, its pip, then its Invoke appear; the last call finishes it."""
+    clone.lock.write_text(tiny_lock(*packages))
     new = clone.root / ".venv.new"
     site = "lib/python*/site-packages"
     for sign_of_life in ("pyvenv.cfg", f"{site}/pip/__init__.py", f"{site}/invoke/__init__.py"):
@@ -231,8 +238,6 @@ def test_a_read_only_clone_says_so() -> None:
 
 
 def test_progress_is_told_only_when_it_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    from prefect_platform.venvs import pip_install
-
     said: list[str] = []
     monkeypatch.setattr(pip_install, "QUIET_SECONDS", 0.0)
     progress = pip_install.Progress(said.append, ".venv")
@@ -264,8 +269,6 @@ with make._guard(folder / "env", print) as guard:
 
 def test_the_guard_outlives_a_killed_builder(tmp_path: Path) -> None:
     """A step that is still running keeps the right to build until it ends, whatever became of who started it."""
-    from prefect_platform.venvs import make
-
     builder = subprocess.Popen([sys.executable, "-c", BUILDER, str(tmp_path)])
     while not (tmp_path / "begun").exists():
         assert builder.poll() is None

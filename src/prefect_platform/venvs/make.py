@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import re
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -22,9 +21,8 @@ if __name__ == "__main__":  # a script run with -I finds nothing of ours by itse
     sys.path.append(str(Path(__file__).resolve().parents[2]))
 
 from prefect_platform.errors import PreflightError
-from prefect_platform.venvs.pip_install import Progress, Say, StepFailed, run
-
-_PACKAGE = re.compile(r"^[A-Za-z0-9][^=\s]*==.*", re.MULTILINE)
+from prefect_platform.venvs import uv_install
+from prefect_platform.venvs.pip_install import Progress, Say, StepFailed
 
 
 def ensure(venv_dir: Path, lock_file: Path, say: Say, pth: Sequence[str] = ()) -> Path:
@@ -109,32 +107,14 @@ def _build(
     for left_behind in (new, old):
         _rmtree(left_behind)
     try:
-        progress.phase("making the environment")
-        run([_base_python(), "-I", "-m", "venv", str(new)], progress, guard)
-        progress.total = count_packages(wanted.decode())
-        pip = [
-            str(new / "bin" / "python"),
-            "-I",
-            "-m",
-            "pip",
-            "install",
-            "--progress-bar",
-            "off",
-            "--no-input",
-        ]
-        # The lock once more as constraints: where one package wants another with an extra, pip 23 else looks at the newest
-        # version first, which the lock has no hash for, and gives up.
-        exact = ["--require-hashes", "--only-binary", ":all:", "-r", str(lock_file), "-c", str(lock_file)]
-        run([*pip, *exact], progress, guard)
+        uv_install.make(uv_install.Build(new, _base_python(), lock_file, progress, guard))
         _finish(new, venv_dir, wanted, pth)
         if venv_dir.exists():
             venv_dir.rename(old)
         new.rename(venv_dir)
     finally:
-        for rest in (
-            new,
-            old,
-        ):  # leftovers do no harm: the next build starts by deleting them
+        # Leftovers do no harm: the next build starts by deleting them.
+        for rest in (new, old):
             shutil.rmtree(rest, ignore_errors=True)
     progress.done()
 
@@ -167,11 +147,6 @@ def _rmtree(folder: Path) -> None:
         folder.unlink()
     elif folder.exists():
         shutil.rmtree(folder)
-
-
-def count_packages(lock: str) -> int:
-    """How many packages of a universal lock this system gets, roughly: entries for Windows only are left out."""
-    return sum("win32" not in entry for entry in _PACKAGE.findall(lock))
 
 
 def main(argv: Sequence[str]) -> int:

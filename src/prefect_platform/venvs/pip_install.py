@@ -1,4 +1,4 @@
-"""Runs the steps that create an environment (venv, pip): reports progress, and on failure their last output.
+"""Runs the steps that create an environment (venv, uv, pip): reports progress, and on failure their last output.
 
 Standard library only, like `venvs`, which uses it before there is any environment.
 """
@@ -14,7 +14,8 @@ import subprocess
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import IO
 
 Say = Callable[[str], None]
@@ -25,12 +26,13 @@ EVERY_SECONDS = 10.0
 
 _CAUSES = (
     (
-        r"Connection|timed? ?out|Temporary failure|Name or service not known|ProxyError|SSLError",
+        r"Connection|timed? ?out|Temporary failure|Name or service not known|ProxyError|SSLError"
+        r"|error sending request",
         "the package index does not answer: check the network, a proxy (HTTPS_PROXY) or pip's settings (`pip config list`), "
         "then run the same command again",
     ),
     (
-        r"DO NOT MATCH THE HASHES",
+        r"DO NOT MATCH THE HASHES|Hash mismatch",
         "a package differs from the lock: the index or a proxy serves different files than the lock records",
     ),
     (r"No space left", "free some disk space, then run the same command again"),
@@ -47,11 +49,18 @@ _CAUSES = (
         "(PREFECT_PLATFORM_PYTHON)",
     ),
 )
-"""What pip says → the next step; the first that matches counts."""
+"""What uv and pip say → the next step; the first that matches counts."""
+_UV_PHASES = {"Resolved": "downloading", "Prepared": "installing", "Installed": "compiling"}
+"""What uv reports as done → what it does next."""
+_UNWANTED = (
+    *("PYTHONPATH", "PYTHONHOME", "PIP_TARGET", "PIP_PREFIX", "PIP_ROOT"),
+    *("PIP_DRY_RUN", "PIP_QUIET", "PIP_REQUIREMENT"),
+)
+"""Variables that would install elsewhere or something else, or silence the output."""
 
 
 class StepFailed(Exception):
-    """A step of making an environment ended badly."""
+    """A step of creating an environment failed."""
 
     def __init__(self, message: str, hint: str) -> None:
         self.message, self.hint = message, hint
@@ -59,7 +68,7 @@ class StepFailed(Exception):
 
 
 class Progress:
-    """Turns pip's chatter into a line per phase and every ten seconds, and only after two."""
+    """Turns the output of uv and pip into a line per phase and every ten seconds, once two have passed."""
 
     def __init__(self, say: Say, name: str) -> None:
         self._say, self._name = say, name
@@ -73,9 +82,18 @@ class Progress:
         if self._spoke:
             self._speak()
 
+    def collect(self, total: int) -> None:
+        """pip starts: it collects and installs about `total` packages."""
+        self.total = total
+        self.phase("collecting packages")
+
     def line(self, text: str) -> None:
-        """One line of pip's output."""
-        if text.startswith(("Collecting ", "Processing /")):
+        """One line of uv's or pip's output."""
+        if done := re.match(r"(Resolved|Prepared|Installed) (\d+) package", text):
+            self.phase(f"{_UV_PHASES[done[1]]} {done[2]} packages")
+        elif not self.total:
+            return
+        elif text.startswith(("Collecting ", "Processing /")):
             self._collected += 1
             self._phase = f"collected {self._collected} of {max(self.total, self._collected)} packages"
         elif text.startswith("Installing collected packages"):
@@ -95,19 +113,30 @@ class Progress:
         self._say(f"{self._name}: {self._phase} …")
 
 
-def run(argv: list[str], progress: Progress, guard: int) -> None:
-    """Run a builder step. It inherits the guard: if we are killed, no other build starts in the folder before the step ends."""
-    environ = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
-    # pip's settings stay the user's, except those that would install somewhere else or talk of other things.
-    for name in ("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_DRY_RUN", "PIP_QUIET", "PIP_REQUIREMENT"):
-        environ.pop(name, None)
-    environ |= {"PIP_USER": "0", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_ROOT_USER_ACTION": "ignore"}
+def clean_environ() -> dict[str, str]:
+    """The environment of a builder step: the user's, pip's settings included, without the unwanted.
+
+    Of uv's own variables only the cache's place stays: the rest would change what is installed, and pip's settings say from where.
+    """
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in _UNWANTED and (name == "UV_CACHE_DIR" or not name.startswith("UV_"))
+    }
+    return kept | {"PIP_USER": "0", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_ROOT_USER_ACTION": "ignore"}
+
+
+def run(argv: Sequence[str], progress: Progress, guard: int, more: Mapping[str, str] | None = None) -> None:
+    """Run a builder step with `more` variables. Raises StepFailed.
+
+    It inherits the guard: if we are killed, no other build starts in the folder before the step ends.
+    """
     process = subprocess.Popen(
         argv,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        env=environ,
+        env=clean_environ() | dict(more or {}),
         pass_fds=(guard,),
         process_group=0,
         text=True,
@@ -156,13 +185,14 @@ def _follow(process: subprocess.Popen[str], progress: Progress) -> deque[str]:
 
 
 def _pump(stream: IO[str], lines: queue.SimpleQueue[str | None]) -> None:
-    for line in stream:
-        lines.put(line.rstrip())
+    with stream:
+        for line in stream:
+            lines.put(line.rstrip())
     lines.put(None)
 
 
 def _failure(argv: Sequence[str], code: int, last: deque[str]) -> StepFailed:
-    step = "pip" if "pip" in argv else "python -m venv"
+    step = "uv" if Path(argv[0]).name == "uv" else "pip" if "pip" in argv else "python -m venv"
     tail = "\n".join(f"  | {line}" for line in [line for line in last if line.strip()][-8:])
     return StepFailed(f"{step} failed (exit {code}); last output:\n{tail}", _next_step("\n".join(last)))
 

@@ -54,7 +54,7 @@ def with_database(bundles: Sequence[Bundle]) -> list[Stack]:
 
 def _install(on: Installation, plan: Plan, bundles: Sequence[Bundle]) -> None:
     if "runtime" in plan.of("install"):
-        on.say("installing the runtime (Prefect, Traefik, supervisord): about a minute, once")
+        on.say("installing the runtime (Prefect, Traefik, supervisord): up to a minute, once")
         make_private(on.venv.parent)
         make.ensure(on.venv, on.lock_file, on.say)
     for stack in with_database(bundles):
