@@ -1,62 +1,92 @@
-"""A setup that is killed at any moment is done by the next one; two at once wait for each other."""
+"""A setup that is killed at any step is finished by the next one; two at once wait for each other.
+
+tests/unit/test_rules_interrupted.py interrupts a setup before and after every one of its commands; here each kind of step is killed for real.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import os
-import random
+import shutil
 import signal
 import subprocess
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from .conftest import Docker
 from .vps import Vps, containers
 
-# Twenty kills; and the first test of a group waits for the images to be built.
-pytestmark = pytest.mark.timeout(2400)
+# The first test of a group waits for the images to be built.
+pytestmark = pytest.mark.timeout(1200)
 Ssh = Callable[..., str]
-SEED = 20260802
-KILLS = 20
+IMAGE, NEWER = "prefecthq/prefect:3.8.8-python3.12", "prefecthq/prefect:3.8.9-python3.12"
+KILLER = """#!/bin/sh
+exec 3<&0
+case "$*" in
+*"$KILLED_AT"*)
+    touch "$0.used"
+    {ssh} "$@" <&3 3<&- &
+    sleep "$KILLED_AFTER"
+    kill -KILL 0
+    ;;
+esac
+exec {ssh} "$@" 3<&-
+"""
+"""An ssh that lets the host begin one command, known by a part of it, and kills the whole process group that it runs in."""
+STEPS = {
+    "the lock is taken": ("flock -n 9", 0),
+    "the release is sent": ('tar -C "$1" -xf -', 0),
+    "the routes are served": ('cat >"$1/.$2.tmp"', 0),
+    "containers are about to change": ("--remove-orphans", 0),
+    "containers are being replaced": ("--remove-orphans", 3),
+    "the release becomes current": ("mv -T", 0),
+    "the history is written": ('cat >>"$1"', 0),
+    "old releases are deleted": ("named()", 0),
+}
+"""Every kind of change that a setup makes on the host → a part of its command there, and seconds until the kill."""
+UPGRADE_STEPS = {
+    "the database is dumped": ("pg_dump", 0),
+    "the database is migrated": ("--exit-code-from", 2),
+}
+LATER_STEPS = ("running checks", "running the canary flow")
+"""What setup says when it begins what it does through the public URL."""
 
 
-def start(vps: Vps, *words: str) -> subprocess.Popen[str]:
+def start(vps: Vps, *words: str, **environ: str) -> subprocess.Popen[str]:
     """The command in a process group of its own."""
     names = ("PREFECT_", "INVOKE_", "VAULT_")
-    environ = {name: value for name, value in os.environ.items() if not name.startswith(names)}
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(names)}
     command = [str(vps.root / "invoke"), words[0], "--env", "lab", *words[1:]]
     pipe = subprocess.PIPE
-    return subprocess.Popen(command, env=environ, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
+    return subprocess.Popen(
+        command, env=clean | environ, stdout=pipe, stderr=pipe, text=True, start_new_session=True
+    )
 
 
-def change(vps: Vps, number: int) -> None:
+def change(vps: Vps, number: int, **prefect: str) -> None:
     """Work for a setup, another each time."""
     worker = {"name": "default", "pool": "default", "poll_seconds": 2 + number % 5}
-    vps.settings["prefect"] = {"workers": [worker]}
+    vps.settings["prefect"] = {"workers": [worker], **prefect}
     vps.write()
 
 
-def test_killed_at_any_moment_the_next_setup_converges(standing: Vps, docker: Docker, ssh: Ssh) -> None:
-    moments = random.Random(SEED)
-    change(standing, 0)
-    began = time.monotonic()
-    standing.invoke("prefect.setup")
-    whole = time.monotonic() - began
-    number = 0
-    for _ in range(KILLS):
-        seconds, killed = moments.uniform(0.05, whole), False
-        # One that had ended before its moment does not count.
-        while not killed:
-            number += 1
-            change(standing, number)
-            killed = _killed_after(seconds, standing)
-            seconds /= 2
-            assert killed or seconds > 0.01, "no setup was long enough to be killed"
-        done = standing.invoke("prefect.setup")
-        assert "FAIL" not in done.stdout
-        assert f"PREFECT_WORKER_QUERY_SECONDS={2 + number % 5}" in _environment(docker)
+@pytest.fixture(scope="module")
+def killer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for PATH with KILLER in it."""
+    folder, real = tmp_path_factory.mktemp("killer"), shutil.which("ssh")
+    assert real
+    program = folder / "ssh"
+    program.write_text(KILLER.format(ssh=real))
+    program.chmod(0o755)
+    return folder
+
+
+@pytest.fixture
+def changed(standing: Vps, docker: Docker, ssh: Ssh) -> Iterator[Vps]:
+    """The platform, whose settings a test changes; afterwards everything is as whole as after a setup that nobody killed."""
+    docker("tag", IMAGE, NEWER)
+    yield standing
     assert "nothing to do" in standing.invoke("prefect.plan").stdout
     current = ssh("readlink /opt/platform/lab/prefect/current").strip()
     assert ssh(f"ls /opt/platform/lab/prefect/{current}").split() == [
@@ -71,14 +101,56 @@ def test_killed_at_any_moment_the_next_setup_converges(standing: Vps, docker: Do
     standing.invoke("prefect.setup")
 
 
-def _killed_after(seconds: float, vps: Vps) -> bool:
-    """Whether a setup still ran when it was killed."""
+def test_killed_at_each_kind_of_step_the_next_setup_converges(
+    changed: Vps, docker: Docker, killer: Path
+) -> None:
+    number = 0
+    for number, (step, (part, seconds)) in enumerate(STEPS.items(), 1):
+        change(changed, number)
+        _kill_at(changed, killer, step, part, seconds)
+        _converges(changed, docker, number)
+    for said in LATER_STEPS:
+        number += 1
+        change(changed, number)
+        _killed_when(changed, said)
+        _converges(changed, docker, number)
+
+
+def test_an_upgrade_killed_at_its_dump_and_its_migration_is_finished(
+    changed: Vps, docker: Docker, killer: Path
+) -> None:
+    for number, (step, (part, seconds)) in enumerate(UPGRADE_STEPS.items()):
+        image = (NEWER, IMAGE)[number]
+        change(changed, number, image=image)
+        _kill_at(changed, killer, step, part, seconds)
+        _converges(changed, docker, number)
+        assert containers(docker)["platform-prefect-server-lab"]["Config"]["Image"] == image
+
+
+def _kill_at(vps: Vps, killer: Path, step: str, part: str, seconds: int) -> None:
+    used = killer / "ssh.used"
+    used.unlink(missing_ok=True)
+    path = f"{killer}:{os.environ['PATH']}"
+    process = start(vps, "prefect.setup", PATH=path, KILLED_AT=part, KILLED_AFTER=str(seconds))
+    _, said = process.communicate()
+    assert used.exists(), f"{step}: no command of this setup has {part!r} in it\n{said}"
+    assert process.returncode == -signal.SIGKILL, step
+
+
+def _killed_when(vps: Vps, said: str) -> None:
     process = start(vps, "prefect.setup")
-    time.sleep(seconds)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
+    assert process.stderr
+    while said not in (line := process.stderr.readline()):
+        assert line, f"it ended without saying {said!r}"
+    os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
-    return process.returncode == -signal.SIGKILL
+    assert process.returncode == -signal.SIGKILL, "it had ended before it could be killed"
+
+
+def _converges(vps: Vps, docker: Docker, number: int) -> None:
+    done = vps.invoke("prefect.setup")
+    assert "FAIL" not in done.stdout
+    assert f"PREFECT_WORKER_QUERY_SECONDS={2 + number % 5}" in _environment(docker)
 
 
 def _environment(docker: Docker) -> list[str]:

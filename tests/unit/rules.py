@@ -21,10 +21,10 @@ DOCKER = "docker=yes\nengine=yes\ncompose=2.40.1\n"
 class FakeHost:
     """What a test says of the host, and what was asked of it."""
 
-    def __init__(self, root: Path, settings: Settings) -> None:
+    def __init__(self, root: Path, settings: Settings, runner: FakeRunner | None = None) -> None:
         self.root = root
         self.said: list[str] = []
-        self.runner = FakeRunner()
+        self.runner = runner or FakeRunner()
         self.runner.answer("sh", "-c", "*/proc/meminfo*", out=FACTS)
         self.runner.answer("sh", "-c", "*docker info*", out=DOCKER)
         self.target = Target(settings, self.said.append, self.runner)
