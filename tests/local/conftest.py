@@ -6,16 +6,19 @@ import contextlib
 import json
 import os
 import pwd
+import random
 import shutil
 import socket
 import subprocess
 import tempfile
+import xmlrpc.client
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from supervisor.xmlrpc import SupervisorTransport
 
 ROOT = Path(__file__).resolve().parents[2]
 USER = "nobody" if os.geteuid() == 0 else None
@@ -125,19 +128,26 @@ class Clone:
         return dict(json.loads(self.invoke("prefect.status", "--json", code=None).stdout))
 
     def pids(self) -> dict[str, int]:
-        """Process ids by service, as status shows them."""
-        found = {}
-        for check in self.status()["checks"]:
-            if check["detail"].startswith("pid "):
-                found[check["name"]] = int(check["detail"].split()[1].rstrip(","))
-        return found
+        """Process ids by service, from supervisord itself: a `prefect.status` for each look would cost more than most tests do."""
+        transport = SupervisorTransport(None, None, f"unix://{self.state}/run/supervisor.sock")
+        processes = xmlrpc.client.ServerProxy("http://local", transport=transport).supervisor
+        found: Any = processes.getAllProcessInfo()
+        return {each["name"]: each["pid"] for each in found if each["statename"] == "RUNNING"}
 
 
 def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
+    """None of those that the kernel gives to connections: between now and their use one of these could be taken, on a busy machine."""
+    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    sockets: list[socket.socket] = []
     try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
+        while len(sockets) < count:
+            each = socket.socket()
+            try:
+                each.bind(("127.0.0.1", random.randrange(10_000, first)))
+            except OSError:
+                each.close()
+                continue
+            sockets.append(each)
         return [each.getsockname()[1] for each in sockets]
     finally:
         for each in sockets:
