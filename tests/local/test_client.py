@@ -91,17 +91,15 @@ REFUSED = {
 }
 
 
-@pytest.fixture(scope="module", params=["no token", "bad token"])
-def refused(request: pytest.FixtureRequest, clone: Clone, client: Client) -> str:
-    """The client's lines, with everything but a good token."""
-    if request.param == "no token":
-        return client.lines + "unset PREFECT_CLIENT_CUSTOM_HEADERS\n"
-    return clone.invoke("prefect.client-env", "--token", "none").stdout
-
-
-@pytest.mark.parametrize("name", REFUSED)
-def test_without_a_good_token_it_fails_with_401(client: Client, refused: str, name: str) -> None:
-    with ended(client.start(*REFUSED[name], lines=refused)) as process:
+@pytest.mark.parametrize(
+    ("name", "token"), [*((name, "bad token") for name in REFUSED), ("list pools", "no token")]
+)
+def test_without_a_good_token_it_fails_with_401(clone: Clone, client: Client, name: str, token: str) -> None:
+    if token == "no token":
+        lines = client.lines + "unset PREFECT_CLIENT_CUSTOM_HEADERS\n"
+    else:
+        lines = clone.invoke("prefect.client-env", "--token", "none").stdout
+    with ended(client.start(*REFUSED[name], lines=lines)) as process:
         out, _ = process.communicate(timeout=60)
     assert process.returncode not in (0, None)
     assert "401" in out

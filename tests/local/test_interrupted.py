@@ -9,7 +9,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from itertools import count
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -24,11 +24,11 @@ INTERRUPTED = (130, -signal.SIGINT)
 """A shell calls both 130. The second is a Ctrl-C that came while Python was still importing."""
 
 
-def _until(true: Callable[[], object], seconds: float = 60) -> None:
+def _until(true: Callable[[], object], seconds: float = 60, rest: float = 0.02) -> None:
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end
-        time.sleep(0.02)
+        time.sleep(rest)
 
 
 def _left(folder: Path) -> list[psutil.Process]:
@@ -132,69 +132,75 @@ def test_a_disk_that_fills_up_is_said_and_with_room_the_same_command_goes_on(
     platform.invoke("prefect.status", "--env", "second")
 
 
-def _interrupt(platform: Clone, seconds: float, sign: signal.Signals, prepare: Callable[[], object]) -> None:
-    """Start a setup that `prepare` gives work to, and send the signal to all of its process group, as a terminal does. One that had ended
-    before the signal does not count: the next is interrupted in half the time.
-    """
-    while True:
-        prepare()
-        with platform.start(*SETUP) as process:
-            time.sleep(seconds)
-            over = process.poll() is not None
-            if not over:
-                os.killpg(process.pid, sign)
-            said = process.communicate(timeout=120)[1]
-        # Python's own start, before any of our code, says a Ctrl-C in its own words.
-        assert "Traceback" not in said or "prefect_platform" not in said.partition("Traceback")[2], said
-        if not over:
-            break
-        assert process.returncode == 0, said
-        seconds /= 2
-        assert seconds > 0.01, "no setup was long enough to be interrupted"
-    assert process.returncode in ((-sign,) if sign == signal.SIGKILL else INTERRUPTED), said
+@dataclass(frozen=True)
+class Moment:
+    """When a setup gets the signal: once it holds the lock and this file of its state is there, or has said this; neither: at its start."""
+
+    sign: signal.Signals
+    file: str = ""
+    said: str = ""
 
 
-C, K = signal.SIGINT, signal.SIGKILL
-
-
-@pytest.mark.parametrize(
-    "moments",
-    [
-        [(0.1, C), (0.45, C), (0.9, K), (2.0, C), (0.7, C)],
-        [(1.2, C), (0.6, K), (3.0, C), (5.0, C)],
-        [(0.8, K), (1.6, K), (4.0, C), (2.5, K)],
-    ],
+FIRST = (
+    Moment(signal.SIGINT),
+    Moment(signal.SIGKILL, file="lock"),
+    Moment(signal.SIGINT, file="secrets/prefect.json"),
+    Moment(signal.SIGKILL, file="stacks/prefect/server.py"),
+    Moment(signal.SIGINT, file="run/supervisord.conf"),
+    Moment(signal.SIGKILL, file="data/prefect/prefect.db"),
+    Moment(signal.SIGINT, said="running checks"),
 )
-def test_a_first_setup_interrupted_anywhere_goes_on(
-    platform: Clone, second: Path, moments: list[tuple[float, signal.Signals]]
-) -> None:
-    def unfinished() -> None:
-        if (second / "services.json").exists() and not _pending(platform):
-            platform.invoke("prefect.remove", "--env", "second", "--yes", "--data")
+"""One in each kind of step, in their order: what one leaves unfinished the next begins with."""
+CHANGE = (
+    Moment(signal.SIGINT),
+    Moment(signal.SIGKILL, said="stopping prefect-"),
+    Moment(signal.SIGINT, said="starting prefect-"),
+    Moment(signal.SIGKILL, said="running checks"),
+    Moment(signal.SIGINT, said="running the canary flow"),
+)
 
-    for seconds, sign in moments:
-        _interrupt(platform, seconds, sign, unfinished)
+
+def _interrupt(platform: Clone, state: Path, moment: Moment) -> None:
+    """Start a setup and send the signal to all of its process group, as a terminal does."""
+    with platform.start(*SETUP) as process:
+        said = _until_moment(process, state, moment)
+        assert process.poll() is None, f"it had ended before {moment}: {said}"
+        os.killpg(process.pid, moment.sign)
+        said += process.communicate(timeout=120)[1]
+    # Python's own start, before any of our code, says a Ctrl-C in its own words.
+    assert "Traceback" not in said or "prefect_platform" not in said.partition("Traceback")[2], said
+    assert process.returncode in ((-moment.sign,) if moment.sign == signal.SIGKILL else INTERRUPTED), said
+
+
+def _until_moment(process: subprocess.Popen[str], state: Path, moment: Moment) -> str:
+    """What the setup said until then."""
+    if moment.said:
+        assert process.stderr
+        lines = [process.stderr.readline()]
+        while lines[-1] and moment.said not in lines[-1]:
+            lines.append(process.stderr.readline())
+        return "".join(lines)
+    if not moment.file:
+        time.sleep(0.1)
+        return ""
+    lock, file = state / "lock", state / moment.file
+    _until(lambda: lock.exists() and f"pid {process.pid}," in lock.read_text() and file.exists(), rest=0.002)
+    return ""
+
+
+def test_a_first_setup_interrupted_at_any_step_goes_on(platform: Clone, second: Path) -> None:
+    for moment in FIRST:
+        _interrupt(platform, second, moment)
     _converges(platform)
 
 
-def _pending(platform: Clone) -> bool:
-    """Whether a setup has something to do."""
-    return "nothing to do" not in platform.invoke("prefect.plan", "--env", "second").stdout
-
-
-def test_a_change_interrupted_anywhere_goes_on(platform: Clone, second: Path) -> None:
+def test_a_change_interrupted_at_any_step_goes_on(platform: Clone, second: Path) -> None:
     platform.invoke(*SETUP)
-    moments = [(0.3, C), (0.6, C), (0.9, K), (1.3, C), (1.8, K), (2.4, C), (3.2, C), (4.0, K), (5.0, C)]
-    numbers = count(1)
-
-    def change() -> None:
-        number = next(numbers)
+    for number, moment in enumerate(CHANGE, 1):
         section = platform.settings["environments"]["second"]["prefect"]
         section |= {"retention_days": number, "heartbeat_seconds": 30 + number}
         platform.write()
-
-    for seconds, sign in moments:
-        _interrupt(platform, seconds, sign, change)
+        _interrupt(platform, second, moment)
     _converges(platform)
 
 

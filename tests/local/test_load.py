@@ -20,6 +20,8 @@ from .conftest import Clone
 pytestmark = pytest.mark.timeout(600)
 
 SERVICES = ("prefect-server", "gateway-verifier")
+SECONDS, KILLS = 40, (8, 26)
+"""Of load, and when in it each of the services ends."""
 
 
 @dataclass(frozen=True)
@@ -90,22 +92,22 @@ def _created(outcomes: list[load.Outcome]) -> list[load.Outcome]:
 
 def test_a_restart_under_load_fails_no_request(platform: Clone, token: str) -> None:
     flow = f"load-{uuid.uuid4().hex}"
-    outcomes, ended = _load_and_end(platform, token, flow, 60, (15, 40), signal.SIGTERM)
+    outcomes, ended = _load_and_end(platform, token, flow, SECONDS, KILLS, signal.SIGTERM)
     assert [each for each in outcomes if each.error] == []
-    _assert_load(outcomes, 60, ended)
+    _assert_load(outcomes, SECONDS, ended)
     # A request that the gateway repeated must not have been done twice.
     assert _count(platform, token, flows={"name": {"any_": [flow]}}) == len(_created(outcomes))
 
 
 def test_a_kill_under_load_fails_only_what_was_in_flight(platform: Clone, token: str) -> None:
     flow = f"load-{uuid.uuid4().hex}"
-    outcomes, ended = _load_and_end(platform, token, flow, 60, (15, 40), signal.SIGKILL)
+    outcomes, ended = _load_and_end(platform, token, flow, SECONDS, KILLS, signal.SIGKILL)
     failed = [each for each in outcomes if each.error]
     in_flight = [
         each for each in failed if any(each.start < end.gone and each.end > end.sent for end in ended)
     ]
     assert failed == in_flight
-    _assert_load(outcomes, 60, ended)
+    _assert_load(outcomes, SECONDS, ended)
     # What was answered is kept; what failed may have been done before the kill, or not.
     done = [each for each in _created(outcomes) if not each.error]
     assert len(done) <= _count(platform, token, flows={"name": {"any_": [flow]}}) <= len(_created(outcomes))
