@@ -99,7 +99,7 @@ class Fly:
             try:
                 answer = api.get("/ready")
             except httpx.TransportError:
-                time.sleep(0.02)
+                time.sleep(0.1)
                 continue
             assert answer.status_code == 200, answer.text
             return

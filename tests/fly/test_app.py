@@ -198,7 +198,8 @@ def test_a_deploy_that_fails_leaves_what_ran_before(fly: Fly) -> None:
     before = fly.machine["image_ref"]["tag"]
     fly.settings["prefect"] |= {"database_url": "postgresql://prefect@127.0.0.1:1/none"}
     fly.write()
-    given = {"PREFECT_SERVER_DATABASE_PASSWORD": "does-not-matter"}
+    # Its server ends at once, again and again: waiting longer for its health shows nothing more.
+    given = {"PREFECT_SERVER_DATABASE_PASSWORD": "does-not-matter", "FLY_STANDIN_PATIENCE": "60"}
     failed = fly.invoke("prefect.setup", code=6, environ=given)
     *_, told = failed.stderr.split("the deploy failed; the previous release is running: ")
     assert "Error: failed to update machine: timeout reached waiting for health checks" in told

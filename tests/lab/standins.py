@@ -22,7 +22,7 @@ def until_answers(docker: Docker, container: str, *words: str, wants: str) -> No
         running = docker("inspect", "--format", "{{.State.Running}}", container).strip() == "true"
         assert running, docker("logs", container)
         assert time.monotonic() < until, said + docker("logs", container)
-        time.sleep(0.2)
+        time.sleep(0.5)
 
 
 def inside(docker: Docker, image: str, script: str, options: Sequence[str] = (), code: int = 0) -> str:

@@ -159,8 +159,5 @@ def test_a_power_cut_is_survived(vps: Vps, host: LabHost, root: Path) -> None:
     import prefect_platform_lab
 
     prefect_platform_lab.reboot(root, print, suddenly=True)
-    end = time.monotonic() + 240
-    while vps.invoke("prefect.status", code=None).returncode:
-        assert time.monotonic() < end, vps.invoke("prefect.status", code=None).stdout
-        time.sleep(0.5)
+    vps.until_well(240)
     assert "Completed" in vps.invoke("prefect.smoke").stdout

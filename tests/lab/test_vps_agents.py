@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 
 import pytest
@@ -61,13 +60,6 @@ def _restarted(docker: Docker, before: dict[str, str], *names: str) -> bool:
     return all(now[name] != before[name] for name in names)
 
 
-def _well(vps: Vps) -> None:
-    end = time.monotonic() + 120
-    while (found := vps.invoke("prefect.status", code=None)).returncode:
-        assert time.monotonic() < end, found.stdout
-        time.sleep(0.2)
-
-
 def test_any_password_reaches_postgres_and_redis_by_itself(
     standing: Vps, store: VaultStore, docker: Docker, ssh: Callable[..., str]
 ) -> None:
@@ -83,7 +75,7 @@ def test_any_password_reaches_postgres_and_redis_by_itself(
     mine = ("prefect-server", "prefect-services", "gateway-verifier", "redis")
     names = [f"platform-{name}-lab" for name in mine]
     wait_for(lambda: _restarted(docker, before, *names), "whoever uses them has started anew", 120)
-    _well(standing)
+    standing.until_well()
     assert "Completed" in standing.invoke("prefect.smoke").stdout
     assert _postgres(docker, "prefect", NASTY) == "let in"
     assert _postgres(docker, "gateway", NASTY + "g") == "let in"
@@ -121,4 +113,4 @@ def test_an_empty_password_is_not_taken(standing: Vps, store: VaultStore, docker
     store.merge("prefect", {"PREFECT_SERVER_DATABASE_PASSWORD": good})
     agent = ("exec", "platform-prefect-vault-agent-lab", "cat", "/vault/secrets/.env")
     wait_for(lambda: good in docker(*agent), "the agent has rendered it again")
-    _well(standing)
+    standing.until_well()

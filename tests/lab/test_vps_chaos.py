@@ -21,7 +21,7 @@ from prefect_platform.secretstore.store import Secret
 from prefect_platform.secretstore.vault.kv import Vault
 
 from .conftest import Docker
-from .vps import Vps, containers, wait_for
+from .vps import Vps, all_well, containers, wait_for
 
 pytestmark = pytest.mark.timeout(1200)
 Ssh = Callable[..., str]
@@ -127,14 +127,6 @@ class Acknowledged:
         return sorted(set(self.runs) - found)
 
 
-def _well(docker: Docker) -> bool:
-    """Every container runs, and is healthy if it has a health check."""
-    states = [each["State"] for each in containers(docker).values() if not _once(each)]
-    return all(
-        each["Running"] and each.get("Health", {}).get("Status") in (None, "healthy") for each in states
-    )
-
-
 def _once(container: dict[str, Any]) -> bool:
     return "prefect-platform.once" in container["Config"]["Labels"]
 
@@ -166,9 +158,9 @@ def _schedule_told(flows: Flows, docker: Docker) -> str:
 
 @pytest.fixture
 def scheduled(flows: Flows) -> Iterator[Flows]:
-    """`quick` runs every ten seconds."""
+    """`quick` runs every twenty seconds."""
     path = f"/deployments/{flows.deployments['quick']}/schedules"
-    made = flows.post(path, [{"active": True, "schedule": {"interval": 10}}])  # type: ignore[arg-type]
+    made = flows.post(path, [{"active": True, "schedule": {"interval": 20}}])  # type: ignore[arg-type]
     yield flows
     flows.client.delete(f"{path}/{made[0]['id']}")
 
@@ -184,7 +176,7 @@ def test_each_container_comes_back_after_its_death(
             ssh(f"kill -9 {containers(docker)[name]['State']['Pid']}")
             wait_for(partial(_restarted, docker, name, started), f"{name} comes back")
         killed = time.time()
-        wait_for(lambda: _well(docker), "all containers are well")
+        wait_for(lambda: all_well(docker), "all containers are well")
         wait_for(
             lambda: _schedules_again(scheduled, killed), lambda: _schedule_told(scheduled, docker), SCHEDULER
         )
@@ -216,7 +208,7 @@ def test_a_restart_underneath_is_survived(
         else:
             docker("restart", f"platform-{what}-lab")
         restarted = time.time()
-        wait_for(lambda: _well(docker), "all containers are well")
+        wait_for(lambda: all_well(docker), "all containers are well")
         wait_for(
             lambda: _schedules_again(scheduled, restarted),
             lambda: _schedule_told(scheduled, docker),
@@ -290,7 +282,7 @@ def test_vault_away_or_sealed_stops_nothing_that_runs(flows: Flows, standing: Vp
     run = flows.start("quick")
     wait_for(lambda: flows.state(run) == "COMPLETED", "flows run without Vault")
     docker("start", "platform-vault")
-    wait_for(lambda: standing.invoke("prefect.status", code=None).returncode == 0, "all is well again")
+    standing.until_well()
     _seal(standing, docker)
     assert "sealed" in _red(standing, "secrets")
     refused = standing.invoke("prefect.setup", code=None)
@@ -298,7 +290,7 @@ def test_vault_away_or_sealed_stops_nothing_that_runs(flows: Flows, standing: Vp
     assert "sealed" in refused.stderr
     assert flows.client.get("/ready").status_code == 200
     docker("restart", "platform-vault")  # its seal's key lies on the host: it opens itself
-    wait_for(lambda: standing.invoke("prefect.status", code=None).returncode == 0, "all is well again")
+    standing.until_well()
 
 
 def _seal(vps: Vps, docker: Docker) -> None:

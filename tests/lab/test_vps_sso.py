@@ -54,10 +54,11 @@ class Sso:
 
     def watch(self, ended: threading.Event) -> None:
         """What a stranger meets at the sign-on's host, from the first moment that there is anything."""
-        while not ended.wait(0.05):
-            answer = httpx.post(f"{self.url}/-/standin", json={}, timeout=60)
-            if answer.status_code != 404:
-                self.seen.append(answer.json() if answer.is_success else answer.status_code)
+        with httpx.Client(timeout=60) as client:
+            while not ended.wait(0.05):
+                answer = client.post(f"{self.url}/-/standin", json={})
+                if answer.status_code != 404:
+                    self.seen.append(answer.json() if answer.is_success else answer.status_code)
 
 
 @pytest.fixture(scope="module")
@@ -298,7 +299,7 @@ def test_a_part_that_is_away_lets_nobody_in(sso: Sso, docker: Docker) -> None:
             finally:
                 docker("start", away)
             wait_for(lambda: _status(person, VERSION, {}) == 200, f"{away} is back")
-    wait_for(lambda: sso.vps.invoke("prefect.status", code=None).returncode == 0, "all is well")
+    sso.vps.until_well()
 
 
 def _status(client: httpx.Client, path: str, headers: dict[str, str]) -> int | str:

@@ -69,6 +69,17 @@ class Vps:
     ) -> subprocess.CompletedProcess[str]:
         return invoke(self.root, env, words, code, environ or {})
 
+    def until_well(self, seconds: float = 150) -> None:
+        """Until status is green."""
+        found = [self.invoke("prefect.status", code=None)]
+
+        def well() -> bool:
+            found.append(self.invoke("prefect.status", code=None))
+            return found[-1].returncode == 0
+
+        if found[-1].returncode:
+            wait_for(well, lambda: found[-1].stdout, seconds)
+
     def client(self, env: str = "lab", url: str = "") -> httpx.Client:
         """The platform as a client with a token of its own reaches it; the paths are those of Prefect's API."""
         made = self.invoke("gateway.create-token", "--project", "tests", "--service", "all", env=env)
@@ -82,6 +93,17 @@ class Vps:
 def containers(docker: Callable[..., str]) -> dict[str, Any]:
     names = docker("ps", "-a", "--filter", "label=prefect-platform.env", "--format", "{{.Names}}").split()
     return {each["Name"].lstrip("/"): each for each in json.loads(docker("inspect", *names))}
+
+
+def all_well(docker: Callable[..., str]) -> bool:
+    """Every container of the platform runs, and is healthy if it has a health check; those that run once do not count."""
+    label = ("ps", "-a", "-q", "--filter", "label=prefect-platform.env")
+    there = containers(docker).values() if docker(*label).strip() else ()
+    lasting = [each for each in there if "prefect-platform.once" not in each["Config"]["Labels"]]
+    states = [each["State"] for each in lasting]
+    return bool(states) and all(
+        state["Running"] and state.get("Health", {}).get("Status") in (None, "healthy") for state in states
+    )
 
 
 def own_address() -> str:
@@ -105,10 +127,13 @@ def secrets(vps: Vps, docker: Callable[..., str]) -> list[str]:
 
 
 def wait_for(condition: Callable[[], Any], what: str | Callable[[], str], seconds: float = 150) -> Any:
-    """The condition's first true value. `what` may be asked when it did not come true."""
-    end = time.monotonic() + seconds
+    """The condition's first true value. `what` may be asked when it did not come true.
+
+    What has taken long is looked at less often: each look costs, and what is waited for needs the same processors.
+    """
+    began = time.monotonic()
     while not (found := condition()):
-        late = time.monotonic() > end
-        assert not late, f"not within {seconds} s: {what if isinstance(what, str) else what()}"
-        time.sleep(0.2)
+        waited = time.monotonic() - began
+        assert waited < seconds, f"not within {seconds} s: {what if isinstance(what, str) else what()}"
+        time.sleep(min(max(0.2, waited / 10), 3))
     return found

@@ -251,8 +251,8 @@ def test_a_process_that_keeps_dying_is_never_called_healthy(platform: Clone, ser
         checks = {check["name"]: check for check in platform.status()["checks"]}
         return bool(checks[name]["detail"].startswith("FAILING: exited "))
 
-    _until(failing)
-    for _ in range(4):
+    _until(failing, rest=1)
+    for _ in range(3):
         seen = platform.invoke("prefect.status", code=5).stdout
         (line,) = [line for line in seen.splitlines() if f" {name} " in line]
         assert line.startswith("FAIL")

@@ -6,6 +6,7 @@ else is an error, and so is a prompt: it runs unattended.
 
     FLY_STANDIN         folder of its state (`fly.json`), its log of calls (`calls.jsonl`: words, never what came by stdin) and `faults.json`
     DOCKER_HOST         the engine; FLY_STANDIN_PORT: the port on 127.0.0.1 where the edge listens
+    FLY_STANDIN_PATIENCE  seconds that a deploy waits for the health check (150)
 """
 
 from __future__ import annotations

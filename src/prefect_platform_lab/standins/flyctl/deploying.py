@@ -160,7 +160,7 @@ def _health(settings: Json) -> Json:
 
 def _healthy(machine: Json) -> bool:
     """Its health check, until that passes or its patience ends."""
-    end = time.monotonic() + 150
+    end = time.monotonic() + float(os.environ.get("FLY_STANDIN_PATIENCE", "150"))
     while time.monotonic() < end:
         if passes(machine):
             return True
