@@ -14,6 +14,9 @@ import pytest
 from .conftest import STACK, Platform, Process, free_port, runtime_python
 from .load import flow_run_load
 
+RUNS = 160
+"""Stock Prefect fails with a third of it, as the test below shows."""
+
 
 def launcher(*arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     command = [runtime_python(), str(STACK / "server.py"), *arguments]
@@ -22,10 +25,10 @@ def launcher(*arguments: str, env: dict[str, str] | None = None) -> subprocess.C
 
 def test_sixteen_concurrent_writers_get_no_error(platform: Platform, template: Path) -> None:
     platform.server("--template", str(template))
-    outcome = flow_run_load(platform.url, clients=16, runs=300)
-    assert (outcome.requests, dict(outcome.errors)) == (900, {})
+    outcome = flow_run_load(platform.url, clients=16, runs=RUNS)
+    assert (outcome.requests, dict(outcome.errors)) == (3 * RUNS, {})
     done = {"flow_runs": {"state": {"type": {"any_": ["COMPLETED"]}}}}
-    assert httpx.post(f"{platform.url}/flow_runs/count", json=done).json() == 300
+    assert httpx.post(f"{platform.url}/flow_runs/count", json=done).json() == RUNS
 
 
 @pytest.mark.timeout(300)
