@@ -130,8 +130,8 @@ class Clone:
     def pids(self) -> dict[str, int]:
         """Process ids by service, from supervisord itself: a `prefect.status` for each look would cost more than most tests do."""
         transport = SupervisorTransport(None, None, f"unix://{self.state}/run/supervisor.sock")
-        processes = xmlrpc.client.ServerProxy("http://local", transport=transport).supervisor
-        found: Any = processes.getAllProcessInfo()
+        with xmlrpc.client.ServerProxy("http://local", transport=transport) as server:
+            found: Any = server.supervisor.getAllProcessInfo()
         return {each["name"]: each["pid"] for each in found if each["statename"] == "RUNNING"}
 
 
