@@ -11,7 +11,7 @@ import pytest
 from .conftest import call
 from .vps import Vps
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 HERE, THERE = "198.18.77.1", "198.18.77.2"
 """Of the block for benchmarks (RFC 2544): nobody's."""
