@@ -92,10 +92,10 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(
-    ("name", "token"), [*((name, "bad token") for name in REFUSED), ("list pools", "no token")]
+    ("name", "held"), [*((name, "bad token") for name in REFUSED), ("list pools", "no token")]
 )
-def test_without_a_good_token_it_fails_with_401(clone: Clone, client: Client, name: str, token: str) -> None:
-    if token == "no token":
+def test_without_a_good_token_it_fails_with_401(clone: Clone, client: Client, name: str, held: str) -> None:
+    if held == "no token":
         lines = client.lines + "unset PREFECT_CLIENT_CUSTOM_HEADERS\n"
     else:
         lines = clone.invoke("prefect.client-env", "--token", "none").stdout
