@@ -63,11 +63,12 @@ def take(vps: Vps, docker: Docker, ssh: Ssh) -> Inventory:
     return found
 
 
-def planned(shown: str) -> set[str]:
-    """`platform.plan --json` as subjects that change, `-subject` for what is gone afterwards."""
+def planned(shown: str, stack: str = "") -> set[str]:
+    """`platform.plan --json`, or that of one stack, as subjects that change; `-subject` for what is gone afterwards."""
+    plans = json.loads(shown)
     steps = {
-        (each["action"], _subject(stack, each["action"], each["subject"]))
-        for stack, plan in json.loads(shown).items()
+        (each["action"], _subject(name, each["action"], each["subject"]))
+        for name, plan in ({stack: plans} if stack else plans).items()
         for each in [*plan["steps"], *map(_step, plan["objects"])]
     }
     seen = {(action, subject) for action, subject in steps if f"{action} {subject}" not in UNSEEN}
@@ -84,7 +85,8 @@ def changed(before: Inventory, after: Inventory) -> set[str]:
 
 def _step(shown: str) -> dict[str, str]:
     action, _, rest = shown.partition(" ")
-    return {"action": action, "subject": rest.partition(": ")[0]}
+    subject, _, cause = rest.rpartition(": ")  # the name of our automation has a colon too
+    return {"action": action, "subject": subject or cause}
 
 
 def _subject(stack: str, action: str, subject: str) -> str:

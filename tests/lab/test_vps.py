@@ -141,7 +141,7 @@ def test_a_changed_setting_does_what_the_plan_showed(
     docker("tag", "prefecthq/prefect:3.8.8-python3.12", NEWER)
     vps.settings["prefect"], some = CHANGES[change]
     vps.write()
-    planned = inventory.planned(vps.invoke("platform.plan", "--json").stdout)
+    planned = inventory.planned(vps.invoke("prefect.plan", "--json").stdout, "prefect")
     before = inventory.take(vps, docker, ssh)
     vps.invoke("prefect.setup")
     assert inventory.changed(before, inventory.take(vps, docker, ssh)) == planned
