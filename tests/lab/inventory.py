@@ -75,6 +75,12 @@ def planned(shown: str, stack: str = "") -> set[str]:
     return {f"-{subject}" if action in GONE else subject for action, subject in seen}
 
 
+def estimated(shown: str) -> set[str]:
+    """Of `platform.plan --json`: what a plan lists for a Prefect that it cannot ask, which may have it already."""
+    objects = [each for plan in json.loads(shown).values() for each in plan["objects"]]
+    return {_step(each)["subject"] for each in objects if each.endswith("; unless it exists")}
+
+
 def changed(before: Inventory, after: Inventory) -> set[str]:
     """What happened, as `planned` has it."""
     differ = {name for name in after if before.get(name) != after[name]}

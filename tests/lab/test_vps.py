@@ -153,10 +153,12 @@ def test_another_published_port_does_what_the_plan_showed(
     vps: Vps, docker: Docker, ssh: Callable[..., str]
 ) -> None:
     vps.move_to_another_port()
-    planned = inventory.planned(vps.invoke("platform.plan", "--json").stdout)
+    shown = vps.invoke("platform.plan", "--json").stdout
+    planned = inventory.planned(shown)
     before = inventory.take(vps, docker, ssh)
     vps.invoke("platform.setup")
-    assert inventory.changed(before, inventory.take(vps, docker, ssh)) == planned
+    # Prefect cannot be asked at an address that is yet to be served.
+    assert inventory.changed(before, inventory.take(vps, docker, ssh)) == planned - inventory.estimated(shown)
     assert "traefik-traefik" in planned
 
 
