@@ -139,7 +139,7 @@ def _file(path: str, current: set[str]) -> str:
         return f"routes/{parts[2].partition('-')[2]}"
     if parts[1:3] == ["postgres", "dumps"]:
         return f"dump {parts[3]}"
-    if parts[:3] == ["host", "traefik", "private"]:
+    if parts[0] == "host" and parts[2:3] == ["private"]:
         return f"private file {'/'.join(parts[3:])}"
     return path
 

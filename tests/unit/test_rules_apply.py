@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -193,14 +194,35 @@ def test_what_is_unhealthy_is_restarted_by_name(fake: FakeHost) -> None:
     assert fake.docker()[0] == "docker restart platform-app-server-lab"
 
 
-def test_only_a_stack_that_mounts_its_private_folder_gets_its_files(fake: FakeHost) -> None:
+def test_only_a_stack_that_mounts_its_private_folder_gets_its_files_and_the_plan_says_so(
+    fake: FakeHost,
+) -> None:
+    file, folder = fake.root / "ca.pem", f"{fake.root}/host/app/private"
+    fake.site.settings.values["traefik"]["acme_ca_cert"] = str(file)
+    fake.runner.engine.images = {"app:1": {}}
+
+    def steps(*volumes: str) -> list[tuple[str, str]]:
+        bundle = _bundle(fake, server={**SERVER, "volumes": list(volumes)})
+        bundle = replace(bundle, stack=replace(bundle.stack, role="proxy"))
+        plan = Plan(resources.steps(fake.site, [bundle]))
+        resources.lay_private(fake.site, bundle, Plan(()))
+        assert not any("umask 077 && tar" in str(call.words) for call in fake.runner.calls)
+        resources.lay_private(fake.site, bundle, plan)
+        laid = [call.words[4] for call in fake.runner.calls if "umask 077 && tar" in str(call.words)]
+        found = [(step.subject, step.cause) for step in plan.steps if step.action == "write"]
+        assert laid == [folder] * len(found)
+        fake.runner.calls.clear()
+        return found
+
     fake.runner.answer("sh", "-c", "*umask 077 && tar*")
-    folder = f"{fake.root}/host/app/private"
-    for volumes, places in (([], []), ([f"{folder}:/private:ro"], [folder])):
-        before = len(fake.runner.calls)
-        apply.apply(fake.site, _bundle(fake, server={**SERVER, "volumes": volumes}), _plan("server"))
-        laid = [call.words[4] for call in fake.runner.calls[before:] if "umask 077 && tar" in str(call.words)]
-        assert laid == places
+    file.write_text("one")
+    assert steps() == []
+    assert steps(f"{folder}:/private:ro") == [("private file acme-ca.pem", "new")]
+    Path(folder).mkdir(parents=True)
+    (Path(folder) / "acme-ca.pem").write_text("one")
+    assert steps(f"{folder}:/private:ro") == []
+    file.write_text("two")
+    assert steps(f"{folder}:/private:ro") == [("private file acme-ca.pem", "changed")]
 
 
 def test_a_failed_setup_goes_back_and_says_why(fake: FakeHost) -> None:

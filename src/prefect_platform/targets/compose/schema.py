@@ -26,7 +26,7 @@ def decided_by(compose: bytes) -> tuple[str, ...]:
 
 def run_once(compose: bytes) -> list[str]:
     """The services that migrate the databases: they run once, before the others."""
-    services: Mapping[str, Any] = (yaml.safe_load(compose) or {}).get("services") or {}
+    services: Mapping[str, Any] = (parse_yaml(compose) or {}).get("services") or {}
     return [name for name, spec in services.items() if ONCE in spec.get("labels", {})]
 
 
