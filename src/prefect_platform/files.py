@@ -9,7 +9,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from .errors import ApplyError, PlatformError, PreflightError
+
+_YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def make_private(folder: Path) -> None:
@@ -37,6 +41,11 @@ def read_mapping(file: Path, hint: str) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise PlatformError(f"{file}: corrupt, not a JSON mapping; nothing was changed", hint)
     return data
+
+
+def parse_yaml(text: str | bytes) -> Any:
+    """As `yaml.safe_load`, by libyaml where PyYAML has it: five times faster. Raises yaml.YAMLError."""
+    return yaml.load(text, _YAML_LOADER)
 
 
 def write_atomic(file: Path, content: bytes, mode: int = 0o600) -> None:

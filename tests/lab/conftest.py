@@ -55,7 +55,7 @@ def docker(host: LabHost) -> Docker:
     return docker_of(host)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def ssh(host: LabHost) -> Callable[..., str]:
     def ssh(*words: str, login: str = host.host, code: int = 0) -> str:
         return call("ssh", "-F", host.ssh_config, login, *words, code=code)

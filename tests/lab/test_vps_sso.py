@@ -17,6 +17,7 @@ from playwright.sync_api import BrowserContext, Page, expect
 
 from tests.browsing import Opened
 
+from . import inventory
 from .conftest import Docker
 from .proofs import locked_down, secrets_show_nowhere
 from .standins import AUTHENTIK
@@ -41,12 +42,15 @@ PAGE = {"Accept": "text/html"}
 
 
 class Sso:
-    """The platform with people who sign in. `url` is where; `seen` what was met there while it was set up."""
+    """The platform with people who sign in. `url` is where; `seen` what was met there while it was set up; `planned` what was to change by
+    that, `changed` what did.
+    """
 
     def __init__(self, vps: Vps) -> None:
         self.vps = vps
         self.url = vps.url.replace("127.0.0.1", "localhost")
         self.seen: list[Any] = []
+        self.planned, self.changed = set[str](), set[str]()
 
     def control(self, **wanted: Any) -> Any:
         """Of the stand-in: more people, a fault, sessions that end."""
@@ -62,7 +66,7 @@ class Sso:
 
 
 @pytest.fixture(scope="module")
-def sso(vps: Vps, docker: Docker) -> Iterator[Sso]:
+def sso(vps: Vps, docker: Docker, ssh: Callable[..., str]) -> Iterator[Sso]:
     if vps.invoke("prefect.status", code=None).returncode:
         vps.invoke("platform.setup")
     made, ended = Sso(vps), threading.Event()
@@ -72,6 +76,8 @@ def sso(vps: Vps, docker: Docker) -> Iterator[Sso]:
     vps.write()
     needs = vps.invoke("prefect.setup", code=3)
     assert "./invoke authentik.setup --env lab" in needs.stderr
+    made.planned = inventory.planned(vps.invoke("platform.plan", "--json").stdout)
+    before = inventory.take(vps, docker, ssh)
     watching = threading.Thread(target=made.watch, args=[ended])
     watching.start()
     try:
@@ -79,7 +85,8 @@ def sso(vps: Vps, docker: Docker) -> Iterator[Sso]:
     finally:
         ended.set()
         watching.join()
-    vps.invoke("prefect.setup")
+    vps.invoke("platform.setup")
+    made.changed = inventory.changed(before, inventory.take(vps, docker, ssh))
     made.control(users=PEOPLE)
     yield made
     vps.settings["prefect"] = {}
@@ -91,6 +98,12 @@ def sso(vps: Vps, docker: Docker) -> Iterator[Sso]:
     del vps.settings["authentik"]
     vps.write()
     docker("rmi", f"{AUTHENTIK}-second", code=None)
+
+
+def test_its_setup_does_what_the_plan_showed(sso: Sso) -> None:
+    assert {"database authentik", "AppRole platform-lab.authentik", "account prefect-platform"} <= sso.planned
+    assert {"Authentik provider Prefect-lab", "Authentik outpost embedded"} <= sso.planned
+    assert sso.changed == sso.planned
 
 
 def test_it_is_never_shown_before_its_setup_is_over(sso: Sso) -> None:

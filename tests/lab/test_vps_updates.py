@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,11 +16,13 @@ import pytest
 from tests.local import load
 
 from .conftest import Docker
-from .vps import Vps, containers
+from .runs import Flows
+from .vps import Vps, containers, wait_for
 
 pytestmark = pytest.mark.timeout(600)
 RATE = 20
 SERVER = "platform-prefect-server-lab"
+WORKER, OLD_WORKER = "platform-prefect-worker-lab", "platform-prefect-worker-default-lab"
 IMAGE, SECOND = "prefecthq/prefect:3.8.8-python3.12", "prefecthq/prefect:3.8.8-python3.12-second"
 
 
@@ -81,3 +85,45 @@ def test_a_new_verifier_fails_no_request(loaded: Loaded, docker: Docker) -> None
     before = containers(docker)[name]["State"]["StartedAt"]
     assert _failed(loaded.during(lambda: loaded.vps.invoke("gateway.restart", "--service", "verifier"))) == []
     assert containers(docker)[name]["State"]["StartedAt"] != before
+
+
+@pytest.fixture
+def old_name(standing: Vps, docker: Docker) -> Iterator[Callable[[], None]]:
+    """The platform as an earlier version set it up, which named every worker's container after its worker; and the way to this version."""
+    template = standing.root / "stacks" / "prefect" / "compose.yml.j2"
+    now = template.read_text()
+    then = now.replace("worker{{ '-' ~ worker.name if not loop.first }}:", "worker-{{ worker.name }}:")
+    assert then != now
+    template.write_text(then)
+    standing.invoke("prefect.setup")
+    there = containers(docker)
+    assert OLD_WORKER in there
+    assert WORKER not in there
+    yield lambda: _write(template, now)
+    template.write_text(now)
+    standing.invoke("prefect.setup")
+
+
+def _write(file: Path, text: str) -> None:
+    file.write_text(text)
+
+
+def test_the_first_worker_gets_its_plain_name_and_loses_no_run(
+    standing: Vps, old_name: Callable[[], None], docker: Docker
+) -> None:
+    with standing.client() as client:
+        flows = Flows(client, docker, OLD_WORKER)
+        run = flows.start("slow", seconds=60)
+        wait_for(lambda: flows.state(run) == "RUNNING", "the run has begun")
+        old_name()
+        plan = standing.invoke("prefect.plan").stdout
+        assert re.search(r"^stop +prefect-worker-default ", plan, re.MULTILINE)
+        assert re.search(r"^start +prefect-worker ", plan, re.MULTILINE)
+        assert flows.state(run) == "RUNNING", "it ended before there was anything to lose"
+        standing.invoke("prefect.setup")
+        there = containers(docker)
+        assert WORKER in there
+        assert OLD_WORKER not in there
+        assert flows.state(run) == "COMPLETED"
+        found = client.get(f"/flow_runs/{run}").raise_for_status().json()
+        assert found["run_count"] == 1

@@ -46,18 +46,24 @@ class Vps:
     def __init__(self, folder: Path, host: LabHost) -> None:
         self.root = folder / "clone"
         copy_repository(self.root)
-        (port,) = free_ports(1)
-        self.url = f"http://127.0.0.1:{port}"
         self.settings: dict[str, Any] = {
             "target": "compose",
             "host": host.host,
             "ssh_config": str(host.ssh_config),
-            "gateway": {"public_url": self.url},
-            "traefik": {"tls": "off", "http_port": port, "publish": "127.0.0.1"},
+            "gateway": {},
+            "traefik": {"tls": "off", "publish": "127.0.0.1"},
             # So that a test can do what an administrator may.
             "vault": {"keep_recovery_keys": True, "render_interval": 5},
         }
         self.others: dict[str, Any] = {}
+        self.move_to_another_port()
+
+    def move_to_another_port(self) -> None:
+        """A free one, in its settings."""
+        (port,) = free_ports(1)
+        self.url = f"http://127.0.0.1:{port}"
+        self.settings["gateway"]["public_url"] = self.url
+        self.settings["traefik"]["http_port"] = port
         self.write()
 
     def write(self) -> None:
@@ -92,7 +98,8 @@ class Vps:
 
 def containers(docker: Callable[..., str]) -> dict[str, Any]:
     names = docker("ps", "-a", "--filter", "label=prefect-platform.env", "--format", "{{.Names}}").split()
-    return {each["Name"].lstrip("/"): each for each in json.loads(docker("inspect", *names))}
+    found = json.loads(docker("inspect", *names)) if names else []
+    return {each["Name"].lstrip("/"): each for each in found}
 
 
 def all_well(docker: Callable[..., str]) -> bool:

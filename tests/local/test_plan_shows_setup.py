@@ -60,8 +60,13 @@ def test_a_first_setup_does_what_the_plan_showed(fresh: Clone) -> None:
     ]
     fresh.settings["prefect"]["global_concurrency_limits"] = [{"name": "db", "limit": 3}]
     fresh.settings["prefect"]["retention_days"] = 7
+    fresh.settings["prefect"]["workers"] = [
+        {"name": "default", "pool": "default"},
+        {"name": "second", "pool": "second"},
+    ]
     fresh.write()
     planned = _told(fresh, "prefect.plan")
-    assert {"create work pool second", "create global limit db"} <= planned
+    assert {"create work pool second", "create global limit db", "start prefect-worker-second"} <= planned
+    assert "create deployment platform-canary/canary" not in planned  # it exists
     assert any(step.startswith("restart prefect-server") for step in planned)
     assert _told(fresh, "prefect.setup") == planned

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from prefect_platform.errors import ApplyError
+from prefect_platform.planning import diff
 from prefect_platform.planning.bundle import Bundle
 from prefect_platform.planning.diff import Plan, Step
-from prefect_platform.targets.compose import apply, resources
+from prefect_platform.targets.compose import apply, observe, resources, retention
 
 from .rules import FakeHost, container, stack
 
@@ -33,6 +36,12 @@ def _plan(*names: str) -> Plan:
 
 def _with_database(bundle: Bundle) -> Bundle:
     return replace(bundle, stack=APP)
+
+
+def _with_dumps(fake: FakeHost, bundle: Bundle, before: str, plan: Plan) -> Plan:
+    """As `observe` completes it; `before` is the current release's Compose file."""
+    dumps = retention.dumps(fake.site, [bundle], {"app/compose.yml": before.encode()}, plan)
+    return Plan((*dumps, *plan.steps))
 
 
 def _compose(fake: FakeHost, release: str, words: str) -> str:
@@ -121,20 +130,60 @@ def test_run_once_services_go_first_and_only_when_they_changed(fake: FakeHost) -
 def test_a_stack_that_migrates_itself_is_dumped_before_another_version(
     fake: FakeHost, before: str, dumped: bool
 ) -> None:
-    fake.release("app", BEFORE, f"services:\n  server:\n    image: {before}\n")
+    text = f"services:\n  server:\n    image: {before}\n"
+    fake.release("app", BEFORE, text)
     fake.runner.answer("sh", "-c", "*pg_dump*")
     bundle = _with_database(_bundle(fake, server=SERVER))
-    apply.bring_up(fake.site, bundle, "new", BEFORE, _plan("server"))
+    plan = _with_dumps(fake, bundle, text, _plan("server"))
+    assert plan.of("create") == ([f"dump app-{BEFORE}.dump"] if dumped else [])
+    apply.bring_up(fake.site, bundle, "new", BEFORE, plan)
     dumps = [call.words[4:] for call in fake.runner.calls if "pg_dump" in "".join(call.words)]
     folder = f"{fake.root}/lab/postgres/dumps"
     assert dumps == ([(folder, "platform-postgres-lab", "app", BEFORE, "5")] if dumped else [])
+
+
+def test_a_first_release_is_not_preceded_by_a_dump(fake: FakeHost) -> None:
+    bundle = _with_database(_bundle(fake, server=SERVER, migrate=MIGRATE))
+    assert retention.dumps(fake.site, [bundle], {}, _plan("migrate")) == ()
+
+
+def test_the_plan_lists_the_dumps_that_a_new_one_replaces(fake: FakeHost) -> None:
+    fake.release("app", BEFORE)
+    folder = fake.root / "lab/postgres/dumps"
+    folder.mkdir(parents=True)
+    names = [f"app-2024010{number}T000000Z-a.dump" for number in range(6)]
+    for age, name in enumerate([*reversed(names), "other-2024.dump", f"app-{BEFORE}.dump"]):
+        (folder / name).touch()
+        os.utime(folder / name, (1e9 - age, 1e9 - age))
+    bundle = _with_database(_bundle(fake, server=SERVER, migrate=MIGRATE))
+    steps = retention.dumps(fake.site, [bundle], {"app/compose.yml": b""}, _plan("migrate"))
+    # An interrupted setup made the one of this release already: it counts once.
+    assert [(step.action, step.subject) for step in steps] == [
+        ("create", f"dump app-{BEFORE}.dump"),
+        ("delete", f"dump {names[1]}"),
+        ("delete", f"dump {names[0]}"),
+    ]
+
+
+def test_a_plan_with_work_names_what_is_deleted_and_one_without_does_not(fake: FakeHost) -> None:
+    for number in range(11):
+        fake.release("app", f"20250101T0000{number:02}Z-a", "services:\n  one:\n    image: app:0\n")
+    fake.runner.engine.images = {"app:1": {}}
+    bundle = _bundle(fake, server=SERVER)
+    plan = diff.make([bundle], observe.observe(fake.site, [bundle]))
+    gone = [f"20250101T0000{number:02}Z-a" for number in range(2)]
+    assert plan.of("delete") == [f"release app/{each}" for each in gone]
+    retention.delete(fake.site, bundle.stack, plan)
+    assert len(list((fake.root / "lab/app/releases").iterdir())) == 9
+    assert diff.make([], diff.Observed(True, {}, {}, {}, {}, later=plan.steps)).steps == ()
 
 
 def test_a_migration_is_preceded_by_a_dump(fake: FakeHost) -> None:
     fake.release("app", BEFORE)
     fake.runner.answer("sh", "-c", "*pg_dump*")
     bundle = _with_database(_bundle(fake, server=SERVER, migrate=MIGRATE))
-    apply.bring_up(fake.site, bundle, "new", BEFORE, _plan("migrate"))
+    same = bundle.files["compose.yml"].decode()
+    apply.bring_up(fake.site, bundle, "new", BEFORE, _with_dumps(fake, bundle, same, _plan("migrate")))
     done = [("pg_dump" in call.line, " migrate" in call.line) for call in fake.runner.calls]
     assert [each for each in done if any(each)] == [(True, False), (False, True)]
 
@@ -145,14 +194,35 @@ def test_what_is_unhealthy_is_restarted_by_name(fake: FakeHost) -> None:
     assert fake.docker()[0] == "docker restart platform-app-server-lab"
 
 
-def test_only_a_stack_that_mounts_its_private_folder_gets_its_files(fake: FakeHost) -> None:
+def test_only_a_stack_that_mounts_its_private_folder_gets_its_files_and_the_plan_says_so(
+    fake: FakeHost,
+) -> None:
+    file, folder = fake.root / "ca.pem", f"{fake.root}/host/app/private"
+    fake.site.settings.values["traefik"]["acme_ca_cert"] = str(file)
+    fake.runner.engine.images = {"app:1": {}}
+
+    def steps(*volumes: str) -> list[tuple[str, str]]:
+        bundle = _bundle(fake, server={**SERVER, "volumes": list(volumes)})
+        bundle = replace(bundle, stack=replace(bundle.stack, role="proxy"))
+        plan = Plan(resources.steps(fake.site, [bundle]))
+        resources.lay_private(fake.site, bundle, Plan(()))
+        assert not any("umask 077 && tar" in str(call.words) for call in fake.runner.calls)
+        resources.lay_private(fake.site, bundle, plan)
+        laid = [call.words[4] for call in fake.runner.calls if "umask 077 && tar" in str(call.words)]
+        found = [(step.subject, step.cause) for step in plan.steps if step.action == "write"]
+        assert laid == [folder] * len(found)
+        fake.runner.calls.clear()
+        return found
+
     fake.runner.answer("sh", "-c", "*umask 077 && tar*")
-    folder = f"{fake.root}/host/app/private"
-    for volumes, places in (([], []), ([f"{folder}:/private:ro"], [folder])):
-        before = len(fake.runner.calls)
-        apply.apply(fake.site, _bundle(fake, server={**SERVER, "volumes": volumes}), _plan("server"))
-        laid = [call.words[4] for call in fake.runner.calls[before:] if "umask 077 && tar" in str(call.words)]
-        assert laid == places
+    file.write_text("one")
+    assert steps() == []
+    assert steps(f"{folder}:/private:ro") == [("private file acme-ca.pem", "new")]
+    Path(folder).mkdir(parents=True)
+    (Path(folder) / "acme-ca.pem").write_text("one")
+    assert steps(f"{folder}:/private:ro") == []
+    file.write_text("two")
+    assert steps(f"{folder}:/private:ro") == [("private file acme-ca.pem", "changed")]
 
 
 def test_a_failed_setup_goes_back_and_says_why(fake: FakeHost) -> None:

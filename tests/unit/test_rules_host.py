@@ -68,16 +68,28 @@ def test_a_nearly_full_disk_is_refused_only_when_there_is_something_to_do(fake: 
 
 
 def test_old_releases_go_with_the_images_that_only_they_name(fake: FakeHost) -> None:
+    old = {0: "app:gone", 1: "app:shared", 2: "app:new", 3: "app:half\n    image: app:kept"}
     for number in range(13):
-        image = {0: "app:gone", 1: "app:shared", 2: "app:current"}.get(number, "app:kept")
-        fake.release("app", f"20260101T0000{number:02}Z-a", f"services:\n  one:\n    image: '{image}'\n")
-    fake.release("other", "20260101T000000Z-a", "services:\n  one:\n    image: app:shared\n")
-    (fake.root / "lab/app/current").unlink()
-    (fake.root / "lab/app/current").symlink_to("releases/20260101T000002Z-a")
-    releases.prune(fake.target.host, str(fake.root / "lab/app"))
-    left = sorted(path.name for path in (fake.root / "lab/app/releases").iterdir())
-    assert left == [f"20260101T0000{number:02}Z-a" for number in range(2, 13)]
-    assert fake.docker() == ["docker image rm app:gone"]
+        image = old.get(number, "app:kept")
+        fake.release("app", f"20260101T0000{number:02}Z-a", f"services:\n  one:\n    image: {image}\n")
+    fake.release("other", "20260101T000000Z-a", "services:\n  one:\n    image: 'app:shared'\n")
+    host, folder = fake.target.host, fake.root / "lab/app"
+    gone, images = releases.outdated(host, str(folder), {"app:new"})
+    assert gone == [f"20260101T0000{number:02}Z-a" for number in range(4)]
+    assert images == ["app:gone", "app:half"]
+    assert fake.docker() == []
+    releases.delete(host, str(folder), gone, images)
+    left = sorted(path.name for path in (folder / "releases").iterdir())
+    assert left == [f"20260101T0000{number:02}Z-a" for number in range(4, 13)]
+    assert fake.docker() == ["docker image rm app:gone", "docker image rm app:half"]
+
+
+def test_nothing_goes_while_there_are_few_releases(fake: FakeHost) -> None:
+    host, folder = fake.target.host, str(fake.root / "lab/app")
+    assert releases.outdated(host, folder, ()) == ([], [])
+    for number in range(9):
+        fake.release("app", f"20260101T0000{number:02}Z-a")
+    assert releases.outdated(host, folder, ()) == ([], [])
 
 
 def test_the_lock_names_its_holder_and_ends_with_it(fake: FakeHost) -> None:

@@ -7,25 +7,33 @@ Exit codes: those of `errors`; 2 also for a wrong command line; 130 for Ctrl-C. 
 from __future__ import annotations
 
 import signal
+import sys
+from types import ModuleType
 
 _LISTENS = signal.getsignal(signal.SIGINT) is signal.default_int_handler
 if __name__ == "__main__" and _LISTENS:
     # Ctrl-C during the imports below ends us without a traceback. Not when it is ignored, as for a background job.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+_MOCK = "unittest.mock"
+if __name__ == "__main__":
+    # Invoke's only need for it is MockContext, for tests of tasks; it imports asyncio, which takes a quarter of our start.
+    sys.modules[_MOCK] = ModuleType(_MOCK)
+    vars(sys.modules[_MOCK])["Mock"] = object
 
 import itertools
 import os
 import select
-import sys
 from collections.abc import Collection, Sequence
 from importlib import util
 from pathlib import Path
-from types import ModuleType
 
 from invoke.exceptions import Exit, ParseError, UnexpectedExit
 from invoke.loader import FilesystemLoader
 from invoke.parser.argument import Argument
 from invoke.program import Program
+
+if __name__ == "__main__":
+    del sys.modules[_MOCK]
 
 from prefect_platform import __version__
 from prefect_platform.errors import ConfigError, PlatformError

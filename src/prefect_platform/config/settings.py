@@ -19,6 +19,7 @@ from prefect_platform.config.roles import Roles
 from prefect_platform.config.schema import Validator
 from prefect_platform.config.traits import Traits
 from prefect_platform.errors import ConfigError
+from prefect_platform.files import parse_yaml
 
 Values = dict[str, Any]
 PREFIX = "INVOKE_PLATFORM_"
@@ -98,7 +99,7 @@ def load(
 
 def platform_schema(sections: Mapping[str, Values], targets: Iterable[str]) -> Values:
     """The whole schema: the platform's own keys and one section per stack (key → JSON Schema). `targets` are the names to choose from."""
-    core: Values = yaml.safe_load((Path(__file__).parent / "settings.schema.yml").read_text())
+    core: Values = parse_yaml((Path(__file__).parent / "settings.schema.yml").read_text())
     core["properties"]["target"]["enum"] = sorted(targets)
     for name, section in sections.items():
         core["properties"][name] = {"type": "object", "additionalProperties": False, "default": {}, **section}
@@ -135,7 +136,7 @@ def _ship(root: Path, overlays: Values) -> None:
     """Add the environments that a folder of the clone brings (lab/environment.yaml), unless the user declares one of that name."""
     for file in sorted(root.glob("*/environment.yaml")):
         if file.parent.name not in overlays:
-            overlays[file.parent.name] = yaml.safe_load(file.read_text(encoding="utf-8"))
+            overlays[file.parent.name] = parse_yaml(file.read_text(encoding="utf-8"))
 
 
 def _check_overlay(place: Place, name: Any, overlay: Any, base: Values, schema: Values) -> None:

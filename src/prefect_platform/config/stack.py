@@ -15,6 +15,7 @@ from prefect_platform.config import roles
 from prefect_platform.config.schema import Validator
 from prefect_platform.config.traits import Topology, Traits
 from prefect_platform.errors import ConfigError
+from prefect_platform.files import parse_yaml
 
 NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
 
@@ -187,7 +188,7 @@ def read(root: Path, name: str) -> Stack:
     folder = root / "stacks" / name
     place = f"stacks/{name}/stack.yml"
     try:
-        data = yaml.safe_load((folder / "stack.yml").read_text())
+        data = parse_yaml((folder / "stack.yml").read_text())
     except FileNotFoundError:
         raise ConfigError(f"{place}: no such stack; stacks: {', '.join(names(root))}") from None
     except yaml.YAMLError as error:

@@ -74,10 +74,15 @@ def setup(platform: Platform, name: str, wait: float, ready_seconds: float = REA
 
 
 def _running(platform: Platform, built: Sequence[bundle.Bundle], todo: diff.Plan) -> bool:
-    """Whether the services of these bundles can be queried: they run, and will not be installed first."""
+    """Whether the services of these bundles can be queried: they run, and will not be installed first. One more worker, which is to be
+    started, says nothing of the others.
+    """
     if todo.of("install") or not platform.target.processes():
         return False
-    return not {service.full_name for each in built for service in each.services} & {*todo.of("start")}
+    starting = {*todo.of("start")}
+    return not any(
+        each.services and {service.full_name for service in each.services} <= starting for each in built
+    )
 
 
 def _provision(platform: Platform, built: Sequence[bundle.Bundle], ready_seconds: float) -> Done:

@@ -50,6 +50,8 @@ class Observed:
     secret_versions: Mapping[str, str]
     more: tuple[Step, ...] = ()
     """What the target itself must do first: its app, networks, volumes, roles."""
+    later: tuple[Step, ...] = ()
+    """What it does at the end of a setup that has something to do: deletions of what is outdated by it."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,7 @@ def make(bundles: Sequence[Bundle], observed: Observed) -> Plan:
         if name not in names and running.stack in ("", *stacks)
     ]
     steps += [step for service in services if (step := _service_step(service, observed))]
-    return Plan(tuple(steps))
+    return Plan((*steps, *observed.later) if steps else ())
 
 
 def wanted_files(bundles: Sequence[Bundle]) -> dict[str, bytes]:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import jinja2
 import yaml
 
 from prefect_platform.config import database_url, private_files, sso
@@ -18,6 +17,7 @@ from prefect_platform.config.settings import Settings
 from prefect_platform.config.stack import Stack
 from prefect_platform.config.urls import listen, public_url
 from prefect_platform.errors import ConfigError
+from prefect_platform.files import parse_yaml
 from prefect_platform.planning.bundle import Bundle, Service, content_digest
 from prefect_platform.planning.where import Where
 
@@ -68,6 +68,8 @@ def build(stack: Stack, settings: Settings, where: Where, memory: int = 0) -> Bu
 
 
 def _render(stack: Stack, path: Path, values: Mapping[str, Any]) -> str:
+    import jinja2  # not before it is needed: most commands render nothing
+
     env = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False)
     env.globals["listen"] = listen
     host = values["where"].host
@@ -100,7 +102,7 @@ def env_text(value: object) -> str:
 
 def _parsed(stack: Stack, compose: bytes) -> Any:
     try:
-        return yaml.safe_load(compose)
+        return parse_yaml(compose)
     except yaml.YAMLError as error:
         # Without the error's text, which quotes the line.
         line = (

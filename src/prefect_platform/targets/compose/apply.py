@@ -7,14 +7,13 @@ import hashlib
 import json
 from collections.abc import Sequence
 
-from prefect_platform.config import private_files
 from prefect_platform.config.stack import Stack
 from prefect_platform.errors import ApplyError, PlatformError
 from prefect_platform.planning.bundle import Bundle
 from prefect_platform.planning.diff import UNHEALTHY, Plan
 from prefect_platform.targets.docker import databases, health, releases
 
-from . import compose_file, names, resources, schema
+from . import compose_file, resources, retention
 from .on_host import Site
 
 UP_SECONDS = 240
@@ -30,7 +29,7 @@ def apply(site: Site, bundle: Bundle, plan: Plan) -> None:
         site.store.ensure(stack)
     if stack.databases:
         databases.ensure(site.host, site.postgres, stack, site.store)
-    _lay_private(site, bundle)
+    resources.lay_private(site, bundle, plan)
     release = _lay(site, bundle)
     before, routes = site.current(stack), site.routes(stack)
     try:
@@ -44,7 +43,7 @@ def apply(site: Site, bundle: Bundle, plan: Plan) -> None:
         _roll_back(site, stack, before, error)
     site.host.switch(site.folder(stack), release)
     site.record("setup", stack, release, releases.GOOD, "; ".join(sorted(plan.of("start", "restart"))))
-    releases.prune(site.host, site.folder(stack))
+    retention.delete(site, stack, plan)
 
 
 def _lay(site: Site, bundle: Bundle) -> str:
@@ -66,15 +65,6 @@ def _lay(site: Site, bundle: Bundle) -> str:
     shown = {f"releases/{release}/{path}": body for path, body in {**own, **stored}.items()}
     site.host.lay(site.folder(bundle.stack), {**stored, **shown})
     return release
-
-
-def _lay_private(site: Site, bundle: Bundle) -> None:
-    """Certificate and credentials, where a service mounts them: in no release, so that only the stack's user reads them."""
-    folder = names.private(site.settings, bundle.stack.name)
-    for service in bundle.services:
-        if any(str(each).startswith(folder) for each in service.spec.get("volumes", ())):
-            files = private_files.contents(site.settings, bundle.stack)
-            site.host.lay_private(folder, files, str(service.spec["user"]), str(service.spec["image"]))
 
 
 def digests(site: Site, images: Sequence[str]) -> dict[str, str]:
@@ -100,8 +90,7 @@ def bring_up(site: Site, bundle: Bundle, release: str, before: str, plan: Plan) 
     if not bundle.services:
         return  # a Vault or an Authentik that runs elsewhere
     once = [name for name in compose_file.once(bundle) if f"{stack.name}-{name}" in changed]
-    if before and (once or _another_schema(site, bundle, before)):
-        databases.dump(site.host, site.postgres, site.dumps, stack, before, site.say)
+    retention.dump(site, stack, before, plan)
     agent = compose_file.AGENT in (service.name for service in bundle.services)
     run_once(site, stack, release, once, agent=agent)
     if gone := plan.of("stop"):
@@ -120,15 +109,6 @@ def bring_up(site: Site, bundle: Bundle, release: str, before: str, plan: Plan) 
             f"{stack.name}: did not become healthy: {cause or error.reason[-600:]}",
             f"./invoke {stack.name}.logs",
         ) from None
-
-
-def _another_schema(site: Site, bundle: Bundle, before: str) -> bool:
-    """Whether the services may migrate the databases when they start."""
-    stack = bundle.stack
-    if not stack.databases:
-        return False
-    now = schema.decided_by(bundle.files["compose.yml"])
-    return now != schema.decided_by(site.compose_files(stack).get(before, b""))
 
 
 def run_once(site: Site, stack: Stack, release: str, services: Sequence[str], *, agent: bool) -> None:

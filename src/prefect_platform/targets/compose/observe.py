@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from prefect_platform.config.stack import Stack
+from prefect_platform.planning import diff
 from prefect_platform.planning.bundle import Bundle
 from prefect_platform.planning.diff import Observed, Running
 
-from . import resources
+from . import resources, retention
 from .compose_file import DIGEST
 from .containers import service_of
 from .on_host import Site
@@ -40,7 +42,12 @@ def observe(site: Site, bundles: Sequence[Bundle]) -> Observed:
             files[f"routes/{stack.name}.yml"] = routes
         running |= _running(site, stack, facts)
         missing[stack.name] = _missing_secrets(site, stack)
-    return Observed(True, files, running, missing, {}, resources.steps(site, bundles))
+    seen = Observed(True, files, running, missing, {}, resources.steps(site, bundles))
+    todo = diff.make(bundles, seen)
+    if not todo.steps:
+        return seen
+    dumps = retention.dumps(site, bundles, files, todo)
+    return replace(seen, more=(*seen.more, *dumps), later=retention.outdated(site, bundles))
 
 
 def _missing_secrets(site: Site, stack: Stack) -> tuple[str, ...]:

@@ -1,4 +1,5 @@
-"""What a stack needs on its host before its containers: images, networks, volumes, databases, its agent's login. Looked at for the plan, made by it.
+"""What a stack needs on its host before its containers: images, networks, volumes, databases, its agent's login, private files. Looked at
+for the plan, made by it.
 
 `create` makes what the plan lists and nothing else, so a setup does nothing that its plan did not show.
 """
@@ -7,14 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from prefect_platform.config import private_files
 from prefect_platform.config.stack import Stack
-from prefect_platform.planning.bundle import Bundle
+from prefect_platform.planning.bundle import Bundle, Service
 from prefect_platform.planning.diff import Plan, Step
 from prefect_platform.targets.docker import databases
 
 from . import compose_file, names
 from .on_host import Site
 
+_ABSENT = "not there yet"
+_PRIVATE = "private file "
 _ABSENT_FILES = 'for f in "$@"; do [ -e "$f" ] || echo "$f"; done'
 
 
@@ -27,10 +31,12 @@ def steps(site: Site, bundles: Sequence[Bundle]) -> tuple[Step, ...]:
             ("image", [name for name in _images(bundle) if engine.image(name) is None]),
             ("network", [name for name in _networks(bundle) if engine.network(name) is None]),
             ("volume", _absent_volumes(site, bundle)),
-            ("database", _absent_databases(site, bundle.stack)),
         ):
             verb = "pull" if kind == "image" else "create"
-            found |= dict.fromkeys(Step(verb, f"{kind} {name}", "not there yet") for name in lacking)
+            found |= dict.fromkeys(Step(verb, f"{kind} {name}", _ABSENT) for name in lacking)
+        absent = databases.missing(site.host, site.postgres, bundle.stack)
+        found |= dict.fromkeys(Step("create", name, _ABSENT) for name in absent)
+        found |= dict.fromkeys(_private_steps(site, bundle))
         if bundle.stack.secrets:
             logins = site.vault.plan_admit(bundle.stack, site.folder(bundle.stack))
             found |= dict.fromkeys(Step.of(change, "the agent's login") for change in logins)
@@ -79,10 +85,38 @@ def _absent_volumes(site: Site, bundle: Bundle) -> list[str]:
     return [*unowned, *(name for name in secrets if site.host.engine.volume(name) is None)]
 
 
-def _absent_databases(site: Site, stack: Stack) -> list[str]:
-    wanted = [each.name for each in stack.databases]
-    there = databases.existing(site.host, site.postgres) if wanted else ()
-    return [name for name in wanted if name not in there]
+def _private_steps(site: Site, bundle: Bundle) -> list[Step]:
+    found = []
+    folder = names.private(site.settings, bundle.stack.name)
+    for service, files in _private_files(site, bundle):
+        there = site.host.read_private(folder, str(service.spec["image"]))
+        found += [
+            Step("write", f"{_PRIVATE}{path}", "changed" if path in there else "new")
+            for path, content in files.items()
+            if there.get(path) != content
+        ]
+    return found
+
+
+def lay_private(site: Site, bundle: Bundle, plan: Plan) -> None:
+    """Certificate and credentials that the plan lists: in no release, so that only the stack's user reads them."""
+    listed = plan.of("write")
+    for service, files in _private_files(site, bundle):
+        if new := {path: body for path, body in files.items() if f"{_PRIVATE}{path}" in listed}:
+            folder = names.private(site.settings, bundle.stack.name)
+            site.host.lay_private(folder, new, str(service.spec["user"]), str(service.spec["image"]))
+
+
+def _private_files(site: Site, bundle: Bundle) -> list[tuple[Service, dict[str, bytes]]]:
+    """The services that mount the stack's private folder, and what is to be in it."""
+    folder = names.private(site.settings, bundle.stack.name)
+    mounting = [
+        service
+        for service in bundle.services
+        if any(str(each).startswith(folder) for each in service.spec.get("volumes", ()))
+    ]
+    files = dict(private_files.contents(site.settings, bundle.stack)) if mounting else {}
+    return [(service, files) for service in mounting if files]
 
 
 def _create_network(site: Site, stack: Stack, name: str) -> None:

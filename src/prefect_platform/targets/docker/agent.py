@@ -6,8 +6,6 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-import jinja2
-
 from prefect_platform.config.settings import Settings
 from prefect_platform.config.stack import Stack
 
@@ -70,6 +68,8 @@ def quoted(text: str) -> str:
 
 def render(settings: Settings, template: str, **values: Any) -> str:
     """A template of vault/, whose values go through `quoted`."""
+    import jinja2  # not before it is needed: most commands render nothing
+
     text = (settings.vault_folder / template).read_text()
     env = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False)
     env.filters["quoted"] = quoted

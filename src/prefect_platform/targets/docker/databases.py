@@ -20,13 +20,18 @@ _DUMP = """
 umask 077; mkdir -p "$1" && docker exec "$2" pg_dump -Fc -U postgres "$3" >"$1/.part" && sync && mv "$1/.part" "$1/$3-$4.dump" || exit
 cd "$1" && ls -1t | grep -E "^$3-[0-9].*[.]dump$" | tail -n "+$(($5 + 1))" | xargs -r rm -f --
 """
+_DUMPS = 'cd "$1" 2>/dev/null || exit 0; ls -1t | grep -E "^$2-[0-9].*[.]dump$" || true'
 _LOAD = 'docker exec -i "$2" pg_restore -U postgres --exit-on-error -d "$3" <"$1"'
 
 
-def existing(host: Host, container: str) -> set[str]:
-    """Names of the databases; none while PostgreSQL does not run."""
-    sql = "SELECT datname FROM pg_database"
-    return set(host.docker("exec", container, *_PSQL, ADMIN, "-At", "-c", sql, check=False).text.split())
+def missing(host: Host, container: str, stack: Stack) -> list[str]:
+    """`role NAME` and `database NAME` of the stack that do not exist; all of them while PostgreSQL does not run."""
+    wanted = [f"{kind} {each.name}" for each in stack.databases for kind in ("role", "database")]
+    if not wanted:
+        return []
+    sql = "SELECT 'role ' || rolname FROM pg_roles UNION ALL SELECT 'database ' || datname FROM pg_database"
+    found = host.docker("exec", container, *_PSQL, ADMIN, "-At", "-c", sql, check=False).text
+    return [name for name in wanted if name not in found.splitlines()]
 
 
 def ensure(host: Host, container: str, stack: Stack, store: SecretStore) -> None:
@@ -54,6 +59,20 @@ def dump(host: Host, container: str, folder: str, stack: Stack, label: str, say:
     for database in stack.databases:
         say(f"dumping database {database.name}")
         host.sh(_DUMP, folder, container, database.name, label, str(_KEPT_DUMPS), seconds=3600)
+
+
+def dump_names(stack: Stack, label: str) -> list[str]:
+    """The files that `dump` writes."""
+    return [f"{database.name}-{label}.dump" for database in stack.databases]
+
+
+def outdated_dumps(host: Host, folder: str, stack: Stack, label: str) -> list[str]:
+    """The files that `dump` deletes, for the newest five of each database to be left."""
+    found = []
+    for database, new in zip(stack.databases, dump_names(stack, label), strict=True):
+        listed = host.sh(_DUMPS, folder, database.name).text.split()
+        found += [name for name in listed if name != new][_KEPT_DUMPS - 1 :]
+    return found
 
 
 def dumped(host: Host, folder: str, stack: Stack, label: str) -> bool:

@@ -6,7 +6,7 @@ import datetime
 import getpass
 import json
 import socket
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 
 from prefect_platform.errors import ConfigError
@@ -16,14 +16,17 @@ from .host import Host
 
 GOOD = "good"
 _KEPT = 10
-# Images that only deleted releases named go with them, unless a container still has one.
-_PRUNE = """
-cd "$1/releases" || exit
-named() { cat -- */compose.yml 2>/dev/null | sed -n 's/^ *image: //p' | tr -d "'\\"" | sort -u; }
-before=$(named)
-ls -1 | sort -r | tail -n "+$(($2 + 1))" | grep -vxF "$(basename "$(readlink ../current)")" | xargs -r rm -rf --
-after=$(named)
-for image in $before; do printf '%s\\n' "$after" | grep -qxF "$image" || printf '%s\\n' "$image"; done
+_NAMED = """
+cd "$1/releases" 2>/dev/null || exit 0
+for each in *; do
+    printf '%s ' "$each"; sed -n 's/^ *image: //p' "$each/compose.yml" 2>/dev/null | tr -d "'\\"" | tr '\\n' ' '; echo
+done
+"""
+_NAMED_ELSEWHERE = """
+for file in "$1"/*/*/releases/*/compose.yml; do
+    case $file in "$2"/*) ;; *) grep -qF -- "$3" "$file" && exit 0 ;; esac
+done
+exit 1
 """
 
 
@@ -83,11 +86,25 @@ def previous_good(
     return max(older)
 
 
-def prune(host: Host, folder: str) -> None:
-    """Delete all but the newest ten releases and the current one, and images that no remaining release names."""
-    gone = host.sh(_PRUNE, folder, str(_KEPT), check=False).text.split()
-    for image in gone:
+def outdated(host: Host, folder: str, coming: Collection[str]) -> tuple[list[str], list[str]]:
+    """(releases, images) that go when one more release comes, which names the images `coming`.
+
+    The newest ten releases stay; images go with the last release on the host that names them.
+    """
+    lines = map(str.split, host.sh(_NAMED, folder).text.splitlines())
+    named = {release: images for release, *images in lines}
+    gone = sorted(named)[: 1 - _KEPT]
+    kept = {*coming, *(image for release in named if release not in gone for image in named[release])}
+    images = sorted({image for release in gone for image in named[release]} - kept)
+    return gone, [
+        image for image in images if host.sh(_NAMED_ELSEWHERE, host.root, folder, image, check=False).code
+    ]
+
+
+def delete(host: Host, folder: str, gone: Sequence[str], images: Sequence[str]) -> None:
+    """Delete releases and images."""
+    if gone:
+        host.sh('cd "$1/releases" && shift && rm -rf -- "$@"', folder, *gone)
+    for image in images:
         # Without force: an image that a container still uses stays.
-        others = host.sh('grep -rqF -- "$2" "$1"/*/*/releases/*/compose.yml', host.root, image, check=False)
-        if others.code:
-            host.docker("image", "rm", image, check=False)
+        host.docker("image", "rm", image, check=False)
