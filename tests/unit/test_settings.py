@@ -218,6 +218,17 @@ def test_two_stacks_cannot_play_one_role(tmp_path: Path) -> None:
         stack.read_all(tmp_path)
 
 
+def test_a_copy_of_the_main_stack_proves_itself_too(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        folder = tmp_path / "stacks" / name
+        folder.mkdir(parents=True)
+        (folder / "stack.yml").write_text("description: x\nproves: true\n")
+    found = stack.read_all(tmp_path)
+    assert all(each.proves for each in found.values())
+    schema = {"properties": {each.section: each.schema() for each in found.values()}}
+    assert Roles.of(schema).main == "one"
+
+
 def test_roles_are_what_the_stacks_declare(load: Load) -> None:
     assert load({}).roles == Roles(main="prefect", proxy="traefik", secrets="vault", database="postgres")
 

@@ -28,5 +28,5 @@ class Roles:
         """As the sections of the settings' schema say."""
         found: dict[str, str] = {}
         for section in schema["properties"].values():
-            found |= section.get(KEY, {})
+            found = {**section.get(KEY, {}), **found}
         return cls(**found)

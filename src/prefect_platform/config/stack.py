@@ -146,6 +146,7 @@ class Stack:
 
     @property
     def roles(self) -> list[str]:
+        """A copy of the stack that an environment is for proves itself too; the first by name is the main one."""
         return [*(["main"] if self.proves else []), *([self.role] if self.role else [])]
 
     def on(self, topology: Topology) -> Stack:
@@ -235,12 +236,11 @@ def read_all(root: Path) -> dict[str, Stack]:
     owners: dict[str, str] = {}
     players: dict[str, str] = {}
     for stack in stacks.values():
-        for role in stack.roles:
-            if players.setdefault(role, stack.name) != stack.name:
-                raise ConfigError(
-                    f"stacks/{stack.name}/stack.yml: role {role!r} belongs to stack {players[role]!r} already",
-                    "only one stack can have it",
-                )
+        if stack.role and players.setdefault(stack.role, stack.name) != stack.name:
+            raise ConfigError(
+                f"stacks/{stack.name}/stack.yml: role {stack.role!r} belongs to stack {players[stack.role]!r} already",
+                "only one stack can have it: delete the line in the other",
+            )
         if stack.section in owners:
             raise ConfigError(
                 f"stacks/{stack.name}/stack.yml: section: {stack.section!r} belongs to stack {owners[stack.section]!r} already",
