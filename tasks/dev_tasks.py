@@ -21,12 +21,16 @@ ROOT = Path(__file__).resolve().parents[1]
 CHECKED = ("src", "tasks", "stacks", "vault", "tests", "bench")
 DOCKERFILES = ("lab/images/*/Dockerfile", "tests/fly/golden/Dockerfile")
 """The second is what target fly renders."""
+
+
+def _lab(*names: str) -> tuple[str, ...]:
+    return tuple(f"tests/lab/test_vps_{name}.py" for name in names)
+
+
 GROUPS = (
     ("lab-1", ("tests/lab",)),
-    (
-        "lab-2",
-        tuple(f"tests/lab/test_vps_{name}.py" for name in ("interrupted", "releases", "chaos", "sso")),
-    ),
+    ("lab-2", _lab("interrupted", "releases", "ports", "updates")),
+    ("lab-3", _lab("chaos", "sso", "sso_elsewhere", "agents", "external_vault")),
     ("fly", ("tests/fly",)),
     ("local-1", ("tests/local",)),
     (
@@ -37,10 +41,10 @@ GROUPS = (
     ("others", ()),
 )
 """What runs in one pytest, the longest first: folders and files of tests. A file that a group names is in no other; the last group has
-what no other names. Each of lab-1, lab-2 and fly has a Docker engine of its own.
+what no other names. Each of the lab's and fly have a Docker engine of their own.
 """
 AT_ONCE = 5
-"""More than twice the cores of a small runner: three of them begin by waiting for one to build the images."""
+"""More than twice the cores of a small runner: four of them begin by waiting for one to build the images."""
 MINUTES = 70
 """What CI gives the whole of them, before it would end everything without a word."""
 LOCKS = ("runtime", "operator", "dev")

@@ -126,10 +126,14 @@ ADDED = {
     "global_concurrency_limits": [{"name": "db", "limit": 3}],
 }
 CHANGES: dict[str, tuple[dict[str, Any], set[str]]] = {
-    "a setting of one service": ({"workers": [WORKER]}, {"prefect-worker"}),
-    "more of everything": (ADDED, {"prefect-worker-second", "work pool default", "global limit db"}),
-    "another version": (ADDED | {"image": NEWER}, {"prefect-migrate", "prefect-server"}),
-    "a service less": ({"workers": [WORKER], "work_pools": POOLS}, {"-prefect-worker-second"}),
+    "a setting, and more of everything": (
+        ADDED,
+        {"prefect-worker", "prefect-worker-second", "work pool default", "global limit db"},
+    ),
+    "another version, and a service less": (
+        ADDED | {"image": NEWER, "workers": [WORKER]},
+        {"prefect-migrate", "prefect-server", "-prefect-worker-second"},
+    ),
 }
 """What changes → the settings of prefect, and some of what that does."""
 
