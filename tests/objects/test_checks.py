@@ -13,7 +13,7 @@ import pytest
 
 from prefect_platform.checks import canary, probes, schedules
 from prefect_platform.checks.check import Check
-from prefect_platform.checks.run import CheckSpec, canary_check, outcome, run_checks, wait_for_checks
+from prefect_platform.checks.run import CheckSpec, canary_check, outcome, wait_for_checks
 from prefect_platform.config.objects import Canary, Desired, Pool
 from prefect_platform.errors import CheckFailed
 from prefect_platform.provisioning.prefect.api import PrefectApi
@@ -60,7 +60,7 @@ def test_all_green_with_a_worker(full: CheckSpec) -> None:
     assert "task run is recorded" in by_name(checks)["canary"].detail
     assert heard[0].endswith("Scheduled")
     assert heard[-1].endswith("Completed")
-    again = by_name(run_checks(full))
+    again = by_name(wait_for_checks(full, 0))
     assert again["canary (last)"].ok
     assert "Completed" in again["canary (last)"].detail
 
@@ -69,7 +69,7 @@ def test_nobody_there(spec: CheckSpec) -> None:
     down = replace(
         spec, public_url=f"http://127.0.0.1:{free_port()}", workers=((WORKED, "w1"),), canary=CANARY
     )
-    checks = run_checks(down, canary_seconds=5)
+    checks = wait_for_checks(down, 0, canary_seconds=5)
     assert red(checks) == QUICK | {"workers", "canary"}
     assert all(check.hint for check in checks)
     assert by_name(checks)["canary"].detail == "skipped: earlier checks failed"
@@ -78,14 +78,14 @@ def test_nobody_there(spec: CheckSpec) -> None:
 
 
 def test_wrong_token(spec: CheckSpec) -> None:
-    checks = run_checks(replace(spec, token="wrong-token"))
+    checks = wait_for_checks(replace(spec, token="wrong-token"), 0)
     assert red(checks) == QUICK - {"ping", "refuses", "events refuses"}
     assert "401" in by_name(checks)["events"].detail
     assert "wrong-token" not in str(checks)
 
 
 def test_an_open_gateway_is_red(spec: CheckSpec, server: str) -> None:
-    checks = run_checks(replace(spec, public_url=server))
+    checks = wait_for_checks(replace(spec, public_url=server), 0)
     assert red(checks) == {"ping", "refuses", "events refuses"}
     assert "without a token: 200" in by_name(checks)["refuses"].detail
 
@@ -106,19 +106,19 @@ def test_an_open_gateway_is_red(spec: CheckSpec, server: str) -> None:
 )
 def test_one_thing_broken(spec: CheckSpec, door: Door, ending: str, status: int, expected: set[str]) -> None:
     door.broken[ending] = status
-    checks = run_checks(spec)
+    checks = wait_for_checks(spec, 0)
     assert red(checks) == expected
     if status != 200:
         assert all(str(status) in check.detail for check in checks if not check.ok)
 
 
 def test_other_version(spec: CheckSpec) -> None:
-    (check,) = run_checks(replace(spec, version="3.8.9"), only=["version"])
+    (check,) = wait_for_checks(replace(spec, version="3.8.9"), 0, only=["version"])
     assert (check.ok, check.detail) == (False, "Prefect 3.8.8 is running, expected 3.8.9")
 
 
 def test_the_ui_calls_another_address(spec: CheckSpec) -> None:
-    (check,) = run_checks(replace(spec, api_path="/api"), only=["ui"])
+    (check,) = wait_for_checks(replace(spec, api_path="/api"), 0, only=["ui"])
     assert not check.ok
     assert (
         check.detail

@@ -12,11 +12,11 @@ from prefect_platform.environment.access import api, tail, token
 from prefect_platform.environment.opened import Platform, desired
 from prefect_platform.errors import PlatformError
 from prefect_platform.provisioning.prefect.heartbeat import is_online
-from prefect_platform.targets.protocol import LOW_BYTES, Process
+from prefect_platform.targets.protocol import LOW_BYTES, Process, Sleeps
 
 from . import authentik, certificate
 from .check import Check
-from .run import CheckSpec, canary_check, run_checks, wait_for_checks
+from .run import CheckSpec, canary_check, wait_for_checks
 
 _CANARY_SECONDS = 120
 _CALM_SECONDS = 45
@@ -24,9 +24,10 @@ _CALM_SECONDS = 45
 
 def check(platform: Platform) -> tuple[Check, ...]:
     """What is true now, without a new canary run. Processes first: their logs say more than a failed request."""
+    woken = isinstance(platform.target, Sleeps) and platform.target.wake()
     with ThreadPoolExecutor() as pool:
         # Beside the processes, whose state decides whether the answers say anything.
-        answered = pool.submit(_as_client, platform)
+        answered = pool.submit(_as_client, platform, _CALM_SECONDS if woken else 0)
         running, found = _machine(platform)
         if not running:
             nothing = f"environment {platform.settings.env!r} is not running"
@@ -37,8 +38,8 @@ def check(platform: Platform) -> tuple[Check, ...]:
         return (*found, *answered.result())
 
 
-def _as_client(platform: Platform) -> list[Check]:
-    return run_checks(_spec(platform)) if _has_prefect(platform) else []
+def _as_client(platform: Platform, patience: float) -> list[Check]:
+    return wait_for_checks(_spec(platform), patience) if _has_prefect(platform) else []
 
 
 def prove(platform: Platform, canary_must_run: bool = False) -> tuple[Check, ...]:

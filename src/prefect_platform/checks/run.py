@@ -17,7 +17,7 @@ from prefect_platform.provisioning.prefect.api import PrefectApi
 from . import canary, events, probes, schedules, sso
 from .spec import CheckSpec
 
-__all__ = ["Check", "CheckSpec", "canary_check", "outcome", "run_checks", "wait_for_checks"]
+__all__ = ["Check", "CheckSpec", "canary_check", "outcome", "wait_for_checks"]
 
 Probe = Callable[[], str]
 Progress = Callable[[str], None]
@@ -31,16 +31,6 @@ def _quiet(text: str) -> None:
     pass
 
 
-def run_checks(
-    spec: CheckSpec, canary_seconds: float | None = None, progress: Progress = _quiet, only: Names = ()
-) -> list[Check]:
-    """Every check at once; `only` selects by name. Never raises for what a probe finds.
-
-    With `canary_seconds` a new canary run follows, if the rest is green, instead of a look at the last one.
-    """
-    return wait_for_checks(spec, 0, canary_seconds, progress, only)
-
-
 def wait_for_checks(
     spec: CheckSpec,
     seconds: float,
@@ -48,7 +38,11 @@ def wait_for_checks(
     progress: Progress = _quiet,
     only: Names = (),
 ) -> list[Check]:
-    """As `run_checks`, asking for `seconds` again what is red (but a past canary run): the last outcomes."""
+    """Every check at once; `only` selects by name. What is red (but a past canary run) is asked again for `seconds`: the last outcomes.
+    Never raises for what a probe finds.
+
+    With `canary_seconds` a new canary run follows, if the rest is green, instead of a look at the last one.
+    """
     deadline = time.monotonic() + seconds
     latest = {check.name: check for check in _quick(spec, only, canary_seconds is None)}
     while red := [name for name, check in latest.items() if not check.ok and name != LAST_CANARY]:

@@ -204,6 +204,15 @@ class Notes(Protocol):
 
 
 @runtime_checkable
+class Sleeps(Protocol):
+    """May be asleep, which to be looked at it must not be."""
+
+    def wake(self) -> bool:
+        """Whether it was. Afterwards it is healthy, or has had time to be."""
+        ...
+
+
+@runtime_checkable
 class Prepares(Protocol):
     """Can install on a bare host what it needs there."""
 
@@ -264,6 +273,7 @@ _LACKS: dict[type, tuple[str, str]] = {
         "name an environment whose stacks run apart: --env NAME",
     ),
     Notes: ("has no notes", "nothing to read"),
+    Sleeps: ("never sleeps", "nothing to wake"),
     HasVault: ("keeps its secrets in a file", "no Vault to recover"),
     Prepares: ("has no host to prepare", "name an environment that runs on a host of yours: --env NAME"),
     Costs: ("has no prices to estimate from", "name an environment that runs at a provider: --env NAME"),

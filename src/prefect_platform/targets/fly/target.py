@@ -93,6 +93,13 @@ class Target:
         return PreviewTarget(self.settings, self.say, port)
 
     # -- using
+    def wake(self) -> bool:
+        machines = self.fly.machines() if self.fly.exists() else []
+        if not machines or machines[0]["state"] == "started":
+            return False
+        self.applying.wake()
+        return True
+
     def _inside(self, *words: str) -> str:
         """machine.py's answer; wakes the machine. Raises PlatformError with its output."""
         machine = self.applying.wake()
