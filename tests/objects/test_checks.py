@@ -139,7 +139,7 @@ def test_waiting_ends_when_all_is_well_and_when_time_is_over(spec: CheckSpec, do
 
 def test_workers(spec: CheckSpec, api: PrefectApi, server: str) -> None:
     def seen(pool: str) -> str:
-        (check,) = run_checks(replace(spec, workers=((pool, "w9"),)), only=["workers"])
+        (check,) = wait_for_checks(replace(spec, workers=((pool, "w9"),)), 0, only=["workers"])
         return "" if check.ok else check.detail
 
     assert seen("no-such-pool") == "work pool no-such-pool does not exist"
@@ -228,14 +228,14 @@ def test_canary_without_a_deployment(spec: CheckSpec) -> None:
 
 def test_canary_without_a_worker(spec: CheckSpec, api: PrefectApi, flows: Path) -> None:
     lonely = replace(spec, canary=deploy(api, "lonely", "lonely", flows, "canary.py:platform_canary"))
-    (last,) = run_checks(lonely, only=["canary (last)"])
+    (last,) = wait_for_checks(lonely, 0, only=["canary (last)"])
     assert (last.ok, last.detail) == (False, "no canary run has finished yet")
     check = canary_check(lonely, 1)
     assert not check.ok
     assert "no worker picked it up; pool lonely is NOT_READY with 0 workers online" in check.detail
     (run,) = api.flow_runs({"flow_runs": {"name": {"any_": [check.detail.split()[1]]}}})
     assert (run["state"]["type"], run["id"] in check.detail) == ("CANCELLED", True)
-    (last,) = run_checks(lonely, only=["canary (last)"])
+    (last,) = wait_for_checks(lonely, 0, only=["canary (last)"])
     assert "canary: no worker picked up this run in time" in last.detail
 
 
