@@ -34,7 +34,8 @@ def setup(p: Platform, name: str, dry_run: bool, wait: int, json: bool) -> None:
             **_planned(report.plan),
         },
     )
-    say(f"\n{'nothing changed' if not changed else f'{changed} changes'}; {time.monotonic() - began:.1f} s")
+    done = "nothing changed" if not changed else "1 change" if changed == 1 else f"{changed} changes"
+    say(f"\n{done}; {time.monotonic() - began:.1f} s")
     if not report.healthy:
         raise CheckFailed(
             "deployed, but unhealthy: see the failed checks above",
@@ -103,7 +104,10 @@ def logs(p: Platform, name: str, service: str, lines: int, follow: bool) -> None
 
     names = services(p, name, service)
     for each in names:
-        for line in access.tail(p, each, lines):
+        shown = access.tail(p, each, lines)
+        if not shown:
+            say(f"{each}: no log lines yet")
+        for line in shown:
             print(f"{each} | {line}" if len(names) > 1 else line)
     sys.stdout.flush()
     hide = access.redactor(p)
@@ -189,7 +193,9 @@ def next_steps(p: Platform, name: str) -> str:
         enter = f"{home}/   sign in here"
         if not sso.external(p.settings):
             enter += "; akadmin's first password: ./invoke authentik.first-password"
-    machines = "./invoke gateway.create-token   a token for clients and workers elsewhere"
+    machines = (
+        "./invoke gateway.create-token --project P --service S   a token for clients and workers elsewhere"
+    )
     return f"next: {enter}\n      {machines}\n      {again}"
 
 

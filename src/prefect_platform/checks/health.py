@@ -180,5 +180,5 @@ def _process_check(platform: Platform, process: Process) -> Check:
         False,
         f"{process.state}: {process.detail}; last lines: {last or '(none)'}",
         0.0,
-        f"./invoke prefect.logs --service {process.name}",
+        f"./invoke {process.stack or 'prefect'}.{'setup' if process.state == 'STOPPED' else f'logs --service {process.service}'}",
     )

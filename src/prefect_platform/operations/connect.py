@@ -57,8 +57,12 @@ def disconnect(platform: Platform) -> str:
     """Take the profile away and revoke its token; flows of this user then run without a server."""
     file, name = profiles(), _name(platform)
     text = _read(file)
-    write_atomic(file, without_profile(text, name).encode())
-    _revoke(platform, _me())
+    left = without_profile(text, name)
+    revoked = _revoke(platform, _me())
+    if left == text:
+        token = "its token, which was left, is revoked" if revoked else "nothing changed"
+        return f"{file} has no profile {name}; {token}"
+    write_atomic(file, left.encode())
     return f"{file} no longer has profile {name}; its token is revoked"
 
 
@@ -137,7 +141,8 @@ def disconnect_github(platform: Platform, repository: str) -> str:
     there = {each["name"] for each in json.loads(known or "[]")}
     for name in sorted({_URL, _HEADERS} & there):
         _gh("secret", "delete", name, "--repo", repository)
-    _revoke(platform, f"github/{_word(repository)}")
+    if not _revoke(platform, f"github/{_word(repository)}") and not there & {_URL, _HEADERS}:
+        return f"{repository} has no secrets of ours; nothing changed"
     return f"{repository} no longer has Prefect's secrets; their token is revoked"
 
 
@@ -171,9 +176,12 @@ def valid_tokens(platform: Platform, subject: str) -> list[str]:
     return [each["jti"] for each in listed if each["subject"] == subject]
 
 
-def _revoke(platform: Platform, subject: str) -> None:
-    for jti in valid_tokens(platform, subject):
+def _revoke(platform: Platform, subject: str) -> bool:
+    """Whether there was a token."""
+    found = valid_tokens(platform, subject)
+    for jti in found:
         access.gateway(platform, ["revoke-token", jti])
+    return bool(found)
 
 
 def _word(text: str) -> str:

@@ -258,7 +258,7 @@ class Previews(Protocol):
 C = TypeVar("C")
 _LACKS: dict[type, tuple[str, str]] = {
     Releases: (
-        "keeps no releases",
+        "keeps no releases, and no history of them",
         "git checkout the version before, then ./invoke prefect.plan and prefect.setup",
     ),
     Executes: ("has no containers", "its processes run on this machine: docs/local.md"),

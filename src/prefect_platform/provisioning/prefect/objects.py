@@ -107,7 +107,7 @@ def _pool_changes(pool: Pool, actual: Json | None) -> list[Change]:
     wanted |= {} if pool.paused is None else {"is_paused": pool.paused}
     if actual is None:
         body = {"name": pool.name, "type": pool.type, **wanted}
-        return [Change("create", "work pool", pool.name, f"type {pool.type}, {_listed(wanted)}", body)]
+        return [Change("create", "work pool", pool.name, _listed({"type": pool.type, **wanted}), body)]
     if actual["type"] != pool.type:
         raise ConfigError(
             f"platform.prefect.work_pools: {pool.name} is configured with type {pool.type} but exists "
@@ -207,7 +207,7 @@ def _cause(actual: Json, changed: Json) -> str:
 
 
 def _listed(wanted: Json) -> str:
-    return ", ".join(f"{key} {_shown(value)}" for key, value in wanted.items())
+    return ", ".join(f"{key} {_shown(value)}" for key, value in wanted.items() if value != "")
 
 
 def _shown(value: Any) -> str:
