@@ -163,7 +163,7 @@ def test_another_published_port_does_what_the_plan_showed(
     vps.invoke("platform.setup")
     # Prefect cannot be asked at an address that is yet to be served.
     assert inventory.changed(before, inventory.take(vps, docker, ssh)) == planned - inventory.estimated(shown)
-    assert "traefik-traefik" in planned
+    assert "traefik-gateway" in planned
 
 
 def test_a_release_that_cannot_work_is_rolled_back(vps: Vps, docker: Docker, ssh: Callable[..., str]) -> None:

@@ -27,6 +27,12 @@ URLS = (
     f"postgresql://gw@db/gw?password={PASSWORD}",
     f"host=db user=gw password={PASSWORD}",
     f"https://a:{PASSWORD}/#?@b",
+    f"u:{PASSWORD}@x.org",
+    f"https:/u:{PASSWORD}@x.org",
+    f"https:\\\\u:{PASSWORD}@x.org",
+    f"postgresql://gw%3A{PASSWORD}@db.example.com/gw",
+    f"https://u%253A{PASSWORD}@x.org",
+    f"https://x.org?pass%77ord={PASSWORD}",
 )
 
 
@@ -84,6 +90,15 @@ def test_a_password_is_refused_in_every_variable(load: Load, path: tuple[str, ..
         with pytest.raises(ConfigError) as caught:
             load({}, environ={variable: url})
         assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("section", ["", "gateway", "prefect"])
+def test_a_password_in_a_key_is_refused_and_not_shown(load: Load, section: str) -> None:
+    key = {f"https://u:{PASSWORD}@x": 1}
+    with pytest.raises(ConfigError) as refused:
+        load({section: key} if section else key)
+    assert "holds a password" in refused.value.message
+    assert PASSWORD not in f"{refused.value.message}{refused.value.hint}"
 
 
 @pytest.mark.parametrize(

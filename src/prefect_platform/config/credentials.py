@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
+from urllib.parse import unquote
 
 from prefect_platform.errors import ConfigError
 
@@ -15,6 +16,8 @@ Path = tuple[str | int, ...]
 
 # `//user:password@`. Also a password that holds / ? or #, which RFC 3986 would take for the end of the host.
 _USERINFO = re.compile(r"//[^/?#@\s]*:[^\n]*@")
+# The same without a scheme, or after one slash. An image's digest is none.
+_BARE_USERINFO = re.compile(r"(?:\S*/)?[^/@\s:]*:[^/@\s]+@(?!sha256:)\S*")
 _NAME = r"(?:pass(?:word|wd|phrase)?|pwd|pin|secret|token|api[_-]?key|access[_-]?key|secret[_-]?key)"
 _PARAMETER = re.compile(rf"(?i)(?<![a-z0-9])(?:[a-z0-9]+[_-])*(?:ssl)?{_NAME}\s*=\s*[^\s&]")
 _KEY = re.compile(rf"(?i)(?:.*[_-])?{_NAME}")
@@ -22,8 +25,9 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 def holds_password(text: str) -> bool:
-    """Whether a text is (or contains) a URL with a password, or a `password=` of a query or a connection string."""
-    return bool(_USERINFO.search(text) or _PARAMETER.search(text))
+    """Whether a text is (or contains) a URL with a password, or a `password=` of a query or a connection string, however it is encoded."""
+    read = unquote(unquote(text)).replace("\\", "/")
+    return bool(_USERINFO.search(read) or _BARE_USERINFO.fullmatch(read) or _PARAMETER.search(read))
 
 
 def passwords(
@@ -34,7 +38,7 @@ def passwords(
     """
     for where, value, taker in _strings(values, schema, path, ("", "")):
         # A key of a free mapping (a seal's attributes) may name a credential; those of ours are names of files.
-        free = isinstance(where[-1], str) and not _declared(schema, where[len(path) :])
+        free = bool(where) and isinstance(where[-1], str) and not _declared(schema, where[len(path) :])
         if holds_password(value) or (free and value and _KEY.fullmatch(str(where[-1]))):
             yield where, taker
 
@@ -70,6 +74,8 @@ def _strings(
         yield path, values, taker
     elif isinstance(values, Mapping):
         for key, value in values.items():
+            if holds_password(str(key)):
+                yield path, str(key), taker
             yield from _strings(value, schema.get("properties", {}).get(key, {}), (*path, str(key)), taker)
     elif isinstance(values, list):
         for index, value in enumerate(values):

@@ -48,6 +48,8 @@ def parse(url: str) -> Database:
         raise ConfigError(f"{KEY}: {parts.scheme or 'no scheme'}: must be a PostgreSQL URL", EXAMPLE)
     if parts.password is not None:
         raise credentials.refusal(KEY, ("prefect", SECRET), "")
+    if parts.fragment:
+        raise ConfigError(f"{KEY}: a URL of a database ends before '#'", f"write # as %23; {EXAMPLE}")
     name = unquote(parts.path.removeprefix("/"))
     for what, value in (("host", parts.hostname), ("user", parts.username), ("name of the database", name)):
         if not value:

@@ -5,14 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 from urllib.parse import urlsplit
 
-from prefect_platform.config import database_url, private_app, seal, settings, sso, stack, tls, urls
+from prefect_platform.config import database_url, private_app, routes, seal, settings, sso, stack, tls, urls
 from prefect_platform.config.objects import desired
 from prefect_platform.errors import ConfigError
 
-_RESERVED = {"prefect", "metrics"}
-
-
-_OWN_PATHS = {"prefect", "auth", "ping", "metrics", "verify", "outpost.goauthentik.io"}
+_PORTS = (
+    ("gateway", "port"),
+    ("gateway", "verifier_port"),
+    ("gateway", "auth_port"),
+    ("gateway", "ops_port"),
+    ("prefect", "port"),
+)
+"""What listens on one machine, where that is all there is."""
 
 
 def with_sso(chosen: settings.Settings, stacks: dict[str, stack.Stack]) -> dict[str, stack.Stack]:
@@ -38,23 +42,12 @@ def cross_check(chosen: settings.Settings) -> None:
             raise ConfigError(
                 f"platform.prefect.workers: {worker['name']}: pool {worker['pool']!r} is not in work_pools ({', '.join(sorted(pools))})"
             )
-    for place, names in (
-        ("prefect.workers", [worker["name"] for worker in prefect["workers"]]),
-        ("gateway.routes", [route["name"] for route in chosen.values["gateway"]["routes"]]),
-    ):
-        reserved = _RESERVED & set(names)
-        if place == "gateway.routes" and reserved:
-            raise ConfigError(f"platform.{place}: the name {sorted(reserved)[0]!r} is reserved")
-        twice = {name for name in names if names.count(name) > 1}
-        if twice:
-            raise ConfigError(f"platform.{place}: {sorted(twice)[0]!r} is defined twice")
-    for route in chosen.values["gateway"]["routes"]:
-        first = route["path"].split("/")[1] if route["path"] else ""
-        if first in _OWN_PATHS:
-            # Its rule would be longer than ours and win: a public route could expose a protected one.
-            raise ConfigError(
-                f"platform.gateway.routes: {route['name']}: paths under /{first} belong to the platform"
-            )
+    names = [worker["name"] for worker in prefect["workers"]]
+    _refuse_twice("prefect.workers", names)
+    _refuse_twice("gateway.routes", [route["name"] for route in chosen.values["gateway"]["routes"]])
+    routes.check(chosen.values["gateway"]["routes"])
+    if chosen.traits.combined:
+        _check_ports(chosen)
     if url := prefect["database_url"]:
         _check_database(chosen, url)
     private_app.validate(chosen)
@@ -64,6 +57,22 @@ def cross_check(chosen: settings.Settings) -> None:
     seal.validate(chosen)
     sso.validate(chosen, urlsplit(urls.public_url(chosen)).hostname or "")
     desired(chosen, None)
+
+
+def _refuse_twice(place: str, names: list[str]) -> None:
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ConfigError(f"platform.{place}: {twice[0]!r} is defined twice")
+
+
+def _check_ports(chosen: settings.Settings) -> None:
+    taken: dict[int, str] = {}
+    for section, key in _PORTS:
+        place, port = f"platform.{section}.{key}", chosen.values[section][key]
+        if (other := taken.setdefault(port, place)) != place:
+            raise ConfigError(
+                f"{place}: {port} is {other} too; each needs a port of its own",
+                f"change one of the two: {place}",
+            )
 
 
 def _check_database(chosen: settings.Settings, url: str) -> None:
