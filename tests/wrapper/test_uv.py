@@ -184,6 +184,8 @@ def test_no_file_of_an_environment_is_linked_to_the_cache(
     cached = list((tmp_path / "cache").rglob("invoke/program.py"))
     installed = list(locks.folder.glob("env/lib/python*/site-packages/invoke/program.py"))
     assert [file.stat().st_nlink for file in (*cached, *installed)] == [1, 1]
+    others = [file for file in (locks.folder / "env").rglob("*") if file.stat().st_mode & 0o022]
+    assert [file for file in others if not file.is_symlink()] == [], "only we may write there"
 
 
 def test_progress_reports_what_uv_does_next(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -125,6 +125,8 @@ def _finish(new: Path, venv_dir: Path, wanted: bytes, pth: Sequence[str]) -> Non
         (site / "prefect-platform.pth").write_text("".join(f"{line}\n" for line in pth))
     _relocate_scripts(new, venv_dir)
     (new / ".python").write_text(_python_id())
+    # uv leaves a file of that name which everybody may write.
+    (new / ".lock").unlink(missing_ok=True)
     (new / ".lock").write_bytes(wanted)
 
 

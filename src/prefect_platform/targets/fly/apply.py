@@ -32,6 +32,8 @@ class Applying:
         self.fly = fly
         self.store = store
         self.releases = releases
+        self.waited = False
+        """For a machine's health, once: one that keeps exiting is started again at each question."""
         self.imported = secret_values.Imported(settings.state / "secrets" / "fly-imported.json")
 
     def apply(self, plan: Plan, bundles: Sequence[Bundle]) -> None:
@@ -129,8 +131,9 @@ class Applying:
         while True:
             machines = self.fly.machines()
             waited = time.monotonic() - began
-            patient = asked and waited < _HEALTHY_SECONDS
+            patient = asked and not self.waited and waited < _HEALTHY_SECONDS
             if machines and machines[0]["state"] == "started" and not (patient and not _passes(machines[0])):
+                self.waited |= asked
                 return machines[0]
             if machines and machines[0]["state"] in ("stopped", "suspended", "created") and not asked:
                 self.fly.say("the machine was asleep: starting it")

@@ -112,12 +112,18 @@ class Target:
         return dict(json.loads(self._inside("status")))
 
     def processes(self) -> list[Process]:
-        """None where there is no machine."""
+        """None where there is no machine. Of one that exits before it can be asked, those that it should run."""
         if not (self.fly.exists() and self.fly.machines()):
             return []
-        names = {f"{stack}-{service}": (stack, service) for stack, service in self.known()}
+        known = self.known()
+        try:
+            infos = self._status()["processes"]
+        except PlatformError as error:
+            why = f"the machine does not stay up: {error.reason}"
+            return [Process(stack, service, "UNKNOWN", 0, 0, 0, why) for stack, service in known]
+        names = {f"{stack}-{service}": (stack, service) for stack, service in known}
         found = []
-        for info in self._status()["processes"]:
+        for info in infos:
             age = int(info["now"] - info["start"]) if info["pid"] else 0
             running = info["statename"] == "RUNNING"
             detail = "" if running else info["spawnerr"] or info["description"]
@@ -132,7 +138,12 @@ class Target:
 
     def room(self) -> int:
         """Free bytes on the volume; enough while there is no machine to ask."""
-        return int(self._status()["free"]) if self.fly.exists() and self.fly.machines() else LOW_BYTES
+        if not (self.fly.exists() and self.fly.machines()):
+            return LOW_BYTES
+        try:
+            return int(self._status()["free"])
+        except PlatformError:
+            return LOW_BYTES
 
     def run_in(self, stack: str, argv: Sequence[str]) -> str:
         return self._inside("run", stack, _packed(argv))
