@@ -25,6 +25,7 @@ class Examples:
     stack: str
     service: str
     secret: str
+    proves: bool
 
     @classmethod
     def of(cls, folder: Path) -> Examples:
@@ -36,14 +37,18 @@ class Examples:
             re.MULTILINE,
         )
         found = (service[1] or service[2]) if service else None
-        secret = re.search(
-            r"^  - \{name: (\w+), generate: password",
-            (folder / "stack.yml").read_text(encoding="utf-8", errors="replace"),
-            re.MULTILINE,
-        )
-        return cls(folder.name, found or "server", secret[1] if secret else "NAME")
+        declared = (folder / "stack.yml").read_text(encoding="utf-8", errors="replace")
+        secret = re.search(r"^  - \{name: (\w+), generate: password", declared, re.MULTILINE)
+        proves = re.search(r"^proves: true\b", declared, re.MULTILINE) is not None
+        return cls(folder.name, found or "server", secret[1] if secret else "NAME", proves)
 
     def fitted(self, text: str) -> str:
+        """A task's docstring for this stack: its names, workers only where they run, and an environment that has the stack."""
+        if not self.proves:
+            text = text.replace("; workers finish their runs.", ".").replace("workers finish runs, ", "")
+            text = text.replace(" --env local", "")
+            if "--env" not in text:
+                text = re.sub(r"(Example: \./invoke \S+)", r"\1 --env production", text)
         text = text.replace("./invoke prefect.", f"./invoke {self.stack}.")
         return text.replace(" SERVICE", f" {self.service}").replace(" SECRET", f" {self.secret}")
 
@@ -102,7 +107,7 @@ def namespace(folder: Path) -> Collection:
     @task(
         help={
             "dry-run": "show the plan and touch nothing",
-            "with-needs": "set up missing stacks that it needs first",
+            "with-needs": "first set up the stacks it needs that are missing",
         }
     )
     def setup(
@@ -113,7 +118,7 @@ def namespace(folder: Path) -> Collection:
         with_needs: bool = False,
         json: bool = False,
     ) -> None:
-        """Bring it up as configured, and prove it works.
+        """Set up the stack as configured, and check it.
 
         Example: ./invoke prefect.setup --env local
         """
@@ -140,8 +145,8 @@ def namespace(folder: Path) -> Collection:
 
     @task(
         help={
-            "service": "one service (default: all of the stack)",
-            "lines": "how many of the last",
+            "service": "one service (default all of the stack)",
+            "lines": "number of lines",
             "follow": "keep printing until Ctrl-C",
         }
     )
@@ -154,7 +159,7 @@ def namespace(folder: Path) -> Collection:
         """
         _output.logs(open_stack(c, env, name), name, service, lines, follow)
 
-    @task(help={"service": "one service (default: all of the stack)"})
+    @task(help={"service": "one service (default all of the stack)"})
     def restart(c: Context, env: str = "local", service: str = "") -> None:
         """Restart services; workers finish their runs.
 
@@ -164,7 +169,7 @@ def namespace(folder: Path) -> Collection:
 
     @task()
     def stop(c: Context, env: str = "local") -> None:
-        """Stop it; workers finish their runs, data stays.
+        """Stop services; workers finish runs, data stays.
 
         Example: ./invoke prefect.stop
         """
@@ -188,7 +193,7 @@ def namespace(folder: Path) -> Collection:
 
     @task(
         help={
-            "to": "a release of prefect.releases (default: the last good one before the current)",
+            "to": f"a release of {name}.releases (default the last good one before the current)",
             "restore": "roll back across a schema change: restore the databases saved before it",
         }
     )
@@ -200,7 +205,10 @@ def namespace(folder: Path) -> Collection:
         _output.rollback(open_stack(c, env, name), name, to, restore)
 
     @task(
-        name="exec", positional=["service"], help={"service": "one service; words after -- are the command"}
+        name="exec",
+        positional={"service": "SERVICE"},
+        help={"service": "one service; words after -- are the command (default /bin/sh)"},
+        words=True,
     )
     def execute(c: Context, service: str, env: str = "local") -> None:
         """Run a command in a service's container.
@@ -211,11 +219,12 @@ def namespace(folder: Path) -> Collection:
         """
         _output.execute(open_stack(c, env, name), name, service)
 
-    @task(name="rotate-secret", positional=["secret"], help={"secret": "name of the secret in stack.yml"})
+    @task(name="rotate-secret", positional={"secret": "NAME"}, help={"secret": "a secret of stack.yml"})
     def rotate_secret(c: Context, secret: str, env: str = "local", json: bool = False) -> None:
         """Give a generated password a new value.
 
-        Example: ./invoke prefect.rotate-secret SECRET --env production
+        Example: ./invoke prefect.rotate-secret SECRET \\
+          --env production
         """
         _output.rotate_secret(open_stack(c, env, name), name, secret, json)
 

@@ -39,9 +39,9 @@ def create_proxy_app(
 ) -> None:
     """Put an application behind single sign-on.
 
-    Example: ./invoke authentik.create-proxy-app --name=Prefect --slug=prefect \\
-      --external-host=https://prefect.example.com --internal-host=platform-prefect-server \\
-      --port=4200 --allowed-groups=admins
+    Example: ./invoke authentik.create-proxy-app --name=Grafana --slug=grafana \\
+      --external-host=https://grafana.example.com --internal-host=grafana \\
+      --port=3000 --allowed-groups=admins
     """
     from prefect_platform.config import sso
     from prefect_platform.environment.provisioners import sign_on as authentik
@@ -77,7 +77,7 @@ def remove_proxy_app(
 ) -> None:
     """Remove an application and its provider.
 
-    Example: ./invoke authentik.remove-proxy-app --slug=prefect --yes
+    Example: ./invoke authentik.remove-proxy-app --slug=grafana --yes
     """
     from prefect_platform.environment.provisioners import sign_on as authentik
     from prefect_platform.errors import ConfigError

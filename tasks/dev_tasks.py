@@ -51,7 +51,7 @@ LOCKS = ("runtime", "operator", "dev")
 """In this order: a later lock takes the versions of the earlier ones."""
 
 
-@task()
+@task(words=True)
 def test(c: Context) -> None:
     """Run the tests; words after -- go to pytest.
 
@@ -99,7 +99,11 @@ def lint(c: Context, fix: bool = False) -> None:
 
 
 @task(
-    help={"vps": "those of the VPS target, in the lab (as root)", "fly": "those of the Fly machine, likewise"}
+    help={
+        "vps": "those of the VPS target, in the lab (as root)",
+        "fly": "those of the Fly machine, likewise",
+    },
+    words=True,
 )
 def bench(c: Context, vps: bool = False, fly: bool = False) -> None:
     """Run benchmarks; words after -- go to them.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json as jsonlib
+
 from invoke.context import Context
 
 from ._context import platform, say
@@ -40,7 +42,7 @@ def login_url(c: Context, env: str = "local") -> None:
         "project": "who it is for",
         "service": "what uses it",
         "description": "a note to find it again",
-        "expires": "90d, 12h, 52w",
+        "expires": "valid for: 12h, 90d, 52w",
         "scope": "routes it opens, e.g. 'prefect metrics'",
     },
 )
@@ -86,13 +88,22 @@ def list_tokens(c: Context, all: bool = False, env: str = "local", json: bool = 
     _run(c, env, "list-tokens", *(["--all"] if all else []), *(["--json"] if json else []))
 
 
-@task(name="revoke-token", positional=["jti"], help={"jti": "its id, or at least its first 8 characters"})
-def revoke_token(c: Context, jti: str, env: str = "local") -> None:
+@task(
+    name="revoke-token",
+    positional={"id": "ID"},
+    help={"id": "the token's ID, or at least its first 8 characters"},
+)
+def revoke_token(c: Context, id: str, env: str = "local") -> None:
     """Revoke a token; takes effect within 5 seconds.
 
     Example: ./invoke gateway.revoke-token 3f9c2a1b
     """
-    _run(c, env, "revoke-token", jti)
+    from prefect_platform.environment import access
+
+    told = jsonlib.loads(access.gateway(platform(c, env), ["revoke-token", id, "--json"]))
+    # A gateway of an earlier release does not tell the subject.
+    subject = f" ({told['subject']})" if "subject" in told else ""
+    print(f"{'was already revoked:' if told['already'] else 'revoked'} {told['jti']}{subject}")
 
 
 @task(name="rotate-keys")

@@ -16,7 +16,9 @@ from ._task import task
     }
 )
 def create(c: Context, env: str, provider: str = "betterstack") -> None:
-    """Create an uptime monitor, every three minutes.
+    """Create an uptime monitor.
+
+    It checks every three minutes.
 
     Example: BETTERSTACK_API_TOKEN=… ./invoke monitor.create --env fly
 

@@ -13,7 +13,7 @@ from ._task import task
 
 @task()
 def setup(c: Context, env: str = "local", wait: int = 600) -> None:
-    """Bring up every stack of an environment.
+    """Set up every stack of an environment.
 
     Example: ./invoke platform.setup --env production
     """
@@ -50,8 +50,8 @@ def status(c: Context, env: str = "local", json: bool = False) -> None:
 
 @task(
     help={
-        "service": "one service (default: all)",
-        "lines": "how many of the last",
+        "service": "one service (default all)",
+        "lines": "number of lines",
         "follow": "keep printing until Ctrl-C",
     }
 )
@@ -89,7 +89,7 @@ def remove(c: Context, env: str = "local", yes: bool = False, data: bool = False
 
 @task(
     help={
-        "lines": "how many of the newest",
+        "lines": "number of lines",
     }
 )
 def history(c: Context, env: str, lines: int = 30, json: bool = False) -> None:

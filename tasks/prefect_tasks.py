@@ -67,7 +67,9 @@ def client_env(c: Context, token: str, env: str = "local") -> None:
 
 @task(name="set-database-aside")
 def set_database_aside(c: Context, env: str = "local", yes: bool = False) -> None:
-    """Rename a damaged database so setup makes anew.
+    """Rename a damaged database.
+
+    The next setup creates a new one.
 
     Example: ./invoke prefect.set-database-aside --yes
     """
@@ -85,7 +87,7 @@ def set_database_aside(c: Context, env: str = "local", yes: bool = False) -> Non
     say("next: ./invoke prefect.setup starts with an empty database" if aside else "there is no database")
 
 
-@task(help={"to": "folder (default: backups/ in the state folder)"})
+@task(help={"to": "folder (default backups/ in the state folder)"})
 def backup(c: Context, env: str = "local", to: str = "") -> None:
     """Copy Prefect's database while it runs.
 
@@ -106,7 +108,8 @@ def backup(c: Context, env: str = "local", to: str = "") -> None:
 def restore(c: Context, file: str, env: str = "local", yes: bool = False) -> None:
     """Restore a backup; the old database is kept.
 
-    Example: ./invoke prefect.restore --file prefect-20261125T120000Z.db --yes
+    Example: ./invoke prefect.restore --yes \\
+      --file .state/local/backups/prefect-20261125T120000Z.db
     """
     from prefect_platform.checks import health
     from prefect_platform.errors import CheckFailed
@@ -160,13 +163,13 @@ def migrate_to_postgres(
         raise CheckFailed("moved, but not healthy", "./invoke prefect.status")
 
 
-@task(help={"github": "owner/repo, whose secrets are set instead of this user's profile"})
+@task(help={"github": "OWNER/REPO: set the secrets of this repository, not your profile"})
 def connect(c: Context, env: str = "local", github: str = "") -> None:
     """Point your Prefect commands and flows here.
 
     Example: ./invoke prefect.connect --env production
 
-    Creates a token for it.
+    Creates a token for this profile.
     """
     from prefect_platform.operations import connect as connection
 
@@ -180,7 +183,7 @@ def connect(c: Context, env: str = "local", github: str = "") -> None:
     return None
 
 
-@task(help={"github": "owner/repo, whose secrets are deleted instead of this user's profile"})
+@task(help={"github": "OWNER/REPO: delete the secrets of this repository, not your profile"})
 def disconnect(c: Context, env: str = "local", github: str = "") -> None:
     """Undo prefect.connect and revoke its token.
 

@@ -12,8 +12,9 @@ import yaml
 from invoke.util import helpline
 
 import tasks
-from prefect_platform.cli import mistakes, overview
+from prefect_platform.cli import mistakes, overview, task_help
 from prefect_platform.cli.aliases import without_aliases
+from prefect_platform.cli.program import PlatformProgram
 
 from .conftest import ROOT
 
@@ -142,3 +143,91 @@ def test_the_overview_shows_what_the_environments_use(
     assert not unseen & groups
     assert len(shown) <= 40
     assert [line for line in shown if len(line) > COLUMNS or "…" in line] == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_help_of_a_task(name: str) -> None:
+    """In 80 columns, without Invoke's jargon, and with each default and each required option."""
+    task = tasks.namespace[name]
+    shown = task_help.lines(name, task)
+    assert [line for line in shown if len(line) > COLUMNS] == []
+    text = "\n".join(shown)
+    for jargon in ("core-opts", "--options", "other tasks", "Docstring", "jti"):
+        assert jargon not in text
+    assert shown[0].startswith(f"Usage: ./invoke {name}")
+    rows = _rows(shown)
+    for argument in task.get_arguments():
+        if argument.name in task.placed:
+            assert f" {task.placed[argument.name]} " in f"{shown[0]} "
+            continue
+        told = rows[f"--{argument.names[0]}"]
+        assert told.endswith("(required)") == argument.positional
+        if argument.kind is not bool and argument.default:
+            assert told.endswith(f"(default {argument.default})".replace(".0)", ")"))
+
+
+def _rows(shown: list[str]) -> dict[str, str]:
+    """Long flag → its text, unwrapped."""
+    found: dict[str, str] = {}
+    flag = ""
+    for line in shown[shown.index("Options:") + 1 :] if "Options:" in shown else ():
+        if head := re.match(r"  (?:-\w, )?(--[a-z-]+)(?:=[A-Z]+)?(?: +|\Z)", line):
+            flag = head[1]
+            found[flag] = line[head.end() :].strip()
+        elif line:
+            found[flag] += f" {line.strip()}"
+    return found
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["gateway.create-token"], "gateway.create-token: --project and --service are required"),
+        (["gateway.create-token", "--project", "p"], "gateway.create-token: --service is required"),
+        (["prefect.exec"], "prefect.exec: SERVICE is required"),
+        (["gateway.revoke-token"], "gateway.revoke-token: ID is required"),
+        (["prefect.rotate-secret"], "prefect.rotate-secret: NAME is required"),
+        (["platform.history"], "platform.history: --env is required"),
+        (["prefect.restore", "--file"], "prefect.restore: --file needs a value"),
+        (["authentik.create-proxy-app", "--external-host"], "--external-host needs a value"),
+        (["prefect.logs", "--lines", "abc"], "prefect.logs: --lines 'abc': not a whole number"),
+        (["prefect.logs", "--lines=abc"], "prefect.logs: --lines 'abc': not a whole number"),
+        (["prefect.logs", "-l", "it's"], 'prefect.logs: -l "it\'s": not a whole number'),
+        (["fly.cost", "--hours", "some"], "fly.cost: --hours 'some': not a number"),
+        (["authentik.create-proxy-app", "--port=x"], "--port 'x': not a whole number"),
+    ],
+)
+def test_a_mistake_is_named_as_the_help_names_it(
+    words: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    program = PlatformProgram(ROOT)
+    program.namespace = tasks.namespace
+    with pytest.raises(SystemExit) as ended:
+        program.run(["./invoke", *words])
+    told = capsys.readouterr().err.splitlines()
+    assert (ended.value.code, told[1:]) == (2, [f"hint: ./invoke --help {words[0]}"])
+    assert told[0].endswith(says)
+
+
+def test_what_is_said_of_workers_and_releases_is_of_that_stack() -> None:
+    for stack in ("prefect", "gateway", "redis"):
+        text = "\n".join(
+            "\n".join(task_help.lines(f"{stack}.{name}", tasks.namespace[f"{stack}.{name}"]))
+            for name in ("restart", "stop", "rollback", "remove", "setup")
+        )
+        assert ("workers finish" in text) == (stack == "prefect")
+        assert set(re.findall(r"\b([a-z]+)\.(?:releases|remove)\b", text)) == {stack}
+        assert (f"./invoke {stack}.remove --env production --yes" in text) == (stack != "prefect")
+
+
+def test_recovery_asks_for_no_key_that_it_cannot_use(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    program = PlatformProgram(ROOT)
+    program.namespace = tasks.namespace
+    with pytest.raises(SystemExit) as ended:
+        program.run(["./invoke", "vault.recover", "--env", "local"])
+    told = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert "target local keeps its secrets in a file" in told
+    assert "recovery keys" not in told

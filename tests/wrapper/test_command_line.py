@@ -83,11 +83,16 @@ def test_version(ready: Clone) -> None:
         (["prefcet"], "no such task: 'prefcet'\nhint: ./invoke --list prefect"),
         (
             ["prefect.setup", "--evn", "x"],
-            "./invoke prefect.setup: unknown option --evn\nhint: did you mean --env?",
+            "prefect.setup: unknown option --evn\nhint: did you mean --env?",
         ),
         (["--env", "x", "prefect.setup"], "a task's options come after its name"),
-        (["prefect.setup", "--port", "many"], "a value has the wrong type"),
-        (["prefect.setup", "--env"], "needed value and was not given one"),
+        (
+            ["prefect.setup", "--port", "many"],
+            "prefect.setup: --port 'many': not a whole number\nhint: ./invoke --help prefect.setup",
+        ),
+        (["prefect.setup", "--port=many"], "prefect.setup: --port 'many': not a whole number"),
+        (["prefect.setup", "--env"], "prefect.setup: --env needs a value\nhint: ./invoke --help"),
+        (["needs"], "needs: WORD is required\nhint: ./invoke --help needs"),
         (["-f", "no-such.yaml", "where"], "no-such.yaml: no such settings file"),
         (["-f", "tasks/settings.txt", "where"], "not supported"),
         (["--list", "nonsense"], "no such namespace: 'nonsense'"),
@@ -165,14 +170,14 @@ def test_a_misspelt_platform_is_refused_in_every_file(ready: Clone, tmp_path: Pa
 def test_help_after_a_task_is_its_help(ready: Clone) -> None:
     """Also where a flag or an argument still wants its value."""
     wanted = ready.run("--help", "prefect.setup").stdout
-    assert wanted.startswith("Usage: ./invoke [--core-opts] prefect.setup ")
+    assert wanted.startswith("Usage: ./invoke prefect.setup [options]\n")
     for words in (["--help"], ["-h"], ["--env", "--help"], ["--port=1", "--help", "--env", "x"]):
         result = ready.run("prefect.setup", *words)
         assert (result.returncode, result.stdout, result.stderr) == (0, wanted, "")
     needs = ready.run("needs", "--help")
     assert (needs.returncode, needs.stdout.splitlines()[0]) == (
         0,
-        "Usage: ./invoke [--core-opts] needs [--options] [other tasks here ...]",
+        "Usage: ./invoke needs WORD",
     )
     assert ready.run("needs", "a", "--", "--help").stdout == "needs a\n"
 

@@ -131,16 +131,18 @@ class PlatformProgram(Program):
             try:
                 self.parse_tasks()
             except ValueError as error:  # Invoke lets a flag's int("abc") through
-                raise ConfigError(
-                    f"./invoke: a value has the wrong type: {error}", "./invoke --help TASK"
-                ) from error
+                from .mistakes import wrong_value
+
+                raise wrong_value(error, self.core.unparsed, self.collection.task_names) from error
             self.parse_cleanup()
         except ParseError as error:
             from .mistakes import explain
+            from .task_help import placed
 
             found = hasattr(self, "collection")
             tasks = sorted(self.collection.task_names) if found else []
-            raise explain(error, tasks) from error
+            name = error.context.name if error.context is not None else None
+            raise explain(error, tasks, placed(self.collection[name]) if name else {}) from error
 
     def parse_tasks(self) -> None:
         """Invoke takes a `--help` after a task for the value of a flag or an argument that the task still lacks."""
@@ -179,6 +181,11 @@ class PlatformProgram(Program):
 
         targets = overview.targets_of(self.config.get("platform") or {})
         print("\n".join(overview.lines(self.root, self.collection, targets)))
+
+    def print_task_help(self, name: str) -> None:
+        from . import task_help
+
+        print("\n".join(task_help.lines(name, self.collection[name])))
 
     def list_tasks(self) -> None:
         self.scoped_collection = without_aliases(self.scoped_collection)

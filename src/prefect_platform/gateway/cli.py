@@ -79,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     revoke = commands.add_parser(
         "revoke-token", parents=[output], help="revoke a token or session; in effect within 5 s"
     )
-    revoke.add_argument("jti", metavar="JTI", help="id, or its first 8 or more characters")
+    revoke.add_argument("jti", metavar="ID", help="id, or its first 8 or more characters")
     login = commands.add_parser("login-url", parents=[output], help="a one-time link that logs a browser in")
     login.add_argument(
         "--scope",

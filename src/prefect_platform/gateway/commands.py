@@ -106,9 +106,7 @@ async def list_tokens(args: Namespace, environ: Mapping[str, str]) -> int:
 async def revoke_token(args: Namespace, environ: Mapping[str, str]) -> int:
     prefix = args.jti.lower()
     if not re.fullmatch(r"[0-9a-f]{8,32}", prefix):
-        raise UsageError(
-            "JTI: must be a token id as list-tokens shows it, or at least its first 8 characters"
-        )
+        raise UsageError("ID: must be a token id as list-tokens shows it, or at least its first 8 characters")
     async with _store(environ) as store:
         found = await store.records(prefix)
         if not found:
@@ -122,7 +120,13 @@ async def revoke_token(args: Namespace, environ: Mapping[str, str]) -> int:
     word = "revoked" if revoked else "was already revoked"
     if args.json:
         _print_json(
-            {"jti": record.jti, "revoked": True, "already": not revoked, "revoked_at": iso(record.revoked_at)}
+            {
+                "jti": record.jti,
+                "subject": record.subject,
+                "revoked": True,
+                "already": not revoked,
+                "revoked_at": iso(record.revoked_at),
+            }
         )
     print(f"{record.subject}: token {record.jti} {word} at {iso(record.revoked_at)}", file=sys.stderr)
     return 0
