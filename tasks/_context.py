@@ -35,8 +35,8 @@ def platform(c: Context, env: str, instead: dict[str, Any] | None = None) -> Pla
     from prefect_platform.environment import opened as environment
 
     hints.about(env)
-    raw, files = c.config.get("platform") or {}, files_of(c.config)
-    return environment.open_platform(ROOT, raw, env, os.environ, say, instead, files)
+    raw, files = c.config.get("platform"), files_of(c.config)
+    return environment.open_platform(ROOT, {} if raw is None else raw, env, os.environ, say, instead, files)
 
 
 def services(p: Platform, name: str, service: str) -> list[str]:

@@ -7,59 +7,37 @@ to `settings.load`, which knows every key of the platform, also those that no fi
 from __future__ import annotations
 
 import difflib
-import json
+import importlib
 import os
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from invoke.config import AmbiguousMergeError, Config
 from invoke.exceptions import UnknownFileType
-from invoke.vendor import yaml
 
 from prefect_platform.errors import ConfigError
 
+from . import settings_file
+
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "", "false", "no", "off")
 _OURS = "PLATFORM_"
-
-
-class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # Invoke's copy of PyYAML carries no types
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[Any] = set()
-        for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                continue
-            if key.value in seen and key.tag != "tag:yaml.org,2002:merge":
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"duplicate key {key.value!r}", key.start_mark
-                )
-            seen.add(key.value)
-        mapping: dict[Hashable, Any] = super().construct_mapping(node, deep)
-        return mapping
+_EXPLAINED = "invoke.example.yaml explains every key"
 
 
 class PlatformConfig(Config):
     """Invoke's Config; every error of a file or a variable is a ConfigError."""
 
-    def _load_yaml(self, path: os.PathLike[str]) -> dict[str, Any]:
-        text = _read(path)
-        try:
-            return _mapping(path, yaml.load(text, _Loader))
-        except yaml.YAMLError as error:
-            mark = getattr(error, "problem_mark", None)
-            place = f"{path}, line {mark.line + 1}" if mark else f"{path}"
-            raise ConfigError(
-                f"{place}: invalid YAML: {getattr(error, 'problem', None) or error}",
-                "correct the line; invoke.example.yaml shows every key",
-            ) from error
+    def _load_yaml(self, path: str) -> dict[str, Any]:
+        return settings_file.read_yaml(Path(path))
 
     _load_yml = _load_yaml
 
-    def _load_json(self, path: os.PathLike[str]) -> dict[str, Any]:
-        try:
-            return _mapping(path, json.loads(_read(path)))
-        except json.JSONDecodeError as error:
-            raise ConfigError(f"{path}, line {error.lineno}: invalid JSON: {error.msg}") from error
+    def _load_json(self, path: str) -> dict[str, Any]:
+        return settings_file.read_json(Path(path))
+
+    def _load_py(self, path: str) -> dict[str, Any]:
+        return settings_file.guarded_python(path, super()._load_py)
 
     def _load_file(self, prefix: str, absolute: bool = False, merge: bool = True) -> None:
         try:
@@ -90,35 +68,61 @@ class PlatformConfig(Config):
                 "compare invoke.yaml, ~/.invoke.yaml and the file given with -f with invoke.example.yaml",
             ) from error
 
+    def _levels(self) -> list[tuple[Path, Mapping[str, Any]]]:
+        """The files that were read and what they contain, the one that overrides the others first."""
+        levels = (
+            (self._runtime_found, self._runtime_path, self._runtime),
+            (self._project_found, self._project_path, self._project),
+            (self._user_found, self._user_path, self._user),
+            (self._system_found, self._system_path, self._system),
+        )
+        return [(Path(path), values) for found, path, values in levels if found and path]
+
     def files(self) -> list[Path]:
         """The files that were read, the one that overrides the others first."""
-        levels = (
-            (self._runtime_found, self._runtime_path),
-            (self._project_found, self._project_path),
-            (self._user_found, self._user_path),
-            (self._system_found, self._system_path),
-        )
-        return [Path(path) for found, path in levels if found and path]
+        return [path for path, _ in self._levels()]
 
     def require_known_keys(self, known: Iterable[str]) -> None:
-        """Refuse a misspelt `platform:`, which Invoke would ignore: every setting would be back at its default.
+        """Refuse a misspelt `platform:`, which Invoke would ignore: every setting would be back at its default; and one that is no mapping.
 
         The clone's own file and one given with -f may have no other keys than Invoke's and `known`; files for all projects may.
         """
         allowed = {"platform", *self.global_defaults(), *known}
         ours = {self._runtime_path, self._project_path} - {None}
-        for path in self.files():
-            for key in _top_level(path):
+        for path, values in self._levels():
+            platform = values.get("platform")
+            if not (platform is None or isinstance(platform, dict)):
+                raise ConfigError(f"{self._place(path, 'platform')}: must be a mapping of settings", _EXPLAINED)
+            for key in map(str, values if path.suffix != ".py" else ()):
                 near = next(iter(difflib.get_close_matches(key, sorted(allowed), 1, 0.6)), "")
                 if key in allowed or (str(path) not in map(str, ours) and near != "platform"):
                     continue
-                line = _line(path, key)
-                place = f"{_shown(path, self._project_path)}{f':{line}' if line else ''}: {key}"
                 raise ConfigError(
-                    f"{place}: unknown key; "
+                    f"{self._place(path, key)}: unknown key; "
                     + (f"did you mean {near!r}?" if near else "settings are under `platform:`"),
-                    "invoke.example.yaml explains every key",
+                    _EXPLAINED,
                 )
+
+    def require_executor(self) -> None:
+        """A class of one's own that runs tasks (Invoke's setting) must exist."""
+        name = self.tasks.executor_class
+        try:
+            if name is not None:
+                module, _, attribute = name.rpartition(".")
+                getattr(importlib.import_module(module), attribute)
+        except (AttributeError, ImportError, ValueError):
+            keys = ("tasks", "executor_class")
+            place = next((self._place(path, *keys) for path in self.files() if settings_file.line(path, *keys)), "")
+            raise ConfigError(
+                f"{place or '.'.join(keys)}: {name!r}: no such class", "remove it, or name MODULE.CLASS"
+            ) from None
+
+    def _place(self, path: Path, *keys: str) -> str:
+        """`invoke.yaml:3: platform`: the clone's own file by its name alone, as all our texts call it."""
+        project = self._project_path
+        name = path.name if project and path == Path(project) else str(path)
+        line = settings_file.line(path, *keys)
+        return f"{name}{f':{line}' if line else ''}: {'.'.join(keys)}"
 
     def require_runtime_file(self) -> None:
         """A file given with -f or INVOKE_RUNTIME_CONFIG must exist; Invoke would continue without it."""
@@ -136,40 +140,6 @@ class PlatformConfig(Config):
 def files_of(config: Any) -> list[Path]:
     """The settings files behind a task's configuration, the one that overrides the others first."""
     return config.files() if isinstance(config, PlatformConfig) else []
-
-
-def _top_level(path: Path) -> list[str]:
-    """The keys of a file that was read before, and is valid."""
-    if path.suffix not in (".yaml", ".yml", ".json"):
-        return []
-    data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    return [str(key) for key in data] if isinstance(data, dict) else []
-
-
-def _line(path: Path, key: str) -> int:
-    """JSON is YAML as far as this is concerned."""
-    node = yaml.compose(path.read_text(encoding="utf-8"))
-    return next((each.start_mark.line + 1 for each, _ in node.value if each.value == key), 0)
-
-
-def _shown(path: Path, project: str | None) -> str:
-    """The clone's own file by its name alone, as all our texts call it."""
-    return path.name if project and path == Path(project) else str(path)
-
-
-def _read(path: os.PathLike[str]) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not UTF-8 (byte {error.start})", "save the file as UTF-8") from error
-
-
-def _mapping(path: os.PathLike[str], data: Any) -> dict[str, Any]:
-    if data is None:
-        return {}
-    if not isinstance(data, dict):
-        raise ConfigError(f"{path}: expected a mapping of settings, found {type(data).__name__}")
-    return data
 
 
 def _clash(levels: Iterable[Mapping[str, Any]]) -> str:
@@ -197,6 +167,8 @@ def environment_level(config: Mapping[str, Any], environ: Mapping[str, str]) -> 
     level: dict[str, Any] = {}
     for variable, text in environ.items():
         name = variable.removeprefix("INVOKE_")
+        if variable == "INVOKE_PLATFORM":
+            raise ConfigError(f"{variable}: no such setting; a variable sets one key: INVOKE_{_OURS}STATE", _EXPLAINED)
         _check_spelling(variable, name, paths)
         if name == variable or name.startswith(_OURS) or name not in paths:
             continue

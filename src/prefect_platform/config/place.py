@@ -1,10 +1,10 @@
-"""Where a setting stands: the file and the line that an error names."""
+"""Where a setting comes from: the file and line, or the variable, that an error names."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,25 @@ class Place:
 
     root: Path
     files: tuple[Path, ...]
+    variables: Mapping[tuple[str, ...], str] = field(default_factory=dict)
+    """Keys that an environment variable sets → its name; it overrides the files."""
 
     def of(self, path: Sequence[Any], prefix: Sequence[Any] = ()) -> str:
-        """`invoke.yaml:12: platform.gateway.port`, with the line of the key, or of its environment's (`prefix`), in the file."""
+        """`invoke.yaml:12: platform.gateway.port`, with the line of the key, or of its environment's (`prefix`), in the file; or the
+        variable's name.
+        """
+        if variable := self.variable(path):
+            return f"{variable}: platform.{_dotted(path)}"
         for candidate in ([*prefix, *path], list(path)):
             for file in self.files:
                 if line := line_of(file, ["platform", *candidate]):
                     return f"{self._name(file)}:{line}: platform.{_dotted(candidate)}"
         return f"platform.{_dotted(path)}"
+
+    def variable(self, path: Sequence[Any]) -> str:
+        """The variable that sets this key, or what it is part of; empty if none does."""
+        parts = (tuple(path[:length]) for length in range(1, len(path) + 1))
+        return next((self.variables[part] for part in parts if part in self.variables), "")
 
     def _name(self, file: Path) -> str:
         return str(file.relative_to(self.root)) if file.is_relative_to(self.root) else str(file)
@@ -34,7 +45,7 @@ def line_of(file: Path, path: Iterable[Any]) -> int | None:
     """The line of a key, given by the keys and list positions that lead to it; None if it is not in this file."""
     try:
         node = yaml.compose(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+    except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError):
         return None
     line = None
     for part in path:

@@ -1,4 +1,4 @@
-"""JSON Schema with strict patterns: `$` matches only the end of the text, never before a last line break. Pure."""
+"""JSON Schema with strict patterns: `$` matches only the end of the text, never before a last line break, and an integer has no point. Pure."""
 
 from __future__ import annotations
 
@@ -27,4 +27,13 @@ def _pattern(
         yield ValidationError(f"{instance!r} does not match {pattern!r}")
 
 
-Validator: Any = validators.extend(Draft202012Validator, {"pattern": _pattern})  # type: ignore[no-untyped-call]
+def _integer(_: Any, instance: Any) -> bool:
+    """JSON has one kind of number, so 90.0 is an integer to JSON Schema; ours end in files that want 90."""
+    return isinstance(instance, int) and not isinstance(instance, bool)
+
+
+Validator: Any = validators.extend(  # type: ignore[no-untyped-call]
+    Draft202012Validator,
+    {"pattern": _pattern},
+    type_checker=Draft202012Validator.TYPE_CHECKER.redefine("integer", _integer),
+)

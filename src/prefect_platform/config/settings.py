@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import copy
 import difflib
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 from jsonschema.exceptions import ValidationError
 
-from prefect_platform.config import credentials
+from prefect_platform.config import credentials, state_folder
 from prefect_platform.config.place import Place
 from prefect_platform.config.roles import Roles
 from prefect_platform.config.schema import Validator
@@ -77,7 +78,8 @@ def load(
     if not ENV_NAME.fullmatch(env):
         raise ConfigError(f"--env {env!r}: not a name (lower-case letters, digits, dashes)")
     base = _plain(raw)
-    overlays = base.pop("environments", None) or {}
+    overlays = base.pop("environments", None)
+    overlays = {} if overlays is None else overlays
     if not isinstance(overlays, dict):
         raise ConfigError(f"{place.of(['environments'])}: must map environment names to settings", HINT)
     for name, overlay in overlays.items():
@@ -89,10 +91,10 @@ def load(
             f"add it: platform.environments.{env} in invoke.yaml",
         )
     values = _merge(base, overlays.get(env) or {})
-    _override(values, schema, environ)
+    place = replace(place, variables=_override(values, schema, environ))
     values = _merge(values, dict(overrides or {}))
     prefix = ["environments", env] if env in overlays else []
-    _validate(place, values, schema, prefix, environ)
+    _validate(place, values, schema, prefix)
     filled = _filled(values, schema)
     return Settings(root, env, filled, targets[filled["target"]], Roles.of(schema))
 
@@ -115,12 +117,14 @@ def leaves(schema: Values, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[s
             yield (*path, key), sub
 
 
-def _plain(raw: Mapping[str, Any]) -> Values:
+def _plain(raw: Any) -> Values:
     def convert(value: Any) -> Any:
         if hasattr(value, "items"):
             return {key: convert(sub) for key, sub in value.items()}
         return [convert(sub) for sub in value] if isinstance(value, list) else value
 
+    if not hasattr(raw, "items"):
+        raise ConfigError("platform: must be a mapping of settings", HINT)
     return {key: convert(value) for key, value in raw.items()}
 
 
@@ -144,6 +148,9 @@ def _check_overlay(place: Place, name: Any, overlay: Any, base: Values, schema: 
         raise ConfigError(f"{place.of(['environments'])}: {name!r} is not an environment name")
     if overlay is not None and not isinstance(overlay, dict):
         raise ConfigError(f"{place.of(['environments', name])}: must be a mapping", HINT)
+    if "environments" in (overlay or {}):
+        nested = place.of(["environments", name, "environments"])
+        raise ConfigError(f"{nested}: an environment cannot contain others", "move them one level up")
     # Every overlay is checked, not only the chosen one: a slip in production shows while working on staging.
     _validate(place, _merge(base, overlay or {}), schema, ["environments", name])
 
@@ -152,9 +159,11 @@ def _known(overlays: Values) -> str:
     return "environments: " + ", ".join(sorted({"local", *overlays}))
 
 
-def _override(values: Values, schema: Values, environ: Mapping[str, str]) -> None:
+def _override(values: Values, schema: Values, environ: Mapping[str, str]) -> dict[tuple[str, ...], str]:
+    """Set what variables set. Returns them: key → name of the variable."""
     known = {PREFIX + "_".join(path).upper(): (path, sub) for path, sub in leaves(schema)}
-    for variable in sorted(name for name in environ if name.startswith(PREFIX)):
+    used = {}
+    for variable in sorted(name for name in environ if f"{name}_".startswith(PREFIX)):
         if variable not in known:
             near = difflib.get_close_matches(variable, known, 1, 0.5)
             raise ConfigError(
@@ -165,16 +174,22 @@ def _override(values: Values, schema: Values, environ: Mapping[str, str]) -> Non
         for key in path[:-1]:
             node = node.setdefault(key, {})
         node[path[-1]] = _cast(variable, environ[variable], sub)
+        used[path] = variable
+    return used
 
 
 def _cast(variable: str, text: str, schema: Values) -> Any:
+    if any("\ud800" <= letter <= "\udfff" for letter in text):  # how Python reads bytes that are no UTF-8
+        raise ConfigError(f"{variable}: not UTF-8", "set it to text in UTF-8")
     kinds = schema.get("type", "string")
     if kinds == "string" or (isinstance(kinds, list) and "string" in kinds and text):
         return text
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
+        value = yaml.safe_load(text)
+        json.dumps(value, default=str)  # refuses what contains itself
+    except (yaml.YAMLError, RecursionError, ValueError, TypeError, LookupError, AttributeError):
         raise ConfigError(f"{variable}: not a value of type {kinds}", HINT) from None
+    return value
 
 
 def _validate(
@@ -182,12 +197,10 @@ def _validate(
     values: Values,
     schema: Values,
     prefix: list[str],
-    environ: Mapping[str, str] | None = None,
 ) -> None:
     # First, so that no other message quotes a value with a password.
     for path, taker in credentials.passwords(values, schema):
-        variable = PREFIX + "_".join(map(str, path)).upper()
-        where = variable if variable in (environ or {}) else place.of([*path], prefix)
+        where = place.variable(path) or place.of([*path], prefix)
         raise credentials.refusal(where, taker, prefix[-1] if prefix else "")
     for path in credentials.control_characters(values, schema):
         raise ConfigError(f"{place.of([*path], prefix)}: contains a line break or control character", HINT)
@@ -197,6 +210,11 @@ def _validate(
     )
     if errors:
         raise ConfigError("\n".join(_explain(place, error, prefix) for error in errors[:5]), HINT)
+    if slip := state_folder.wrong(place.root, values.get("state", state_folder.DEFAULT)):
+        raise ConfigError(
+            f"{place.of(['state'], prefix)}: {slip}",
+            "name a folder for the platform's state alone, or leave it out for .state",
+        )
 
 
 def _explain(place: Place, error: ValidationError, prefix: list[str]) -> str:
