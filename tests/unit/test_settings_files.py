@@ -150,7 +150,11 @@ def test_what_is_no_regular_file_is_refused(tmp_path: Path, kind: str) -> None:
     else:
         file.symlink_to("gone.yaml")
     refused = _refusal(tmp_path)
-    says = {"fifo": "not a regular file", "folder": "is a folder", "dangling": "gone.yaml, which does not exist"}
+    says = {
+        "fifo": "not a regular file",
+        "folder": "is a folder",
+        "dangling": "gone.yaml, which does not exist",
+    }
     assert refused.reason.startswith(f"{file}: ")
     assert says[kind] in refused.reason
     assert "invoke.example.yaml" in refused.hint
@@ -158,7 +162,7 @@ def test_what_is_no_regular_file_is_refused(tmp_path: Path, kind: str) -> None:
 
 @pytest.mark.parametrize("raw", ["hi", [1], [], {"a"}, 0, False, ""])
 def test_a_platform_that_is_no_mapping(load: Load, raw: Any) -> None:
-    with pytest.raises(ConfigError, match="^platform: must be a mapping"):
+    with pytest.raises(ConfigError, match=r"^platform: must be a mapping"):
         load(raw)
 
 
@@ -166,7 +170,10 @@ def test_a_platform_that_is_no_mapping(load: Load, raw: Any) -> None:
     ("raw", "says"),
     [
         ({"gateway": {"port": 28180.0}}, "platform.gateway.port: 28180.0 is not of type integer"),
-        ({"prefect": {"retention_days": 90.0}}, "platform.prefect.retention_days: 90.0 is not of type integer"),
+        (
+            {"prefect": {"retention_days": 90.0}},
+            "platform.prefect.retention_days: 90.0 is not of type integer",
+        ),
         ({"environments": {"a": {"environments": {"b": {}}}}}, "platform.environments.a.environments: "),
         ({"environments": []}, "platform.environments: must map"),
         ({"environments": 0}, "platform.environments: must map"),
@@ -223,5 +230,5 @@ def test_the_variable_of_the_whole_platform_is_refused_by_invokes_reading(
     config = PlatformConfig()
     config.set_project_location(tmp_path)
     config.load_project()
-    with pytest.raises(ConfigError, match="^INVOKE_PLATFORM: no such setting"):
+    with pytest.raises(ConfigError, match=r"^INVOKE_PLATFORM: no such setting"):
         config.load_shell_env()

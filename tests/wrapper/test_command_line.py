@@ -96,6 +96,12 @@ def test_version(ready: Clone) -> None:
         (["-f", "no-such.yaml", "where"], "no-such.yaml: no such settings file"),
         (["-f", "tasks/settings.txt", "where"], "not supported"),
         (["--list", "nonsense"], "no such namespace: 'nonsense'"),
+        (["-T", "x", "prefect.setup"], "./invoke: -T 'x': not a whole number\nhint: ./invoke --help"),
+        (["-D", "x", "-l"], "./invoke: -D 'x': not a whole number\nhint: ./invoke --help"),
+        (["-F", "nope", "-l"], "--list-format: 'nope' is none of flat, nested, json\nhint: ./invoke --help"),
+        (["-F", "nope", "prefect.setup"], "--list-format: 'nope' is none of"),
+        (["-c", "foo"], "any collection named 'foo'!\nhint: leave out --collection"),
+        (["-r", "/", "-l"], "any collection named 'tasks'!\nhint: leave out --collection"),
     ],
 )
 def test_a_wrong_command_line(ready: Clone, words: list[str], says: str) -> None:
@@ -120,6 +126,16 @@ def test_a_wrong_command_line(ready: Clone, words: list[str], says: str) -> None
             "settings: run.env: a mapping in one file, a single value in another",
         ),
         ("caf\xe9: 1\n", "not UTF-8 (byte"),
+        ("platform: hi\n", "invoke.yaml:1: platform: must be a mapping"),
+        ("platform: !!set {a}\n", "invoke.yaml:1: platform: must be a mapping"),
+        ("run: {}\n1: b\n", "invoke.yaml, line 2: invalid YAML: key '1' is not text"),
+        ("platform: &p {prefect: *p}\n", "invoke.yaml, line 1: invalid YAML: contains itself"),
+        ("platform:\n  domain: 2020-13-45\n", "line 2: invalid YAML: '2020-13-45' is not a valid timestamp"),
+        ("platform: " + "[" * 3000, "invoke.yaml, line 1: nested too deep"),
+        (
+            "tasks: {executor_class: foo.bar}\n",
+            "invoke.yaml:1: tasks.executor_class: 'foo.bar': no such class",
+        ),
     ],
 )
 def test_a_wrong_settings_file(ready: Clone, text: str, says: str) -> None:
@@ -214,6 +230,44 @@ def test_a_reader_that_leaves_early(ready: Clone) -> None:
     assert call.stderr.read() == ""
     call.stderr.close()
     assert call.wait() == 0
+
+
+CLOSED = [
+    ("--version", 0, ""),
+    ("", 0, ""),
+    ("--list", 0, ""),
+    ("prefect.setup", 0, ""),
+    ("flood", 0, ""),
+    ("prefect.stup", 2, "./invoke: no such task: 'prefect.stup'\n"),
+]
+
+
+@pytest.mark.parametrize(("words", "code", "says"), CLOSED)
+def test_closed_output_is_no_output(ready: Clone, words: str, code: int, says: str) -> None:
+    result = _in_shell(ready, f"./invoke {words} >&-")
+    assert (result.returncode, result.stdout) == (code, "")
+    assert result.stderr.startswith(says)
+    assert bool(result.stderr) is bool(says)
+
+
+@pytest.mark.parametrize("closed", ["2>&-", "<&- 2>&-"])
+def test_messages_never_go_to_standard_output(ready: Clone, closed: str) -> None:
+    result = _in_shell(ready, f"./invoke prefect.stup {closed}")
+    assert (result.returncode, result.stdout, result.stderr) == (2, "", "")
+    result = _in_shell(ready, f"./invoke prefect.setup {closed}")
+    assert (result.returncode, result.stdout, result.stderr) == (0, "setup local 0 4200 True\n", "")
+
+
+@pytest.mark.parametrize("words", ["--version", "", "--list", "prefect.setup", "flood"])
+def test_output_to_a_full_disk_is_an_error(ready: Clone, words: str) -> None:
+    result = _in_shell(ready, f"./invoke {words} >/dev/full")
+    assert (result.returncode, result.stderr) == (1, "./invoke: standard output: No space left on device\n")
+
+
+def _in_shell(clone: Clone, line: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["sh", "-c", line], cwd=clone.root, env=clone.environ(), capture_output=True, text=True, check=False
+    )
 
 
 def test_tab_completion(ready: Clone) -> None:

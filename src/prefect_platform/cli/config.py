@@ -28,12 +28,12 @@ _EXPLAINED = "invoke.example.yaml explains every key"
 class PlatformConfig(Config):
     """Invoke's Config; every error of a file or a variable is a ConfigError."""
 
-    def _load_yaml(self, path: str) -> dict[str, Any]:
+    def _load_yaml(self, path: os.PathLike[str]) -> dict[str, Any]:
         return settings_file.read_yaml(Path(path))
 
     _load_yml = _load_yaml
 
-    def _load_json(self, path: str) -> dict[str, Any]:
+    def _load_json(self, path: os.PathLike[str]) -> dict[str, Any]:
         return settings_file.read_json(Path(path))
 
     def _load_py(self, path: str) -> dict[str, Any]:
@@ -92,7 +92,9 @@ class PlatformConfig(Config):
         for path, values in self._levels():
             platform = values.get("platform")
             if not (platform is None or isinstance(platform, dict)):
-                raise ConfigError(f"{self._place(path, 'platform')}: must be a mapping of settings", _EXPLAINED)
+                raise ConfigError(
+                    f"{self._place(path, 'platform')}: must be a mapping of settings", _EXPLAINED
+                )
             for key in map(str, values if path.suffix != ".py" else ()):
                 near = next(iter(difflib.get_close_matches(key, sorted(allowed), 1, 0.6)), "")
                 if key in allowed or (str(path) not in map(str, ours) and near != "platform"):
@@ -112,7 +114,9 @@ class PlatformConfig(Config):
                 getattr(importlib.import_module(module), attribute)
         except (AttributeError, ImportError, ValueError):
             keys = ("tasks", "executor_class")
-            place = next((self._place(path, *keys) for path in self.files() if settings_file.line(path, *keys)), "")
+            place = next(
+                (self._place(path, *keys) for path in self.files() if settings_file.line(path, *keys)), ""
+            )
             raise ConfigError(
                 f"{place or '.'.join(keys)}: {name!r}: no such class", "remove it, or name MODULE.CLASS"
             ) from None
@@ -168,7 +172,9 @@ def environment_level(config: Mapping[str, Any], environ: Mapping[str, str]) -> 
     for variable, text in environ.items():
         name = variable.removeprefix("INVOKE_")
         if variable == "INVOKE_PLATFORM":
-            raise ConfigError(f"{variable}: no such setting; a variable sets one key: INVOKE_{_OURS}STATE", _EXPLAINED)
+            raise ConfigError(
+                f"{variable}: no such setting; a variable sets one key: INVOKE_{_OURS}STATE", _EXPLAINED
+            )
         _check_spelling(variable, name, paths)
         if name == variable or name.startswith(_OURS) or name not in paths:
             continue

@@ -38,12 +38,15 @@ if __name__ == "__main__":
 from prefect_platform import __version__
 from prefect_platform.errors import ConfigError, PlatformError
 
+from . import streams
 from .aliases import without_aliases
 from .config import PlatformConfig
 from .hints import addressed
 
 ROOT = Path(__file__).resolve().parents[3]
 INTERRUPTED = 130
+LAYOUTS = ("flat", "nested", "json")
+"""Invoke's, of --list-format."""
 
 
 class RepositoryLoader(FilesystemLoader):
@@ -101,6 +104,11 @@ class PlatformProgram(Program):
                 raise
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
+        except OSError as error:
+            if not streams.discard_if_unwritable(error):
+                raise
+            print(f"./invoke: standard output: {error.strerror}", file=sys.stderr)
+            return 1
         return code
 
     def _steps(self, argv: list[str] | None) -> int:
@@ -124,7 +132,12 @@ class PlatformProgram(Program):
 
     def _parse(self, argv: list[str] | None) -> None:
         try:
-            self.parse_core(argv)
+            try:
+                self.parse_core(argv)
+            except ValueError as error:  # as below
+                from .mistakes import wrong_value
+
+                raise wrong_value(error, self.argv[1:], ()) from error
             # Invoke would recompile the tasks on every call.
             sys.dont_write_bytecode = bool(sys.flags.dont_write_bytecode)
             self.parse_collection()
@@ -144,6 +157,14 @@ class PlatformProgram(Program):
             name = error.context.name if error.context is not None else None
             raise explain(error, tasks, placed(self.collection[name]) if name else {}) from error
 
+    def load_collection(self) -> None:
+        try:
+            super().load_collection()
+        except Exit as error:
+            raise ConfigError(
+                f"./invoke: {error.message}", "leave out --collection and --search-root: ./invoke --list"
+            ) from error
+
     def parse_tasks(self) -> None:
         """Invoke takes a `--help` after a task for the value of a flag or an argument that the task still lacks."""
         task = _help_task(self.core.unparsed, self.collection.task_names)
@@ -156,6 +177,11 @@ class PlatformProgram(Program):
         if self.args.complete.value:
             # The program's name as it was typed: ./invoke, invoke, ../invoke.
             self.core.remainder = f"{self.binary} {self.core.remainder.partition(' ')[2]}"
+        layout = self.args["list-format"].value
+        if layout not in LAYOUTS:
+            raise ConfigError(
+                f"./invoke --list-format: {layout!r} is none of {', '.join(LAYOUTS)}", "./invoke --help"
+            )
         wanted = self.args.list.value
         if isinstance(wanted, str):
             try:
@@ -171,6 +197,7 @@ class PlatformProgram(Program):
         super().update_config(merge=merge)
         self.config.require_runtime_file()
         self.config.require_known_keys(self.collection.configuration() if hasattr(self, "collection") else ())
+        self.config.require_executor()
 
     def no_tasks_given(self) -> None:
         self.print_overview()
@@ -207,6 +234,7 @@ def _stdout_is_closed() -> bool:
 
 
 def main() -> None:
+    streams.prepare()
     if _LISTENS:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     PlatformProgram().run()

@@ -74,7 +74,9 @@ def guarded_python(path: str, read: Any) -> dict[str, Any]:
     try:
         return dict(read(path))
     except Exception as error:
-        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
+        lines = [
+            frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path
+        ]
         line = error.lineno if isinstance(error, SyntaxError) else next(iter(lines), None)
         place = f"{path}, line {line}" if line else path
         raise ConfigError(f"{place}: {type(error).__name__}: {str(error)[:200]}", HINT) from error
@@ -161,7 +163,11 @@ def _pairs(node: Any, *, ours: bool) -> Iterator[tuple[Any, Any]]:
         scalar = isinstance(key, yaml.ScalarNode)
         merges = key.tag == f"{_TAG}merge"
         if ours and not merges and key.tag != f"{_TAG}str":
-            what = f"key {_short(key.value)} is not text: put it in quotes" if scalar else "a key that is not text"
+            what = (
+                f"key {_short(key.value)} is not text: put it in quotes"
+                if scalar
+                else "a key that is not text"
+            )
             raise _problem(key, what)
         if scalar and not merges and key.value in seen:
             raise _problem(key, f"duplicate key {key.value!r}")
@@ -197,4 +203,3 @@ def _deepest(text: str) -> int:
 
 def _short(text: str) -> str:
     return repr(text if len(text) <= 40 else f"{text[:40]}…")
-
