@@ -19,6 +19,7 @@ from .conftest import ROOT, Load
         (".", "is the clone itself"),
         ("./", "is the clone itself"),
         ("src/..", "is the clone itself"),
+        ("..", "contains the clone"),
         ("src", "belongs to the repository"),
         ("./src/", "belongs to the repository"),
         ("src/deeper/new", "belongs to the repository"),

@@ -23,6 +23,8 @@ def wrong(root: Path, state: str) -> str:
         return f"{state!r} is the root folder of this machine"
     if folder == clone:
         return f"{state!r} is the clone itself"
+    if clone.is_relative_to(folder):
+        return f"{state!r} contains the clone"
     if folder.is_relative_to(clone) and folder.relative_to(clone).parts[0] in REPOSITORY:
         return f"{state!r} belongs to the repository"
     existing = next(each for each in (folder, *folder.parents) if os.path.lexists(each))
