@@ -43,8 +43,8 @@ GROUPS = (
 """What runs in one pytest, the longest first: folders and files of tests. A file that a group names is in no other; the last group has
 what no other names. Each of the lab's and fly have a Docker engine of their own.
 """
-AT_ONCE = 5
-"""More than twice the cores of a small runner: four of them begin by waiting for one to build the images."""
+AT_ONCE = 4
+"""Twice the cores of a small runner. With five, a loaded server's restart took longer than the gateway holds requests."""
 MINUTES = 70
 """What CI gives the whole of them, before it would end everything without a word."""
 LOCKS = ("runtime", "operator", "dev")

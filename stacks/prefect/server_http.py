@@ -7,17 +7,19 @@ request to one of them at that moment sees a reset and cannot repeat a POST. Her
    refused: the proxy holds and repeats those);
 2. for a short time ("lame duck") every answer carries `Connection: close`, so the proxy empties its pool by
    itself;
-3. only then the connections that stayed idle are closed, websockets get 1012, running requests are waited
-   for;
+3. only then the connections that stayed idle are closed (not one on which a request has arrived that a busy
+   process has not read yet), websockets get 1012, running requests are waited for;
 4. an upper limit ends what never ends.
 """
 
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import socket
 import sys
+import termios
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -98,6 +100,8 @@ class GracefulServer(uvicorn.Server):
         deadline = time.monotonic() + self._limits.lame_duck
         while self._http_connections() and time.monotonic() < deadline and not self.force_exit:
             await asyncio.sleep(0.02)
+        while any(map(_unread, self._http_connections())) and not self.force_exit:
+            await asyncio.sleep(0.01)  # the watchdog ends what never ends
         await super().shutdown(sockets)
         watchdog.cancel()
 
@@ -123,6 +127,15 @@ class GracefulServer(uvicorn.Server):
             config=self.config, server_state=self.server_state, app_state=self.lifespan.state
         )
         return protocol
+
+
+def _unread(connection: Any) -> bool:
+    """Whether bytes have arrived that the process has not read: closing the connection now would reset them."""
+    found = connection.transport.get_extra_info("socket")
+    if found is None or found.fileno() < 0:
+        return False
+    count = fcntl.ioctl(found.fileno(), termios.FIONREAD, b"\0" * 4)
+    return bool(int.from_bytes(count, sys.byteorder))
 
 
 def _accept_pending(listener: socket.socket) -> list[socket.socket]:
