@@ -29,22 +29,22 @@ def _lab(*names: str) -> tuple[str, ...]:
 
 GROUPS = (
     ("lab-1", ("tests/lab",)),
-    ("lab-2", _lab("interrupted", "releases", "ports", "updates")),
-    ("lab-3", _lab("chaos", "sso", "sso_elsewhere", "agents", "external_vault")),
     ("fly", ("tests/fly",)),
     ("local-1", ("tests/local",)),
+    ("lab-2", _lab("interrupted", "releases", "ports", "updates")),
+    ("parts", ("tests/authentik", "tests/runtime", "tests/vault")),
     (
         "local-2",
         ("tests/local/test_interrupted.py", "tests/local/test_moving.py", "tests/local/test_postgres.py"),
     ),
-    ("parts", ("tests/authentik", "tests/runtime", "tests/vault")),
+    ("lab-3", _lab("chaos", "sso", "sso_elsewhere", "agents", "external_vault")),
     ("others", ()),
 )
-"""What runs in one pytest, the longest first: folders and files of tests. A file that a group names is in no other; the last group has
-what no other names. Each of the lab's and fly have a Docker engine of their own.
+"""What runs in one pytest, long ones first, no more than three that have an engine at once: folders and files of tests. A file that a group
+names is in no other; the last group has what no other names. Each group of the lab's and Fly's has a Docker engine of its own.
 """
 AT_ONCE = 4
-"""Twice the cores of a small runner. With five, a loaded server's restart took longer than the gateway holds requests."""
+"""Twice the cores of a small runner. With five, three of the lab's among them, health checks and restarts ran out of time."""
 MINUTES = 70
 """What CI gives the whole of them, before it would end everything without a word."""
 LOCKS = ("runtime", "operator", "dev")
