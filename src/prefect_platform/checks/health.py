@@ -175,10 +175,7 @@ def _process_check(platform: Platform, process: Process) -> Check:
             process.name, True, ", ".join([*shown, *([process.detail] if process.detail else [])]), 0.0, ""
         )
     last = " | ".join(dict.fromkeys(tail(platform, process.name, 5)))
-    return Check(
-        process.name,
-        False,
-        f"{process.state}: {process.detail}; last lines: {last or '(none)'}",
-        0.0,
-        f"./invoke {process.stack or 'prefect'}.{'setup' if process.state == 'STOPPED' else f'logs --service {process.service}'}",
-    )
+    # What somebody stopped is started again; of anything else the log says why.
+    task = "setup" if process.state == "STOPPED" else f"logs --service {process.service}"
+    said = f"{process.state}: {process.detail}; last lines: {last or '(none)'}"
+    return Check(process.name, False, said, 0.0, f"./invoke {process.stack or 'prefect'}.{task}")
