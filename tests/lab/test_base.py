@@ -1,0 +1,48 @@
+"""The stand-ins' Debian."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from prefect_platform.errors import ApplyError
+from prefect_platform_lab import base
+
+
+class _Mirror(BaseHTTPRequestHandler):
+    asked: list[str]
+
+    def do_GET(self) -> None:
+        self.asked.append(self.path)
+        self.send_error(503)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def mirror() -> Iterator[tuple[str, list[str]]]:
+    """(address, paths asked for) of a mirror that has a bad day."""
+    handler = type("Handler", (_Mirror,), {"asked": []})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/debian/", handler.asked
+        server.shutdown()
+
+
+def test_a_download_that_fails_is_tried_again(
+    tmp_path: Path, mirror: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(base, "PAUSE", 0)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    address, asked = mirror
+    told: list[str] = []
+    with pytest.raises(ApplyError, match="debootstrap"):
+        base.bootstrap(tmp_path / "base", address, told.append)
+    first = [path for path in asked if path == asked[0]]
+    assert len(told) == base.ATTEMPTS - 1 and len(first) >= base.ATTEMPTS
+    assert all("once more" in line for line in told), told
