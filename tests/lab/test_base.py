@@ -13,24 +13,22 @@ from prefect_platform.errors import ApplyError
 from prefect_platform_lab import base
 
 
-class _Mirror(BaseHTTPRequestHandler):
-    asked: list[str]
-
-    def do_GET(self) -> None:
-        self.asked.append(self.path)
-        self.send_error(503)
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-
 @pytest.fixture
 def mirror() -> Iterator[tuple[str, list[str]]]:
     """(address, paths asked for) of a mirror that has a bad day."""
-    handler = type("Handler", (_Mirror,), {"asked": []})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+    asked: list[str] = []
+
+    class Mirror(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_error(503)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Mirror) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/debian/", handler.asked
+        yield f"http://127.0.0.1:{server.server_port}/debian/", asked
         server.shutdown()
 
 
