@@ -42,5 +42,6 @@ def test_a_download_that_fails_is_tried_again(
     with pytest.raises(ApplyError, match="debootstrap"):
         base.bootstrap(tmp_path / "base", address, told.append)
     first = [path for path in asked if path == asked[0]]
-    assert len(told) == base.ATTEMPTS - 1 and len(first) >= base.ATTEMPTS
+    assert len(told) == base.ATTEMPTS - 1
+    assert len(first) >= base.ATTEMPTS
     assert all("once more" in line for line in told), told
