@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shutil
@@ -12,6 +13,8 @@ import time
 import httpx
 import psutil
 import pytest
+
+from prefect_platform.secretstore.file_store import FileStore
 
 from .conftest import Clone, free_ports
 
@@ -143,6 +146,17 @@ def test_keys_rotate_with_overlap(platform: Clone, token: str) -> None:
     for each in (token, newer):
         answer = httpx.get(f"{platform.url}{VERSION}", headers={"Authorization": f"Bearer {each}"})
         assert answer.status_code == 200
+
+
+def test_a_check_token_that_the_gateway_no_longer_knows_is_replaced(platform: Clone) -> None:
+    """As after a lost volume, or two rotations: the checks say what is wrong with the platform, not with our own token."""
+    store = FileStore(platform.root / ".state" / "local" / "secrets")
+    header, _, rest = store.read("operator")["CHECK_TOKEN"].value.partition(".")
+    fields = json.loads(base64.urlsafe_b64decode(header + "=" * (-len(header) % 4)))
+    other = base64.urlsafe_b64encode(json.dumps({**fields, "kid": "of-before"}).encode()).decode().rstrip("=")
+    store.merge("operator", {"CHECK_TOKEN": f"{other}.{rest}"})
+    platform.invoke("prefect.status")
+    assert store.read("operator")["CHECK_TOKEN"].value.partition(".")[0] != other
 
 
 def test_logs_are_followed(platform: Clone) -> None:

@@ -21,10 +21,16 @@ _RENEW_SECONDS = 30 * 86400
 
 def kept_token(platform: Platform) -> str:
     """The platform's own token for its checks, as kept on this machine; empty when setup has to create one."""
+    held = held_token(platform)
+    return held if held and _signed_here(platform, held) else ""
+
+
+def held_token(platform: Platform) -> str:
+    """The same without a question to where the gateway's keys are: those may have changed since. Empty when it is about to expire."""
     held = FileStore(platform.settings.state / "secrets").read("operator").get("CHECK_TOKEN")
     if held is None or part(held.value, 1).get("exp", 0) - time.time() <= _RENEW_SECONDS:
         return ""
-    return held.value if _signed_here(platform, held.value) else ""
+    return held.value
 
 
 def token(platform: Platform) -> str:

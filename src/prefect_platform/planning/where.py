@@ -51,6 +51,20 @@ class Where:
         """The host name under which others reach a service."""
         return self.container(stack, service) if self.topology == "split" else "127.0.0.1"
 
+    @staticmethod
+    def http_probe(port: int, path: str) -> str:
+        """A program for `python -I -S -c`, the health check in a container without curl: exit 0 when GET `path` answers 200, else 1 with
+        the answer's first line. It runs each ten seconds in every container; without `site` and urllib it takes a third of the time.
+        """
+        steps = [
+            "import socket, sys",
+            f"it = socket.create_connection(('127.0.0.1', {port}), 4)",
+            f"it.sendall(b'GET {path} HTTP/1.0\\r\\n\\r\\n')",
+            "said = it.recv(64).partition(b'\\r')[0].decode()",
+            "sys.exit(0 if ' 200 ' in said else said)",
+        ]
+        return "; ".join(steps)
+
     def api_servers(self, replicas: int) -> list[str]:
         """The host names of Prefect's API servers; the first has no number."""
         names = ["server", *(f"server-{number}" for number in range(2, replicas + 1))]
