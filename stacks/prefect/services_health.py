@@ -6,6 +6,9 @@ container starts anew.
 Prefect has no health signal for them. Two facts of pydocket 0.27 in Redis tell: every worker process renews its score in
 `prefect:workers` (unix time) each two seconds, which a dead or frozen process does not; and the periodic tasks stand in
 `prefect:queue` with the time at which they are due, which a scheduler that no longer runs them lets pass.
+
+It runs every ten seconds for as long as the platform does. So it asks Redis over a plain socket and starts with `python -I -S`: the
+import of Redis' client library alone takes ten times what the rest does.
 """
 
 from __future__ import annotations
@@ -15,10 +18,8 @@ import signal
 import socket
 import sys
 import time
-from pathlib import Path
-from typing import Any
-
-import redis
+from collections.abc import Callable
+from io import BufferedReader
 
 HEARTBEAT_SECONDS = 20
 OVERDUE_SECONDS = 90
@@ -26,18 +27,22 @@ PATIENCE_SECONDS = 30
 """So long may they be found wrong before they are ended: a Redis that restarts is not their fault."""
 START_SECONDS = 90
 """They are young: a slow machine may take that long to start them."""
-SINCE = Path("/tmp/services-wrong-since")
+SINCE = "/tmp/services-wrong-since"
+SOCKET_SECONDS = 4
+Reply = str | list["Reply"] | None
+Ask = Callable[..., Reply]
+"""A command's words → Redis' answer. Raises OSError or ValueError when there is none."""
 
 
-def problem(connection: redis.Redis, host: str, now: float) -> str | None:
+def problem(ask: Ask, host: str, now: float) -> str | None:
     """What is wrong with the services of this host name, or None."""
-    beats = [when for name, when in _scores(connection, "prefect:workers") if name.split("#")[0] == host]
+    beats = [when for name, when in _scores(ask, "prefect:workers") if name.split("#")[0] == host]
     if not beats:
         return "no heartbeat of the background services of this container"
     age = now - max(beats)
     if age > HEARTBEAT_SECONDS:
         return f"last heartbeat {age:.0f} s ago: dead or frozen"
-    late = max((now - when for _, when in _scores(connection, "prefect:queue")), default=0.0)
+    late = max((now - when for _, when in _scores(ask, "prefect:queue")), default=0.0)
     if late > OVERDUE_SECONDS:
         return f"a periodic task has been due for {late:.0f} s: the scheduler does not run"
     return None
@@ -46,55 +51,93 @@ def problem(connection: redis.Redis, host: str, now: float) -> str | None:
 def judge(wrong: str | None, now: float) -> None:
     """Remember since when they are wrong, and end them when that is too long."""
     if not wrong:
-        SINCE.unlink(missing_ok=True)
+        _forget()
         return
     try:
-        since = float(SINCE.read_text())
+        with open(SINCE) as file:
+            since = float(file.read())
     except (OSError, ValueError):
-        SINCE.write_text(str(now))
+        with open(SINCE, "w") as file:
+            file.write(str(now))
         return
     if now - since > PATIENCE_SECONDS:
-        SINCE.unlink(missing_ok=True)
+        _forget()
         _end_services()
+
+
+def _forget() -> None:
+    if os.path.exists(SINCE):
+        os.unlink(SINCE)
 
 
 def _end_services() -> None:
     """The children of process 1, which is the container's init; those that are old enough to have started. KILL: a frozen
     process hears nothing else.
     """
-    uptime = float(Path("/proc/uptime").read_text().split()[0])
-    for folder in Path("/proc").glob("[0-9]*"):
+    uptime = float(_read("/proc/uptime").split()[0])
+    for name in filter(str.isdigit, os.listdir("/proc")):
         try:
-            _, parent, *more = (folder / "stat").read_text().rpartition(")")[2].split()
+            _, parent, *more = _read(f"/proc/{name}/stat").rpartition(")")[2].split()
         except OSError:
             continue  # it has ended meanwhile
         age = uptime - int(more[17]) / os.sysconf("SC_CLK_TCK")
         if parent == "1" and age > START_SECONDS:
-            print(f"ending process {folder.name}", file=sys.stderr)
-            os.kill(int(folder.name), signal.SIGKILL)
+            print(f"ending process {name}", file=sys.stderr)
+            os.kill(int(name), signal.SIGKILL)
 
 
-def _scores(connection: redis.Redis, key: str) -> list[tuple[str, float]]:
-    found: Any = connection.zrange(key, 0, -1, withscores=True)
-    return [(name.decode(errors="replace"), float(score)) for name, score in found]
+def _read(file: str) -> str:
+    with open(file, errors="replace") as opened:
+        return opened.read()
+
+
+def _scores(ask: Ask, key: str) -> list[tuple[str, float]]:
+    found = ask("ZRANGE", key, "0", "-1", "WITHSCORES")
+    if not isinstance(found, list):
+        raise ValueError(f"no list at {key}")
+    return [(str(name), float(str(score))) for name, score in zip(found[::2], found[1::2], strict=True)]
+
+
+def client(connection: socket.socket, stream: BufferedReader) -> Ask:
+    """Commands in Redis' own protocol (RESP 2); `stream` is what the connection answers."""
+
+    def reply() -> Reply:
+        line = stream.readline()
+        kind, rest = line[:1], line[1:].strip().decode(errors="replace")
+        if kind == b"$":
+            return stream.read(int(rest) + 2)[:-2].decode(errors="replace") if rest != "-1" else None
+        if kind == b"*":
+            return [reply() for _ in range(int(rest))]
+        if kind not in (b"+", b":"):
+            raise ValueError(rest or "the connection ended")
+        return rest
+
+    def ask(*words: str) -> Reply:
+        encoded = [word.encode() for word in words]
+        connection.sendall(b"*%d\r\n" % len(encoded))
+        connection.sendall(b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in encoded))
+        return reply()
+
+    return ask
 
 
 def main() -> int:
     """Look once."""
     environ = os.environ
-    connection = redis.Redis(
-        host=environ["PREFECT_REDIS_MESSAGING_HOST"],
-        port=int(environ["PREFECT_REDIS_MESSAGING_PORT"]),
-        db=int(environ["PREFECT_REDIS_MESSAGING_DB"]),
-        password=environ.get("PREFECT_REDIS_MESSAGING_PASSWORD"),
-        socket_timeout=4,
-        socket_connect_timeout=4,
-    )
+    address = environ["PREFECT_REDIS_MESSAGING_HOST"], int(environ["PREFECT_REDIS_MESSAGING_PORT"])
     try:
-        wrong = problem(connection, socket.gethostname(), time.time())
-    except redis.RedisError as error:
+        with (
+            socket.create_connection(address, SOCKET_SECONDS) as connection,
+            connection.makefile("rb") as stream,
+        ):
+            ask = client(connection, stream)
+            if password := environ.get("PREFECT_REDIS_MESSAGING_PASSWORD"):
+                ask("AUTH", password)
+            ask("SELECT", environ["PREFECT_REDIS_MESSAGING_DB"])
+            wrong = problem(ask, socket.gethostname(), time.time())
+    except (OSError, ValueError) as error:
         print(f"Redis: {error}", file=sys.stderr)
-        SINCE.unlink(missing_ok=True)
+        _forget()
         return 1
     if wrong:
         print(wrong, file=sys.stderr)
