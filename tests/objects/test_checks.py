@@ -23,7 +23,10 @@ from .conftest import WORKED, free_port
 from .door import Door
 
 CANARY = ("platform-canary", "canary")
-QUICK = {"ping", "refuses", "ready", "version", "ui", "events", "events refuses", "services", "schedules"}
+QUICK = {
+    *("ping", "refuses", "ready", "version", "ui"),
+    *("events", "events refuses", "services", "schedules", "tokens"),
+}
 
 
 @pytest.fixture
@@ -75,6 +78,17 @@ def test_nobody_there(spec: CheckSpec) -> None:
     assert by_name(checks)["canary"].detail == "skipped: earlier checks failed"
     assert spec.token not in f"{checks}{spec}"
     assert not canary_check(down, 0.5).ok
+
+
+def test_tokens_that_end_are_asked_of_the_gateway(spec: CheckSpec, door: Door) -> None:
+    """One of an earlier release passes the question on to Prefect; one that cannot answer is red."""
+    (found,) = wait_for_checks(spec, 0, only=["tokens"])
+    assert (found.ok, found.warn) == (True, False)
+    assert "earlier release" in found.detail
+    door.broken["/auth/tokens"] = 503
+    (found,) = wait_for_checks(spec, 0, only=["tokens"])
+    assert not found.ok
+    assert "503" in found.detail
 
 
 def test_wrong_token(spec: CheckSpec) -> None:
