@@ -175,6 +175,8 @@ def _service_step(service: Service, observed: Observed) -> Step | None:
     version = observed.secret_versions.get(service.stack, "")
     if running is None or running.state in ("STOPPED", "EXITED"):
         return Step("start", service.full_name, "not running")
+    if running.state == "UNFINISHED":
+        return Step("start", service.full_name, "its last run did not finish")
     if running.state == "FATAL":
         return Step("restart", service.full_name, "had stopped retrying")
     if running.state in ("BACKOFF", "FAILING"):

@@ -73,7 +73,12 @@ def processes(site: Site) -> list[Process]:
     """One per container; memory is what the kernel counts for it."""
     ordered = sorted(found(site), key=lambda each: str(each["Name"]))
     used = health.memory(site.host, ordered) if ordered else {}
-    return [health.process(each, used.get(each["State"]["Pid"], 0)) for each in ordered]
+    return [
+        health.done_before(each)
+        if health.unfinished(each) and health.settled(ordered, identity(each)[0])
+        else health.process(each, used.get(each["State"]["Pid"], 0))
+        for each in ordered
+    ]
 
 
 def run_in(site: Site, stack: str, argv: Sequence[str]) -> str:
