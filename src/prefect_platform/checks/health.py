@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from prefect_platform.environment.access import api, held_token, kept_token, tai
 from prefect_platform.environment.opened import Platform, desired
 from prefect_platform.errors import PlatformError
 from prefect_platform.provisioning.prefect.heartbeat import is_online
-from prefect_platform.targets.protocol import LOW_BYTES, Process, Sleeps
+from prefect_platform.targets.protocol import LOW_BYTES, Process, SharesRuntime, Sleeps
 
 from . import certificate
 from .check import Check
@@ -133,7 +134,7 @@ def _machine(platform: Platform) -> tuple[list[Process], list[Check]]:
     secrets = asked.result() if running else None
     served = certificate.check(platform.settings, platform.url) if found and platform.served else None
     people = _sign_on_check(platform) if found and secrets and secrets.ok else None
-    more = [each for each in (secrets, served, people) if each]
+    more = [each for each in (secrets, served, people, _runtime_check(platform, running)) if each]
     return running, [*found, *more, _disk_check(platform)]
 
 
@@ -162,6 +163,20 @@ def _secrets_check(platform: Platform) -> Check | None:
         why = f"{error.reason}; running services are unaffected; setups and secret changes must wait"
         return Check("secrets", False, why, time.monotonic() - began, error.hint)
     return Check("secrets", True, "Vault is unsealed and accepts our token", time.monotonic() - began)
+
+
+def _runtime_check(platform: Platform, running: Sequence[Process]) -> Check | None:
+    """Whether the programs are those that setup installed, where flows could have replaced them."""
+    if not running or not isinstance(platform.target, SharesRuntime):
+        return None
+    began = time.monotonic()
+    changed, seconds = platform.target.tampered(), time.monotonic() - began
+    if changed is None:
+        return None
+    if changed:
+        why = f"{changed}: something was installed into the runtime that flows share with the server"
+        return Check("runtime", False, why, seconds, "./invoke prefect.setup makes it again")
+    return Check("runtime", True, "as it was installed", seconds)
 
 
 def failing(platform: Platform) -> list[Check]:
