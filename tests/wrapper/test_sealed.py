@@ -47,7 +47,15 @@ class Shared:
 
     def uv(self, user: int | None = None) -> subprocess.CompletedProcess[str]:
         """Upgrade Invoke by uv."""
-        words = [str(self.folder / "uv"), "pip", "install", "--offline", "--no-deps", "--no-cache", "--upgrade"]
+        words = [
+            str(self.folder / "uv"),
+            "pip",
+            "install",
+            "--offline",
+            "--no-deps",
+            "--no-cache",
+            "--upgrade",
+        ]
         python = str(self.env / "bin" / "python")
         return subprocess.run(
             [*words, "--python", python, str(self.wheel)],

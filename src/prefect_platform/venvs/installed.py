@@ -103,12 +103,18 @@ def _described(files: dict[str, list[object]], changed: dict[str, bool]) -> str:
     if not changed:
         return ""
     before = _versions(files)
-    there = _versions([*(name for name in files if changed.get(name, True)), *(n for n in changed if changed[n])])
+    there = _versions(
+        [*(name for name in files if changed.get(name, True)), *(n for n in changed if changed[n])]
+    )
     news = []
     for name in sorted({*before, *there}):
         was, now = before.get(name, ""), there.get(name, "")
         if was != now:
-            news.append(f"{name} {now} instead of {was}" if was and now else f"{name} {'is gone' if was else now + ' was added'}")
+            news.append(
+                f"{name} {now} instead of {was}"
+                if was and now
+                else f"{name} {'is gone' if was else now + ' was added'}"
+            )
     # Prefect first: it is what the rest is for.
     news.sort(key=lambda text: not text.startswith("prefect "))
     shown = [*news[:3], *([f"{len(news) - 3} more packages"] if len(news) > 3 else [])]
@@ -127,7 +133,9 @@ def _versions(files: object) -> dict[str, str]:
 def _walk(venv: Path) -> Iterator[tuple[str, list[str]]]:
     """(folder, names of its files) below the environment's own folder, children before parents."""
     with os.scandir(venv) as entries:
-        tops = sorted(each.path for each in entries if each.is_dir(follow_symlinks=False) and each.name[0] != ".")
+        tops = sorted(
+            each.path for each in entries if each.is_dir(follow_symlinks=False) and each.name[0] != "."
+        )
     for top in tops:
         for folder, _, names in os.walk(top, topdown=False):
             if os.path.basename(folder) != _COMPILED:
