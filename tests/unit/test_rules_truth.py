@@ -36,7 +36,7 @@ def _fails(fake: FakeHost, *names: str) -> PlatformError:
     """The error of a setup that starts these services."""
     fake.runner.answer("docker", "run")
     fake.runner.engine.images = {"app:1": {}}
-    known = {"server": SERVER, "migrate": MIGRATE}
+    known: Mapping[str, Mapping[str, Any]] = {"server": SERVER, "migrate": MIGRATE}
     bundle = _bundle(fake, **{name: known[name] for name in names})
     starts = [Step("start", f"app-{name}", "not running") for name in names]
     plan = Plan((*resources.steps(fake.site, [bundle]), *starts))
@@ -90,7 +90,9 @@ def test_a_roll_back_that_could_not_be_made_is_not_claimed(
     assert isinstance(error, ApplyError)
     assert DOWN in error.reason, "the first cause is told"
     assert "rolled back to" not in error.reason.replace("not rolled back to", "")
-    assert f"not rolled back to release {BEFORE}: host: user root cannot reach a Docker engine" in error.reason
+    assert (
+        f"not rolled back to release {BEFORE}: host: user root cannot reach a Docker engine" in error.reason
+    )
     assert error.hint.startswith("start it (systemctl start docker)")
     assert error.hint.endswith("then ./invoke app.setup")
     assert fake.current("app") == BEFORE
@@ -137,7 +139,6 @@ def test_a_restored_database_that_could_not_be_migrated_is_put_back_or_said_not_
     fake.runner.answer("flock", "*", "docker", "compose", "*", "--exit-code-from", code=143)
     file = tmp_path / "file.dump"
     file.write_bytes(b"PGDMP")
-    whole = stack("app", ["data"])
     with pytest.raises(ApplyError, match="app-migrate: did not finish") as failed:
         fake.target.restore(stack("app", ["data"]), file)
     assert "schema" not in failed.value.reason, "an interrupted migration says nothing of the dump"
@@ -185,8 +186,8 @@ def test_a_rollback_by_hand_says_what_it_has_done_when_it_cannot_end(fake: FakeH
 
 # -- run-once services
 def _interrupted(**state: Any) -> dict[str, Any]:
-    ended = {"Status": "exited", "Running": False, "ExitCode": 143, "Pid": 0}
-    found = container("app", "migrate", **(ended | state))
+    ended: dict[str, Any] = {"Status": "exited", "Running": False, "ExitCode": 143, "Pid": 0}
+    found = container("app", "migrate", "", ENV, **(ended | state))
     found["Config"]["Labels"]["prefect-platform.once"] = "yes"
     return found
 
@@ -201,8 +202,10 @@ def test_a_run_once_service_that_was_interrupted_is_judged_by_those_that_need_it
     fake: FakeHost, state: dict[str, Any]
 ) -> None:
     """Those of its stack start after it: where they are healthy, its work is done."""
-    healthy = {"Health": {"Status": "healthy"}}
-    fake.containers(_interrupted(**state), container("app", "server", **healthy), container("app", "worker"))
+    well = {"Status": "healthy"}
+    fake.containers(
+        _interrupted(**state), container("app", "server", Health=well), container("app", "worker")
+    )
     found = {each.service: each for each in fake.target.processes()}
     assert found["migrate"].state == "DONE"
     assert "the services that need it run" in found["migrate"].detail
@@ -223,7 +226,7 @@ def test_it_is_red_while_they_are_not_healthy(
     fake: FakeHost, state: dict[str, Any], server: dict[str, Any]
 ) -> None:
     other = container("other", "server", Health={"Status": "healthy"})
-    fake.containers(_interrupted(**state), container("app", "server", **server), other)
+    fake.containers(_interrupted(**state), container("app", "server", "", ENV, **server), other)
     found = {each.name: each for each in fake.target.processes()}
     assert found["app-migrate"].state not in ("DONE", "RUNNING")
 

@@ -6,9 +6,8 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 
-from prefect_platform.config import sso, tls
+from prefect_platform.config import prefect_version, sso, tls
 from prefect_platform.environment.access import api, held_token, kept_token, tail, token
 from prefect_platform.environment.opened import Platform, desired
 from prefect_platform.errors import PlatformError
@@ -104,7 +103,7 @@ def _spec(platform: Platform, token: str) -> CheckSpec:
     return CheckSpec(
         public_url=platform.url,
         token=token,
-        version=_prefect_version(platform.settings.root),
+        version=prefect_version.pinned(platform.settings.root),
         workers=tuple((worker["pool"], worker["name"]) for worker in workers),
         canary=(canary.flow, canary.name) if canary else None,
         ui_path=base,
@@ -112,12 +111,6 @@ def _spec(platform: Platform, token: str) -> CheckSpec:
         trust=tls.trust(platform.settings),
         sso_url=sso.public_url(platform.settings) if sso.guards_prefect(platform.settings) else None,
     )
-
-
-def _prefect_version(root: Path) -> str:
-    """The version that the runtime's lock pins."""
-    lock = (root / "requirements" / "runtime.txt").read_text()
-    return next(line.split("==")[1].split()[0] for line in lock.splitlines() if line.startswith("prefect=="))
 
 
 def machine_checks(platform: Platform) -> list[Check]:

@@ -103,7 +103,7 @@ def bring_up(site: Site, bundle: Bundle, release: str, before: str, plan: Plan) 
 
 
 def run_once(site: Site, stack: Stack, release: str, services: Sequence[str], *, agent: bool) -> None:
-    """Run these services to completion, one after another, beside the stack's agent where it has one. Raises CommandFailed."""
+    """Run these services to completion, one after another, beside the stack's agent where it has one. Raises ApplyError."""
     if services and agent:
         site.compose(stack, release, "up", "-d", "--wait", "--wait-timeout", "120", compose_file.AGENT)
     for name in services:

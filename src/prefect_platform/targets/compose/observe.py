@@ -11,7 +11,6 @@ from prefect_platform.config.stack import Stack
 from prefect_platform.planning import diff
 from prefect_platform.planning.bundle import Bundle
 from prefect_platform.planning.diff import Observed, Running
-
 from prefect_platform.targets.docker import health
 
 from . import resources, retention

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 from prefect_platform.config.settings import Settings
 from prefect_platform.config.stack import Stack
+from prefect_platform.errors import ApplyError, PlatformError
 from prefect_platform.planning.where import Where
 from prefect_platform.secretstore.store import SecretStore
-from prefect_platform.errors import ApplyError, PlatformError
 from prefect_platform.targets.docker import health, releases, vault_access
 from prefect_platform.targets.docker.host import Host, unpacked
 from prefect_platform.targets.protocol import Say
@@ -106,9 +106,7 @@ class Site:
         return f"{self.placed(stack).scope}-{stack.name}.yml"
 
     # -- Docker Compose
-    def compose(
-        self, stack: Stack, release: str, *words: str, seconds: float = 600
-    ) -> str:
+    def compose(self, stack: Stack, release: str, *words: str, seconds: float = 600) -> str:
         """`docker compose` on a release; returns stdout and stderr."""
         file = f"{self.folder(stack)}/releases/{release}/compose.yml"
         project = ("compose", "-p", self.project(stack), "-f", file)

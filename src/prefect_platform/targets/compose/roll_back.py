@@ -10,7 +10,7 @@ from prefect_platform.targets.docker import databases, releases
 
 from . import schema
 from .apply import UP_SECONDS
-from .on_host import Site
+from .on_host import NotHealthy, Site
 
 
 def roll_back(site: Site, stack: Stack, wanted: str, restore: bool) -> str:
@@ -51,6 +51,8 @@ def _not_rolled_back(
     except PlatformError as cause:
         why = cause
     reason = error.reason if why is error else f"{error.reason}\n{why.reason}"
+    if isinstance(error, NotHealthy):
+        done = f", though {release} was started{done}"
     again = f"./invoke {stack.name}.setup --env {site.env} deploys the settings again"
     return ApplyError(
         f"{reason}\nnot rolled back: release {current} is still the current one{done}",

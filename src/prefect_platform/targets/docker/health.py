@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from prefect_platform.targets import launched
 from prefect_platform.targets.protocol import Process
 
 from .host import Host
@@ -76,7 +77,9 @@ def done_before(container: Mapping[str, Any]) -> Process:
     labels, state = container["Config"]["Labels"], container["State"]
     end = "did not begin" if state["Status"] == "created" else f"ended with exit code {state['ExitCode']}"
     said = f"its last run {end}; the services that need it run, and the next setup runs it again"
-    return Process(labels["prefect-platform.stack"], labels["prefect-platform.service"], "DONE", 0, 0, 0, said)
+    return Process(
+        labels["prefect-platform.stack"], labels["prefect-platform.service"], "DONE", 0, 0, 0, said
+    )
 
 
 def process(container: Mapping[str, Any], used: int = 0) -> Process:
@@ -89,6 +92,8 @@ def process(container: Mapping[str, Any], used: int = 0) -> Process:
     detail = f"{health or 'no health check'}, {restarts} restarts, {container['Config']['Image']}"
     if state["Status"] == "exited" and state["ExitCode"] == 0 and labels.get("prefect-platform.once"):
         return Process(*name, "DONE", 0, 0, 0, detail)
+    if said := launched.described(_said(state)):
+        detail = f"{detail}, {said}"
     stuck = state.get("Restarting") or state.get("Paused")
     well = state["Running"] and not stuck and health in ("", "healthy", "starting")
     return Process(
@@ -99,6 +104,12 @@ def process(container: Mapping[str, Any], used: int = 0) -> Process:
         used,
         detail if well else why(container),
     )
+
+
+def _said(state: Mapping[str, Any]) -> str:
+    """By the last health check that passed."""
+    probes = (state.get("Health") or {}).get("Log") or []
+    return next((str(each["Output"]) for each in reversed(probes) if each["ExitCode"] == 0), "")
 
 
 def _word(state: Mapping[str, Any], health: str) -> str:

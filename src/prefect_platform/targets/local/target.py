@@ -172,7 +172,8 @@ class Target:
             memory = psutil.Process(info["pid"]).memory_info().rss if info["pid"] else 0
         age = int(info["now"] - info["start"]) if info["pid"] else 0
         stack, service = self.on.identity(info["name"])
-        return Process(stack, service, state, info["pid"], age, memory, detail)
+        said = self.on.launched(info["name"], info["start"]) if info["pid"] else ""
+        return Process(stack, service, state, info["pid"], age, memory, detail or said)
 
     def run_in(self, stack: str, argv: Sequence[str]) -> str:
         """Run a command as the stack's processes run, with its environment and secrets; returns stdout."""
