@@ -51,6 +51,8 @@ def plan(p: Platform, name: str, json: bool) -> None:
     built = bundles.bundles(p, name)
     todo = deploy.make_plan(p, built)
     preconditions.require_preconditions(p, todo, built)
+    for warning in deploy.warnings(p, built):
+        say(f"warning: {warning}")
     if json:
         return show(_planned(todo))
     return _print_plan(todo)
@@ -169,12 +171,15 @@ def rotate_secret(p: Platform, name: str, secret: str, json: bool) -> None:
 
 
 def stop(p: Platform, name: str) -> None:
-    everything = p.target.traits.combined and name == p.main
+    """A stack, or with "" the whole environment."""
+    everything = not name or (p.target.traits.combined and name == p.main)
     names = [] if everything else services(p, name, "")
-    if not names and not everything:
-        say(f"{name} is not set up in environment {p.settings.env!r}: nothing to stop")
+    # Not even a lock is left in an environment that nobody set up.
+    if not names and not (everything and (p.target.known() or p.target.processes())):
+        what = f"{name} is not set up" if name else "nothing is set up"
+        say(f"{what} in environment {p.settings.env!r}: nothing to stop")
         return
-    with p.target.lock(f"{name}.stop", 600):
+    with p.target.lock(f"{name or 'platform'}.stop", 600):
         p.target.stop(names)
 
 

@@ -25,6 +25,7 @@ def login_url(c: Context, env: str = "local") -> None:
     The link is valid for five minutes.
     """
     from prefect_platform.config import sso
+    from prefect_platform.environment import access
     from prefect_platform.errors import ConfigError
 
     p = platform(c, env)
@@ -32,7 +33,8 @@ def login_url(c: Context, env: str = "local") -> None:
         raise ConfigError(
             f"people sign in at {p.url}/: login links are disabled", "platform.prefect.auth: login-link"
         )
-    _run(c, env, "login-url")
+    access.require_door(p)
+    print(access.gateway(p, ["login-url"]).rstrip("\n"))
     say("the link works once, for five minutes")
 
 

@@ -190,6 +190,7 @@ def _prepare_prefect(args: argparse.Namespace, *, sqlite: bool) -> None:
     import sqlite_writes
 
     reason = sqlite_writes.unsupported_reason()
+    _publish(args, reason, sqlite=sqlite)
     if reason is None:
         if sqlite:
             sqlite_writes.apply()
@@ -208,6 +209,14 @@ def _prepare_prefect(args: argparse.Namespace, *, sqlite: bool) -> None:
         *(["--no-services"] if args.no_services else []),
     ]
     os.execv(sys.executable, command)
+
+
+def _publish(args: argparse.Namespace, reason: str | None, *, sqlite: bool) -> None:
+    import launched
+    import prefect
+
+    special = ["SQLite's write queue"] if sqlite else ["password masking"] if args.no_services else []
+    launched.publish(prefect.__version__, [*special, "graceful stop", "notice at a session's end"], reason)
 
 
 def _run(args: argparse.Namespace, listener: Any, began: float) -> int:

@@ -39,8 +39,11 @@ def main(argv: list[str]) -> int:
     try:
         from worker_drain import DrainingWorker, unsupported_reason
     except ImportError as error:
-        _exec_stock(args, f"this Prefect has another worker ({error})")
+        why = f"this Prefect has another worker ({error})"
+        _publish(why)
+        _exec_stock(args, why)
     reason = unsupported_reason()
+    _publish(reason)
     if reason is not None:
         _exec_stock(args, reason)
     gc.freeze()
@@ -53,6 +56,13 @@ def main(argv: list[str]) -> int:
         create_pool_if_not_found=False,
     )
     return asyncio.run(_work(worker, args))
+
+
+def _publish(reason: str | None) -> None:
+    import launched
+    import prefect
+
+    launched.publish(prefect.__version__, ["drain at a stop"], reason)
 
 
 def _wait_for_api(url: str, seconds: float = 30.0) -> None:

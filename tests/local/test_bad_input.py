@@ -149,6 +149,10 @@ def test_corrupt_secrets_are_said_and_kept(platform: Clone, stack: str) -> None:
 def test_a_damaged_database_is_refused_and_set_aside_only_when_asked(platform: Clone) -> None:
     database = state_of(platform) / "data" / "prefect" / "prefect.db"
     platform.invoke("prefect.stop")
+    link = platform.invoke("gateway.login-url", code=1)
+    assert link.stdout == ""
+    assert "environment 'local' is not running: a link would lead nowhere" in link.stderr
+    assert "./invoke prefect.setup" in link.stderr
     damaged = b"not a database, yet somebody's" + os.urandom(4096)
     database.write_bytes(damaged)
     for task in ("prefect.setup", "prefect.plan"):

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 
-from prefect_platform.config import sso, tls
+from prefect_platform.config import prefect_version, sso, tls
 from prefect_platform.environment.access import api, held_token, kept_token, tail, token
 from prefect_platform.environment.opened import Platform, desired
 from prefect_platform.errors import PlatformError
 from prefect_platform.provisioning.prefect.heartbeat import is_online
-from prefect_platform.targets.protocol import LOW_BYTES, Process, Sleeps
+from prefect_platform.targets.protocol import LOW_BYTES, Process, SharesRuntime, Sleeps
 
 from . import certificate
 from .check import Check
@@ -103,7 +103,7 @@ def _spec(platform: Platform, token: str) -> CheckSpec:
     return CheckSpec(
         public_url=platform.url,
         token=token,
-        version=_prefect_version(platform.settings.root),
+        version=prefect_version.pinned(platform.settings.root),
         workers=tuple((worker["pool"], worker["name"]) for worker in workers),
         canary=(canary.flow, canary.name) if canary else None,
         ui_path=base,
@@ -111,12 +111,6 @@ def _spec(platform: Platform, token: str) -> CheckSpec:
         trust=tls.trust(platform.settings),
         sso_url=sso.public_url(platform.settings) if sso.guards_prefect(platform.settings) else None,
     )
-
-
-def _prefect_version(root: Path) -> str:
-    """The version that the runtime's lock pins."""
-    lock = (root / "requirements" / "runtime.txt").read_text()
-    return next(line.split("==")[1].split()[0] for line in lock.splitlines() if line.startswith("prefect=="))
 
 
 def machine_checks(platform: Platform) -> list[Check]:
@@ -133,7 +127,7 @@ def _machine(platform: Platform) -> tuple[list[Process], list[Check]]:
     secrets = asked.result() if running else None
     served = certificate.check(platform.settings, platform.url) if found and platform.served else None
     people = _sign_on_check(platform) if found and secrets and secrets.ok else None
-    more = [each for each in (secrets, served, people) if each]
+    more = [each for each in (secrets, served, people, _runtime_check(platform, running)) if each]
     return running, [*found, *more, _disk_check(platform)]
 
 
@@ -162,6 +156,20 @@ def _secrets_check(platform: Platform) -> Check | None:
         why = f"{error.reason}; running services are unaffected; setups and secret changes must wait"
         return Check("secrets", False, why, time.monotonic() - began, error.hint)
     return Check("secrets", True, "Vault is unsealed and accepts our token", time.monotonic() - began)
+
+
+def _runtime_check(platform: Platform, running: Sequence[Process]) -> Check | None:
+    """Whether the programs are those that setup installed, where flows could have replaced them."""
+    if not running or not isinstance(platform.target, SharesRuntime):
+        return None
+    began = time.monotonic()
+    changed, seconds = platform.target.tampered(), time.monotonic() - began
+    if changed is None:
+        return None
+    if changed:
+        why = f"{changed}: something was installed into the runtime that flows share with the server"
+        return Check("runtime", False, why, seconds, "./invoke prefect.setup makes it again")
+    return Check("runtime", True, "as it was installed", seconds)
 
 
 def failing(platform: Platform) -> list[Check]:

@@ -80,6 +80,24 @@ def gateway(platform: Platform, words: Sequence[str]) -> str:
         raise ConfigError(f"{task}: {said}", f"./invoke --help {task}") from None
 
 
+def require_door(platform: Platform) -> None:
+    """Raises PlatformError unless the gateway and its proxy run: what leads through them would lead nowhere."""
+    running = platform.target.processes()
+    env = platform.settings.env
+    if not any(each.state == "RUNNING" for each in running):
+        raise PlatformError(
+            f"environment {env!r} is not running: a link would lead nowhere",
+            f"./invoke {platform.main}.setup",
+        )
+    roles = ("gateway", platform.settings.roles.proxy)
+    down = [each for each in running if each.stack in roles and each.state not in ("RUNNING", "DONE")]
+    if down:
+        names = ", ".join(f"{each.name} ({each.state})" for each in down)
+        raise PlatformError(
+            f"not running: {names}: a link would lead nowhere", f"./invoke {platform.main}.status"
+        )
+
+
 def api(platform: Platform) -> PrefectApi:
     """Prefect's API through the public route, as any client reaches it."""
     return PrefectApi(platform.api_url, token(platform), trust=tls.trust(platform.settings))

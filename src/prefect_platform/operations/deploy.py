@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from prefect_platform.checks.check import Check
 from prefect_platform.checks.health import check, failing, machine_checks, process_checks, prove
+from prefect_platform.config import prefect_version
 from prefect_platform.environment import provisioners
 from prefect_platform.environment.opened import Platform
 from prefect_platform.environment.provisioners import Done, Ready
@@ -47,10 +48,23 @@ def make_plan(platform: Platform, built: Sequence[bundle.Bundle]) -> diff.Plan:
     return replace(todo, inside=tuple(dict.fromkeys(inside)))
 
 
+def warnings(platform: Platform, built: Sequence[bundle.Bundle]) -> tuple[str, ...]:
+    """What the configuration will lose, said before it does: with a plan, and before a setup touches anything."""
+    where = platform.target.where(platform.main)
+    images = where.official or where.topology == "split"
+    if not (images and any(each.stack.proves for each in built)):
+        return ()
+    settings = platform.settings
+    return prefect_version.warnings(settings.values["prefect"], prefect_version.pinned(settings.root))
+
+
 def plan_environment(platform: Platform) -> Iterator[tuple[str, diff.Plan]]:
     """(stack, its plan) of everything that `platform.setup` sets up, in that order, as if those before it were set up."""
     for name in order(platform, platform.main):
-        yield name, make_plan(platform, unready_bundles(platform, name))
+        built = unready_bundles(platform, name)
+        for warning in warnings(platform, built):
+            platform.say(f"warning: {warning}")
+        yield name, make_plan(platform, built)
 
 
 def setup(platform: Platform, name: str, wait: float, ready_seconds: float = READY_SECONDS) -> Report:
@@ -65,6 +79,8 @@ def setup(platform: Platform, name: str, wait: float, ready_seconds: float = REA
                 platform.target.store.store_given(each.stack, os.environ)
         todo = make_plan(platform, built)
         require_preconditions(platform, todo, built)
+        for warning in warnings(platform, built):
+            platform.say(f"warning: {warning}")
         if todo.steps:
             platform.say(str(replace(todo, inside=())))
         platform.target.apply(todo, built)

@@ -204,6 +204,15 @@ class Notes(Protocol):
 
 
 @runtime_checkable
+class SharesRuntime(Protocol):
+    """Runs flows in the environment that its services run in, as their user."""
+
+    def tampered(self) -> str | None:
+        """What is not as it was installed, by a quick look; empty when nothing is, None when it is not known what was."""
+        ...
+
+
+@runtime_checkable
 class Sleeps(Protocol):
     """May be asleep, which to be looked at it must not be."""
 
@@ -273,6 +282,7 @@ _LACKS: dict[type, tuple[str, str]] = {
         "name an environment whose stacks run apart: --env NAME",
     ),
     Notes: ("has no notes", "nothing to read"),
+    SharesRuntime: ("gives flows no runtime of its services", "nothing to compare"),
     Sleeps: ("never sleeps", "nothing to wake"),
     HasVault: ("keeps its secrets in a file", "no Vault to recover"),
     Prepares: ("has no host to prepare", "name an environment that runs on a host of yours: --env NAME"),

@@ -17,6 +17,7 @@ from prefect_platform.errors import ConfigError, PlatformError, ProgramFailed
 from prefect_platform.planning.bundle import Bundle
 from prefect_platform.planning.diff import Observed, Plan
 from prefect_platform.planning.where import Where
+from prefect_platform.targets import launched
 from prefect_platform.targets.combined import lock, sqlite
 from prefect_platform.targets.protocol import LOW_BYTES, Entry, Estimate, Preview, Process, Say
 
@@ -126,7 +127,9 @@ class Target:
         for info in infos:
             age = int(info["now"] - info["start"]) if info["pid"] else 0
             running = info["statename"] == "RUNNING"
-            detail = "" if running else info["spawnerr"] or info["description"]
+            # Images of earlier versions do not say it.
+            said = launched.described(info.get("launched", ""))
+            detail = said if running else info["spawnerr"] or info["description"]
             state = info["statename"]
             stack, service = names.get(info["name"], ("", info["name"]))
             found.append(Process(stack, service, state, info["pid"], age, info["memory"], detail))

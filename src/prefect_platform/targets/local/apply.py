@@ -56,7 +56,7 @@ def _install(on: Installation, plan: Plan, bundles: Sequence[Bundle]) -> None:
     if "runtime" in plan.of("install"):
         on.say("installing the runtime (Prefect, Traefik, supervisord): up to a minute, once")
         make_private(on.venv.parent)
-        make.ensure(on.venv, on.lock_file, on.say)
+        make.ensure(on.venv, on.lock_file, on.say, sealed=True)
     for stack in with_database(bundles):
         if on.template.exists():
             continue

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from prefect_platform.config.settings import Settings
 from prefect_platform.planning.stop_order import stop_order
 from prefect_platform.secretstore.file_store import FileStore
+from prefect_platform.targets import launched
 from prefect_platform.targets.protocol import Say
 
 from . import preflight, processes, records
@@ -46,6 +48,12 @@ class Installation:
         """(stack, service) of a program; its name alone when nothing is recorded of it."""
         facts = self.records().get(name, {}).get("facts", {})
         return facts.get("stack", ""), facts.get("name", name)
+
+    def launched(self, name: str, since: float) -> str:
+        """What its launcher says of the Prefect that it started, if it said so at this start."""
+        file = self.records().get(name, {}).get("facts", {}).get("environment", {}).get(launched.FILE)
+        # supervisord counts whole seconds.
+        return launched.read(Path(file), since) if file else ""
 
     def in_stop_order(self, names: Sequence[str]) -> list[str]:
         """Dependents before what they depend on; else as given."""

@@ -18,12 +18,12 @@ from prefect_platform.config.settings import Settings
 from prefect_platform.config.stack import Stack
 from prefect_platform.errors import ApplyError, PlatformError, PreflightError, ProgramFailed
 from prefect_platform.planning.bundle import Bundle, Service
-from prefect_platform.planning.diff import Observed, Plan, Running, Step
+from prefect_platform.planning.diff import REPLACED, Observed, Plan, Running, Step
 from prefect_platform.planning.where import Where
 from prefect_platform.targets.combined import lock, sqlite
 from prefect_platform.targets.combined.supervisord_conf import MARK
 from prefect_platform.targets.protocol import LOW_BYTES, Process, Say
-from prefect_platform.venvs import make
+from prefect_platform.venvs import installed, make
 
 from . import apply, logs, preflight
 from .installation import Installation
@@ -70,10 +70,13 @@ class Target:
         """The machine as it is now. Files of other stacks are not read."""
         stacks = [bundle.stack for bundle in bundles]
         records = self.on.records()
+        runtime = self._runtime_steps(bundles)
+        # What runs may have loaded what was there before it is made again.
+        rebuilt = any(step.action == "install" for step in runtime) and self.on.venv.exists()
         running = {
             info["name"]: Running(
                 records.get(info["name"], {}).get("facts", {}).get("stack", ""),
-                state,
+                REPLACED if rebuilt and state == "RUNNING" else state,
                 info["pid"],
                 records.get(info["name"], {}).get("facts"),
                 records.get(info["name"], {}).get("secret_version", ""),
@@ -86,7 +89,7 @@ class Target:
             running=running,
             missing={stack.name: tuple(spec.name for spec in self.store.missing(stack)) for stack in stacks},
             secret_versions={stack.name: self.store.version(stack) for stack in stacks},
-            more=self._runtime_steps(bundles),
+            more=runtime,
         )
 
     def _runtime_steps(self, bundles: Sequence[Bundle]) -> tuple[Step, ...]:
@@ -96,7 +99,9 @@ class Target:
         if not (self.on.venv.exists() and make.is_current(self.on.venv, lock)):
             others = self.on.venv.parent.exists() and any(self.on.venv.parent.iterdir())
             steps.append(Step("install", "runtime", "its lock changed" if others else "not there yet"))
-        if apply.with_database(bundles) and not self.on.template.exists():
+        elif changed := make.changed(self.on.venv):
+            steps.append(Step("install", "runtime", changed))
+        if apply.with_database(bundles) and (steps or not self.on.template.exists()):
             steps.append(Step("prepare", "database template", "not there yet"))
         return tuple(steps)
 
@@ -167,7 +172,8 @@ class Target:
             memory = psutil.Process(info["pid"]).memory_info().rss if info["pid"] else 0
         age = int(info["now"] - info["start"]) if info["pid"] else 0
         stack, service = self.on.identity(info["name"])
-        return Process(stack, service, state, info["pid"], age, memory, detail)
+        said = self.on.launched(info["name"], info["start"]) if info["pid"] else ""
+        return Process(stack, service, state, info["pid"], age, memory, detail or said)
 
     def run_in(self, stack: str, argv: Sequence[str]) -> str:
         """Run a command as the stack's processes run, with its environment and secrets; returns stdout."""
@@ -190,6 +196,11 @@ class Target:
                 raise ApplyError(said, "free disk space, then run the command again")
             raise ProgramFailed(said, done.returncode)
         return done.stdout
+
+    def tampered(self) -> str | None:
+        """See protocol.SharesRuntime."""
+        venv = self.on.venv
+        return installed.difference(venv, every_file=False) if installed.recorded(venv) else None
 
     def memory(self) -> int:
         """No stack here takes a share of the machine's."""
