@@ -206,9 +206,10 @@ def checks(found: Any, json: bool, more: dict[str, Any]) -> None:
     width = max((len(check.name) for check in found), default=0)
     for check in found:
         first, *rest = check.detail.splitlines() or [""]
-        print(f"{'ok  ' if check.ok else 'FAIL'}  {check.name:{width}}  {first}")
+        word = "warn" if check.warn else "ok  " if check.ok else "FAIL"
+        print(f"{word}  {check.name:{width}}  {first}")
         for line in rest[-8:]:  # the end of a traceback says what happened
             print(f"{'':{width + 8}}{line}")
-        if not check.ok and check.hint:
+        if (check.warn or not check.ok) and check.hint:
             print(f"{'':{width + 8}}next: {addressed(check.hint)}")
     return None

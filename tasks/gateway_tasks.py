@@ -6,7 +6,7 @@ import json as jsonlib
 
 from invoke.context import Context
 
-from ._context import platform, say
+from ._context import platform, say, show
 from ._task import task
 
 
@@ -43,7 +43,7 @@ def login_url(c: Context, env: str = "local") -> None:
         "service": "what uses it",
         "description": "a note to find it again",
         "expires": "valid for: 12h, 90d, 52w",
-        "scope": "routes it opens, e.g. 'prefect metrics'",
+        "scope": "what it opens: prefect, prefect:read, metrics, names of routes; several in quotes",
     },
 )
 def create_token(
@@ -60,6 +60,11 @@ def create_token(
 
     Example: ./invoke gateway.create-token --project captionacc --service modal
     """
+    from prefect_platform.config import routes
+    from prefect_platform.environment import access
+
+    p = platform(c, env)
+    routes.check_scopes(p.settings.values["gateway"]["routes"], scope)
     words = [
         "--project",
         project,
@@ -71,7 +76,11 @@ def create_token(
         "--scope",
         scope,
     ]
-    _run(c, env, "create-token", *words, *(["--json"] if json else []))
+    made = jsonlib.loads(access.gateway(p, ["create-token", *words, "--json"]))
+    if json:
+        return show(made)
+    print(made["token"])
+    return say(f"{made['subject']}: token {made['jti'][:12]} for {made['scope']}, valid until {made['expires_at']}; not shown again")
 
 
 @task(

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.gateway import ending
 from tests.gateway.forge import Forge
 from tests.gateway.process import Gateway
 from tests.postgres import Cluster, new_cluster
@@ -42,6 +43,11 @@ def test_issue_verify_revoke(postgres: Gateway, cluster: Cluster) -> None:
     assert postgres.stop() == 0
     query = "SELECT project, last_used_at IS NOT NULL, revoked_at >= issued_at FROM gateway_tokens"
     assert cluster.sql(database_of(postgres), query) == [("captionacc", True, True)]
+
+
+def test_tokens_in_use_that_end_soon(postgres: Gateway) -> None:
+    found = ending.asked(postgres)
+    assert [each["subject"] for each in found] == ["tests/sooner", "tests/soon"]
 
 
 def test_times_are_timestamps_with_a_zone(postgres: Gateway, cluster: Cluster) -> None:

@@ -90,6 +90,29 @@ def closed(platform: Reached, path: str) -> None:
         assert client.get("/ping").status_code == 200
 
 
+def beyond_its_record(platform: Reached, forge: Forge) -> None:
+    """The key's holder signs more than was granted, under the id of a token that exists."""
+    more = forge.sign({"scope": f"{forge.payload['scope']} metrics", "exp": forge.payload["exp"] + 10**6})
+    headers = {"Authorization": f"Bearer {more}"}
+    assert httpx.get(f"{platform.url}/metrics", headers=headers, timeout=30).status_code == 403
+
+
+def reader(platform: Reached, token: str) -> None:
+    """A token of scope prefect:read sees, and changes nothing, whatever it says of its requests."""
+    api, headers = f"{platform.url}/prefect/api", {"Authorization": f"Bearer {token}"}
+    with httpx.Client(headers=headers, timeout=30) as client:
+        assert client.get(f"{api}/admin/version").status_code == 200
+        found = client.post(f"{api}/work_pools/filter", json={})
+        assert found.status_code == 200
+        assert found.json()
+        said = {"X-Forwarded-Method": "GET", "X-Forwarded-Uri": "/prefect/api/admin/version"}
+        for more in ({}, said):
+            assert client.post(f"{api}/flows/", json={"name": "made"}, headers=more).status_code == 403
+            assert client.post(f"{api}/block_documents/filter", json={}, headers=more).status_code == 403
+            assert client.delete(f"{api}/work_pools/default", headers=more).status_code == 403
+            assert client.get(f"{platform.url}/prefect/", headers=more).status_code == 403
+
+
 def trick(platform: Reached, path: bytes) -> None:
     with socket.create_connection(("127.0.0.1", platform.ports["port"]), 5) as raw:
         raw.sendall(b"GET " + path + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")

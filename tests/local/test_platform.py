@@ -5,10 +5,12 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import time
+from datetime import UTC, datetime, timedelta
 
 import httpx
 import psutil
@@ -96,6 +98,27 @@ def test_scopes_and_revocation(platform: Clone, token: str) -> None:
             assert time.monotonic() < end, "revoked, and still let in after 5 s"
             time.sleep(0.1)
     assert made["token"] not in platform.invoke("gateway.list-tokens", "--all").stdout
+
+
+def test_a_new_token_says_when_it_ends_and_status_warns_before(platform: Clone) -> None:
+    made = platform.invoke(
+        "gateway.create-token", "--project", "p", "--service", "soon", "--expires", "13d"
+    )
+    assert made.stdout.count("\n") == 1, "the token alone"
+    ends = (datetime.now(UTC) + timedelta(days=13)).strftime("%Y-%m-%d")
+    assert "p/soon: token " in made.stderr
+    assert f"valid until {ends}" in made.stderr
+    with httpx.Client(headers={"Authorization": f"Bearer {made.stdout.strip()}"}) as client:
+        assert client.get(f"{platform.url}{VERSION}").status_code == 200
+    platform.invoke("gateway.restart")  # it writes what was used
+    _until_healthy(platform)
+    shown = platform.invoke("prefect.status").stdout
+    assert re.search(r"^warn  tokens +p/soon \([0-9a-f]{12}\), last used today, ends in 12 days$", shown, re.M)
+    assert "next: create another with ./invoke gateway.create-token" in shown
+    jti = re.search(r"p/soon \(([0-9a-f]{12})\)", shown)
+    assert jti
+    platform.invoke("gateway.revoke-token", jti[1])
+    assert re.search(r"^ok    tokens ", platform.invoke("prefect.status").stdout, re.M)
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,10 @@ from .conftest import WORKED, free_port
 from .door import Door
 
 CANARY = ("platform-canary", "canary")
-QUICK = {"ping", "refuses", "ready", "version", "ui", "events", "events refuses", "services", "schedules"}
+QUICK = {
+    *("ping", "refuses", "ready", "version", "ui"),
+    *("events", "events refuses", "services", "schedules", "tokens"),
+}
 
 
 @pytest.fixture

@@ -9,6 +9,12 @@ from urllib.parse import urlsplit
 from prefect_platform.errors import ConfigError
 
 KEY = "platform.gateway.routes"
+SCOPES = {
+    "prefect": "Prefect's UI and API",
+    "prefect:read": "what only reads of Prefect's API",
+    "metrics": "metrics of Traefik and of Prefect",
+}
+"""What a token may open whatever the routes; the name of a route opens that route."""
 _RESERVED_NAMES = {"prefect", "metrics"}
 _OWN_PATHS = {"prefect", "auth", "ping", "metrics", "verify", "outpost.goauthentik.io"}
 
@@ -28,6 +34,17 @@ def check(routes: Sequence[Mapping[str, Any]]) -> None:
                 f"{place}: has the host and path of {other!r}, so requests could reach either",
                 "give each route a path or host of its own",
             )
+
+
+def check_scopes(routes: Sequence[Mapping[str, Any]], text: str) -> None:
+    """Raises ConfigError for a token's scope that would open nothing, naming those that exist."""
+    own = {route["name"] for route in routes if route["auth"] in ("token", "sso-or-token")}
+    words = text.split(" ")
+    if unknown := [word for word in words if word not in own | {*SCOPES}]:
+        exist = ", ".join([*SCOPES, *sorted(own)])
+        closed = next((route["auth"] for route in routes if route["name"] == unknown[0]), "")
+        why = f"that route takes no tokens (auth: {closed})" if closed else "no such scope"
+        raise ConfigError(f"--scope {unknown[0]!r}: {why}", f"scopes: {exist}; a route in {KEY} adds its name")
 
 
 def _check_path(place: str, path: str) -> None:

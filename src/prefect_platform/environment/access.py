@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from prefect_platform.config import tls
-from prefect_platform.errors import PlatformError
+from prefect_platform.errors import ConfigError, PlatformError, ProgramFailed
 from prefect_platform.provisioning.prefect.api import PrefectApi
 from prefect_platform.secretstore.file_store import FileStore
 
@@ -17,6 +17,8 @@ from .opened import Platform
 
 _TOKEN_DAYS = 90
 _RENEW_SECONDS = 30 * 86400
+_BAD_INPUT = 2
+"""The exit code with which the gateway's command refuses its input."""
 
 
 def kept_token(platform: Platform) -> str:
@@ -68,8 +70,14 @@ def _key_ids(keys: str) -> set[str]:
 
 
 def gateway(platform: Platform, words: Sequence[str]) -> str:
-    """Run the gateway's own command where the gateway runs; returns what it printed."""
-    return platform.target.run_in("gateway", ["-m", "prefect_platform.gateway", *words])
+    """Run the gateway's own command where the gateway runs; returns what it printed. Raises ConfigError for input that it refuses."""
+    try:
+        return platform.target.run_in("gateway", ["-m", "prefect_platform.gateway", *words])
+    except ProgramFailed as error:
+        task, said = f"gateway.{words[0]}", error.reason.removeprefix("gateway: ")
+        if error.code != _BAD_INPUT or said == error.reason:
+            raise
+        raise ConfigError(f"{task}: {said}", f"./invoke --help {task}") from None
 
 
 def api(platform: Platform) -> PrefectApi:

@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from prefect_platform.gateway import door, pages, sso
+from prefect_platform.gateway import door, ending, pages, reading, sso
 from prefect_platform.gateway.database import parse
 from prefect_platform.gateway.errors import GatewayError, Refused, StoreUnavailable
 from prefect_platform.gateway.registry import Registry
@@ -49,7 +49,7 @@ class Gateway:
             identity = await self.verifier.identify(token, Kind.TOKEN)
         except (Refused, StoreUnavailable) as refusal:
             return _refusal(refusal, "")
-        return _admission(request, identity, readable=False)
+        return self._admission(request, identity, readable=False)
 
     async def verify_browser(self, request: Request) -> Response:
         """The door for browsers: a session cookie; but an Authorization header, if there is one, is judged
@@ -58,7 +58,7 @@ class Gateway:
         readable = door.is_navigation(request.headers)
         try:
             if (token := door.bearer_token(request.headers)) is not None:
-                return _admission(request, await self.verifier.identify(token, Kind.TOKEN), readable)
+                return self._admission(request, await self.verifier.identify(token, Kind.TOKEN), readable)
             cookie = door.session_token(request.headers, self.settings.cookie_name)
             if cookie is None:
                 raise Refused
@@ -67,7 +67,7 @@ class Gateway:
             return _refusal(refusal, self.settings.issuer if readable else "")
         if not door.may_use_cookie(request.headers, self.settings.public_url):
             return _forbidden("This request comes from another site.", readable)
-        return _admission(request, identity, readable)
+        return self._admission(request, identity, readable)
 
     async def verify_sso(self, request: Request) -> Response:
         """The door for people behind the single sign-on, which Traefik has asked already: is there an identity,
@@ -123,6 +123,20 @@ class Gateway:
         self._set_cookie(response, "", 0)
         return response
 
+    async def ending(self, request: Request) -> Response:
+        """Which tokens in use end soon. Traefik asks nobody before: the token is judged here."""
+        now = int(time.time())
+        try:
+            token = door.bearer_token(request.headers)
+            if token is None:
+                raise Refused
+            if ending.SCOPE not in (await self.verifier.identify(token, Kind.TOKEN)).scopes:
+                return _forbidden("", False)
+            found = await self.store.ending(now, ending.SOON_SECONDS, ending.USED_SECONDS)
+        except (Refused, StoreUnavailable) as refusal:
+            return _refusal(refusal, "")
+        return ending.answer(found, now)
+
     async def health(self, request: Request) -> Response:
         age = self.registry.age_seconds
         limit = self.settings.max_stale_seconds
@@ -145,6 +159,16 @@ class Gateway:
                 "You are signed out in this browser, but the session could not be ended on the server."
             )
         return pages.page(200, "You are logged out", pages.how_to_log_in(self.settings.issuer))
+
+    def _admission(self, request: Request, identity: Identity, readable: bool) -> Response:
+        scope = request.path_params["scope"]
+        if scope in identity.scopes:
+            return Response(headers=identity.headers)
+        if scope != reading.WHOLE or reading.SCOPE not in identity.scopes:
+            return _forbidden("Your credential does not cover this service.", readable)
+        if reading.only_reads(request.headers, self.settings.home_path):
+            return Response(headers=identity.headers)
+        return _forbidden("Your credential may only read.", readable, "a token of scope prefect:read may only read")
 
     def _set_cookie(self, response: Response, value: str, seconds: int) -> None:
         response.set_cookie(
@@ -183,6 +207,7 @@ def create_app(settings: Settings) -> Starlette:
         Route("/sso/expired", gateway.expired, methods=["GET"]),
         Route("/auth/login", gateway.login, methods=["GET"]),
         Route("/auth/logout", gateway.logout, methods=["GET", "POST"]),
+        Route("/auth/tokens", gateway.ending, methods=["GET"]),
         Route("/health", gateway.health, methods=["GET"]),
     ]
     app = Starlette(routes=routes, lifespan=lifespan)
@@ -199,12 +224,6 @@ def _stop_if_broken(polling: asyncio.Task[None]) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _admission(request: Request, identity: Identity, readable: bool) -> Response:
-    if request.path_params["scope"] not in identity.scopes:
-        return _forbidden("Your credential does not cover this service.", readable)
-    return Response(headers=identity.headers)
-
-
 def _refusal(reason: Refused | StoreUnavailable, readable_of: str) -> Response:
     """`readable_of` is the issuer whose login page a browser gets; empty for a client, which gets JSON."""
     if isinstance(reason, StoreUnavailable):
@@ -215,12 +234,9 @@ def _refusal(reason: Refused | StoreUnavailable, readable_of: str) -> Response:
     return JSONResponse({"error": "unauthorized"}, 401, _CHALLENGE)
 
 
-def _forbidden(why: str, readable: bool) -> Response:
-    return (
-        pages.page(403, "Not allowed", (why,))
-        if readable
-        else JSONResponse({"error": "forbidden"}, 403, pages.PRIVATE)
-    )
+def _forbidden(why: str, readable: bool, hint: str = "") -> Response:
+    body = {"error": "forbidden", **({"hint": hint} if hint else {})}
+    return pages.page(403, "Not allowed", (why,)) if readable else JSONResponse(body, 403, pages.PRIVATE)
 
 
 def _no_identity(readable: bool) -> Response:

@@ -107,6 +107,15 @@ class Store:
         async with self._reading() as connection:
             return [Record(**row) for row in (await connection.execute(query)).mappings()]
 
+    async def ending(self, now: int, soon: int, used: int) -> list[Record]:
+        """Tokens that end within `soon` seconds and were used within the last `used`, the first to end first."""
+        column = TOKENS.c
+        valid = and_(column.kind == Kind.TOKEN, column.revoked_at.is_(None), column.expires_at > now)
+        wanted = and_(valid, column.expires_at <= now + soon, column.last_used_at >= now - used)
+        query = select(TOKENS).where(wanted).order_by(column.expires_at, column.jti)
+        async with self._reading() as connection:
+            return [Record(**row) for row in (await connection.execute(query)).mappings()]
+
     async def revoke(self, jti: str, now: int) -> bool:
         """True if this call revoked it, False if it was revoked before or never existed."""
         query = (

@@ -13,7 +13,7 @@ from typing import Any
 from prefect_platform.config import private_app
 from prefect_platform.config.settings import Settings
 from prefect_platform.config.stack import Stack
-from prefect_platform.errors import ConfigError, PlatformError
+from prefect_platform.errors import ConfigError, PlatformError, ProgramFailed
 from prefect_platform.planning.bundle import Bundle
 from prefect_platform.planning.diff import Observed, Plan
 from prefect_platform.planning.where import Where
@@ -105,7 +105,7 @@ class Target:
         machine = self.applying.wake()
         code, out, error = self.fly.run(machine["id"], _MACHINE, *words)
         if code:
-            raise PlatformError((error or out).strip() or f"{words[0]} ended with {code}")
+            raise ProgramFailed((error or out).strip() or f"{words[0]} ended with {code}", code)
         return out
 
     def _status(self) -> Json:

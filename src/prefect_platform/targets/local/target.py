@@ -16,7 +16,7 @@ import psutil
 
 from prefect_platform.config.settings import Settings
 from prefect_platform.config.stack import Stack
-from prefect_platform.errors import ApplyError, PlatformError, PreflightError
+from prefect_platform.errors import ApplyError, PlatformError, PreflightError, ProgramFailed
 from prefect_platform.planning.bundle import Bundle, Service
 from prefect_platform.planning.diff import Observed, Plan, Running, Step
 from prefect_platform.planning.where import Where
@@ -188,7 +188,7 @@ class Target:
             said = (done.stderr or done.stdout).strip() or f"{argv[0]} ended with {done.returncode}"
             if preflight.room(self.state) < LOW_BYTES:
                 raise ApplyError(said, "free disk space, then run the command again")
-            raise PlatformError(said)
+            raise ProgramFailed(said, done.returncode)
         return done.stdout
 
     def memory(self) -> int:
