@@ -80,7 +80,9 @@ def create_token(
     if json:
         return show(made)
     print(made["token"])
-    return say(f"{made['subject']}: token {made['jti'][:12]} for {made['scope']}, valid until {made['expires_at']}; not shown again")
+    return say(
+        f"{made['subject']}: token {made['jti'][:12]} for {made['scope']}, valid until {made['expires_at']}; not shown again"
+    )
 
 
 @task(

@@ -101,9 +101,7 @@ def test_scopes_and_revocation(platform: Clone, token: str) -> None:
 
 
 def test_a_new_token_says_when_it_ends_and_status_warns_before(platform: Clone) -> None:
-    made = platform.invoke(
-        "gateway.create-token", "--project", "p", "--service", "soon", "--expires", "13d"
-    )
+    made = platform.invoke("gateway.create-token", "--project", "p", "--service", "soon", "--expires", "13d")
     assert made.stdout.count("\n") == 1, "the token alone"
     ends = (datetime.now(UTC) + timedelta(days=13)).strftime("%Y-%m-%d")
     assert "p/soon: token " in made.stderr
@@ -113,7 +111,9 @@ def test_a_new_token_says_when_it_ends_and_status_warns_before(platform: Clone) 
     platform.invoke("gateway.restart")  # it writes what was used
     _until_healthy(platform)
     shown = platform.invoke("prefect.status").stdout
-    assert re.search(r"^warn  tokens +p/soon \([0-9a-f]{12}\), last used today, ends in 12 days$", shown, re.M)
+    assert re.search(
+        r"^warn  tokens +p/soon \([0-9a-f]{12}\), last used today, ends in 12 days$", shown, re.M
+    )
     assert "next: create another with ./invoke gateway.create-token" in shown
     jti = re.search(r"p/soon \(([0-9a-f]{12})\)", shown)
     assert jti

@@ -80,7 +80,10 @@ def reader(platform: Platform, upstream: int) -> Iterator[httpx.Client]:
 
 def test_a_reader_cannot_say_that_it_reads(reader: httpx.Client) -> None:
     said = {"X-Forwarded-Method": "GET", "X-Forwarded-Uri": "/prefect/api/admin/version"}
-    assert reader.post("/prefect/api/flow_runs/filter", headers={"X-Forwarded-Method": "POST"}).status_code == 200
+    assert (
+        reader.post("/prefect/api/flow_runs/filter", headers={"X-Forwarded-Method": "POST"}).status_code
+        == 200
+    )
     for headers in (said, {name.lower(): value for name, value in said.items()}):
         assert reader.post("/prefect/api/flow_runs/", headers=headers).status_code == 403
         assert reader.delete("/prefect/api/flows/x", headers=headers).status_code == 403

@@ -44,9 +44,7 @@ ONLY_READ = {
 @pytest.fixture(scope="module")
 def api(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     env = {"PREFECT_HOME": str(tmp_path_factory.mktemp("home")), "PATH": "/usr/bin:/bin"}
-    done = subprocess.run(
-        [runtime_python(), "-c", API], env=env, capture_output=True, text=True, timeout=300
-    )
+    done = subprocess.run([runtime_python(), "-c", API], env=env, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return dict(json.loads(done.stdout.splitlines()[-1]))
 

@@ -44,7 +44,9 @@ def check_scopes(routes: Sequence[Mapping[str, Any]], text: str) -> None:
         exist = ", ".join([*SCOPES, *sorted(own)])
         closed = next((route["auth"] for route in routes if route["name"] == unknown[0]), "")
         why = f"that route takes no tokens (auth: {closed})" if closed else "no such scope"
-        raise ConfigError(f"--scope {unknown[0]!r}: {why}", f"scopes: {exist}; a route in {KEY} adds its name")
+        raise ConfigError(
+            f"--scope {unknown[0]!r}: {why}", f"scopes: {exist}; a route in {KEY} adds its name"
+        )
 
 
 def _check_path(place: str, path: str) -> None:

@@ -168,7 +168,9 @@ class Gateway:
             return _forbidden("Your credential does not cover this service.", readable)
         if reading.only_reads(request.headers, self.settings.home_path):
             return Response(headers=identity.headers)
-        return _forbidden("Your credential may only read.", readable, "a token of scope prefect:read may only read")
+        return _forbidden(
+            "Your credential may only read.", readable, "a token of scope prefect:read may only read"
+        )
 
     def _set_cookie(self, response: Response, value: str, seconds: int) -> None:
         response.set_cookie(

@@ -121,7 +121,9 @@ _UUID = "[0-9a-fA-F]{8}-?(?:[0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}"
 
 
 def _pattern(routes: str) -> re.Pattern[str]:
-    lines = (re.escape(line).replace(r"\*", "[^/]+").replace(r"\#", _UUID) for line in routes.split("\n") if line)
+    lines = (
+        re.escape(line).replace(r"\*", "[^/]+").replace(r"\#", _UUID) for line in routes.split("\n") if line
+    )
     return re.compile("|".join(lines))
 
 

@@ -73,7 +73,9 @@ def granted(presented: Claims, recorded: Claims) -> Claims:
 
     Raises Refused for the record of something else: a key that leaked can sign any claims under the id of a token that exists.
     """
-    if any(getattr(presented, name) != getattr(recorded, name) for name in ("jti", "kind", "project", "service")):
+    if any(
+        getattr(presented, name) != getattr(recorded, name) for name in ("jti", "kind", "project", "service")
+    ):
         raise Refused
     asked = presented.scope.split(" ")
     scope = " ".join(word for word in recorded.scope.split(" ") if word in asked)
