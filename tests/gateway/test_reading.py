@@ -48,7 +48,8 @@ def test_a_reader_reads(shared: Gateway, reader: str, method: str, path: str) ->
         ("PATCH", f"/prefect/api/flow_runs/{ID}"),
         ("post", "/prefect/api/flow_runs/filter"),
         ("", "/prefect/api/admin/version"),
-        # secrets of blocks
+        # secrets
+        ("GET", "/prefect/api/admin/settings"),
         ("POST", "/prefect/api/block_documents/filter"),
         ("GET", f"/prefect/api/block_documents/{ID}?include_secrets=true"),
         ("GET", f"/prefect/api/block_documents/{ID}?a=1&include%5Fsecrets"),

@@ -97,10 +97,9 @@ def beyond_its_record(platform: Reached, forge: Forge) -> None:
     assert httpx.get(f"{platform.url}/metrics", headers=headers, timeout=30).status_code == 403
 
 
-def reader(platform: Reached, token: str) -> None:
+def reader(api: str, token: str) -> None:
     """A token of scope prefect:read sees, and changes nothing, whatever it says of its requests."""
-    api, headers = f"{platform.url}/prefect/api", {"Authorization": f"Bearer {token}"}
-    with httpx.Client(headers=headers, timeout=30) as client:
+    with httpx.Client(headers={"Authorization": f"Bearer {token}"}, timeout=70) as client:
         assert client.get(f"{api}/admin/version").status_code == 200
         found = client.post(f"{api}/work_pools/filter", json={})
         assert found.status_code == 200
@@ -110,7 +109,7 @@ def reader(platform: Reached, token: str) -> None:
             assert client.post(f"{api}/flows/", json={"name": "made"}, headers=more).status_code == 403
             assert client.post(f"{api}/block_documents/filter", json={}, headers=more).status_code == 403
             assert client.delete(f"{api}/work_pools/default", headers=more).status_code == 403
-            assert client.get(f"{platform.url}/prefect/", headers=more).status_code == 403
+            assert client.get(api.removesuffix("api"), headers=more).status_code == 403
 
 
 def trick(platform: Reached, path: bytes) -> None:

@@ -44,7 +44,7 @@ def test_a_signed_token_gets_no_more_than_its_record_grants(platform: Clone, for
 
 def test_a_token_that_may_read_changes_nothing(platform: Clone) -> None:
     made = ("gateway.create-token", "--project=tests", "--service=reader", "--scope=prefect:read")
-    doors.reader(platform, platform.invoke(*made).stdout.strip())
+    doors.reader(f"{platform.url}/prefect/api", platform.invoke(*made).stdout.strip())
 
 
 @pytest.mark.parametrize("headers", doors.CREDENTIALS)

@@ -80,6 +80,17 @@ def test_nobody_there(spec: CheckSpec) -> None:
     assert not canary_check(down, 0.5).ok
 
 
+def test_tokens_that_end_are_asked_of_the_gateway(spec: CheckSpec, door: Door) -> None:
+    """One of an earlier release passes the question on to Prefect; one that cannot answer is red."""
+    (found,) = wait_for_checks(spec, 0, only=["tokens"])
+    assert (found.ok, found.warn) == (True, False)
+    assert "earlier release" in found.detail
+    door.broken["/auth/tokens"] = 503
+    (found,) = wait_for_checks(spec, 0, only=["tokens"])
+    assert not found.ok
+    assert "503" in found.detail
+
+
 def test_wrong_token(spec: CheckSpec) -> None:
     checks = wait_for_checks(replace(spec, token="wrong-token"), 0)
     assert red(checks) == QUICK - {"ping", "refuses", "events refuses"}

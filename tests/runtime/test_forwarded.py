@@ -75,6 +75,7 @@ def reader(platform: Platform, upstream: int) -> Iterator[httpx.Client]:
             wait_for(lambda: client.get("/prefect/api/admin/version").status_code == 200, "the door")
             yield client
     finally:
+        gateway.client.close()
         gateway.stop()
 
 

@@ -30,8 +30,8 @@ READS = {
     *("{countable}", "count-deployments", "count-task-runs", "next-runs", "counts"),
 }
 """The last part of a POST that only reads."""
-SECRETS = {"POST /block_documents/filter"}
-"""Reads, and gives out secrets if its body asks for them."""
+SECRETS = {"POST /block_documents/filter", "GET /admin/settings"}
+"""Read, and may give out secrets: the first if its body asks for them."""
 ONLY_READ = {
     "GET /csrf-token",  # makes a token for the client that asks, without which that could not POST its filters
     "GET /work_pools/{work_pool_name}/queues/{name}",

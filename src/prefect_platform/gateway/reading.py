@@ -14,10 +14,9 @@ SCOPE = "prefect:read"
 WHOLE = "prefect"
 """The scope of which it is a part."""
 
-# Prefect 3.8.8. `#` stands for a UUID, `*` for any one segment. POST /block_documents/filter is left out: its body, which no verifier
-# sees, may ask for the secrets.
+# Prefect 3.8.8. `#` stands for a UUID, `*` for any one segment. Two that read are left out: POST /block_documents/filter, whose body, which
+# no verifier sees, may ask for the secrets; and GET /admin/settings, where another Prefect than ours may show passwords in URLs.
 ROUTES = """
-GET /admin/settings
 GET /admin/storage
 GET /admin/version
 POST /artifacts/count
