@@ -32,6 +32,7 @@ CLOSED = [
     "/prefect",
     "/metrics",
     "/prefect/api/metrics",
+    "/auth/tokens",
     "/prefect/api/../api/health",
 ]
 TRICKS = [

@@ -31,7 +31,7 @@ def tokens(spec: CheckSpec, client: httpx.Client) -> str:
         raise CheckFailed(
             f"GET {PATH}: no answer from {client.base_url} ({described(error)})", hint
         ) from None
-    if answer.status_code in (401, 403, 429) or answer.status_code >= 500:
+    if answer.status_code in (401, 403) or answer.status_code >= 500:
         hint = "./invoke prefect.logs --service verifier"
         raise CheckFailed(f"GET {PATH}: {answer.status_code}: which tokens end soon is not known", hint)
     found = _ending(answer)
