@@ -65,24 +65,20 @@ def create_token(
 
     p = platform(c, env)
     routes.check_scopes(p.settings.values["gateway"]["routes"], scope)
-    words = [
-        "--project",
-        project,
-        "--service",
-        service,
-        f"--description={description}",
-        "--expires",
-        expires,
-        "--scope",
-        scope,
-    ]
+    given = {
+        "project": project,
+        "service": service,
+        "description": description,
+        "expires": expires,
+        "scope": scope,
+    }
+    words = [f"--{name}={value}" for name, value in given.items()]  # a value may begin with a dash
     made = jsonlib.loads(access.gateway(p, ["create-token", *words, "--json"]))
     if json:
         return show(made)
     print(made["token"])
-    return say(
-        f"{made['subject']}: token {made['jti'][:12]} for {made['scope']}, valid until {made['expires_at']}; not shown again"
-    )
+    what = f"{made['subject']}: token {made['jti'][:12]} for {made['scope']}"
+    return say(f"{what}, valid until {made['expires_at']}; not shown again")
 
 
 @task(

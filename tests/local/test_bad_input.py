@@ -58,6 +58,7 @@ REFUSED = [
     (["--scope", "prefct"], "--scope 'prefct': no such scope"),
     (["--scope", "prefect  metrics"], "--scope '': no such scope"),
     (["--expires", "10y"], "gateway.create-token: --expires '10y': must be a number and s, m, h, d or w"),
+    (["--expires=-1d"], "gateway.create-token: --expires '-1d': must be a number and s, m, h, d or w"),
     (["--expires", "300w"], "gateway.create-token: --expires 300w: at most 5 years"),
     (["--description", "two\nlines"], "gateway.create-token: --description: at most 200"),
 ]
