@@ -114,17 +114,24 @@ class Held:
 
 
 class Place:
-    """A gateway with Traefik before it, and a service that is Prefect as well as a route of one's own."""
+    """A gateway with Traefik before it, and a service that is Prefect as well as a route of one's own.
 
-    def __init__(self, gateway: Gateway, opened: ExitStack, **limits: int) -> None:
+    `outpost`: where single sign-on is asked, whose people then open Prefect.
+    """
+
+    def __init__(self, gateway: Gateway, opened: ExitStack, outpost: str = "", **limits: int) -> None:
         self.gateway, self.service, self._opened = gateway, Service(), opened
         backend = Running(self.service)
         opened.callback(backend.end)
         gateway.start()
+        opened.callback(gateway.client.close)
         opened.callback(gateway.kill)
         route = {"name": "own", "path": "/own", "url": f"http://127.0.0.1:{backend.port}"}
-        raw = {"gateway": {"routes": [route], **limits}}
-        self.front = Front(gateway.folder / "front", raw, backend.port, int(gateway.env["GATEWAY_PORT"]))
+        raw: dict[str, Any] = {"gateway": {"routes": [route], **limits}}
+        if outpost:
+            raw |= {"authentik": {"url": outpost}, "prefect": {"auth": "sso-or-token", "allowed_groups": ["*"]}}
+        host = "127.0.0.1" if outpost else ""
+        self.front = Front(gateway.folder / "front", raw, backend.port, int(gateway.env["GATEWAY_PORT"]), host)
         opened.callback(self.front.end)
 
     def socket(self, path: str, headers: Mapping[str, str]) -> Held:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from .forge import decode, key_entry
-from .front import KEPT_OPEN, Place, until
+from .front import KEPT_OPEN, Place, Running, until
 from .process import make_gateway
 
 SECONDS = 5
@@ -85,3 +85,34 @@ def test_a_verifier_that_does_not_answer_ends_nothing(place: Place) -> None:
         silent.accept()[0].close()  # asked again, and no answer
     place.gateway.start()
     assert not held.ended()
+
+
+class Outpost:
+    """Authentik's part for one person: yes with a name while the session is there, else a redirect to the login."""
+
+    def __init__(self) -> None:
+        self.sessions = {b"proxy=jo"}
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        known = dict(scope["headers"]).get(b"cookie") in self.sessions
+        identity = [(b"x-authentik-username", b"jo"), (b"x-authentik-groups", b"readers")]
+        headers = identity if known else [(b"location", b"https://sso.test/")]
+        await send({"type": "http.response.start", "status": 200 if known else 302, "headers": headers})
+        await send({"type": "http.response.body"})
+
+
+def test_all_that_a_person_has_open_ends_when_single_sign_on_has_ended_the_session(
+    tmp_path: Path, entry: dict[str, Any]
+) -> None:
+    gateway = make_gateway(tmp_path, json.dumps([entry]))
+    gateway.env["GATEWAY_SSO"] = json.dumps({"groups": {"prefect": ["*"]}, "admins": []})
+    with ExitStack() as opened:
+        outpost = Outpost()
+        running = Running(outpost)
+        opened.callback(running.end)
+        place = Place(gateway, opened, f"http://127.0.0.1:{running.port}")
+        held = place.open("/prefect/api", {"Cookie": "proxy=jo", "Origin": place.front.url})
+        asked = place.socket("/prefect/api", bearer(gateway.new_token()))
+        outpost.sessions.clear()
+        until(lambda: all(each.ended() for each in held), "the end at the client", SECONDS)
+        assert not asked.ended()
