@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from .front import Place, until
-from .process import make_gateway
+from .process import Gateway, make_gateway
 
 OPEN, REQUESTS, MEGABYTE = 10, 4, 1 << 20
 
@@ -46,6 +46,16 @@ def test_one_token_opens_so_many_sockets_and_others_are_not_in_their_way(
     for each in held:
         each.close()
     until(lambda: client.get(f"{path}/x").status_code == 200, "room after they were closed")
+
+
+def test_one_address_opens_so_much_whatever_its_credentials(gateway: Gateway) -> None:
+    with ExitStack() as opened:
+        place = Place(gateway, opened, max_open_per_client=OPEN)
+        tokens = [place.gateway.new_token("--scope", "prefect own") for _ in range(2)]
+        sent = [{"Authorization": f"Bearer {token}"} for token in tokens]
+        held = [place.socket("/own", sent[number % 2]) for number in range(OPEN)]
+        assert {each.status for each in held} == {"101"}
+        assert httpx.get(f"{place.front.url}/own/x").status_code == 429, "before anybody asks who it is"
 
 
 def test_requests_of_one_token_beyond_its_share_wait_for_their_turn(

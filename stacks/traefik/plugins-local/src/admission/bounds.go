@@ -12,9 +12,10 @@ import (
 const (
 	// How long a request waits for its credential's earlier ones before it is told to come back.
 	turn = 30 * time.Second
-	// Bodies that are being read, of all credentials; a credential may have a quarter of it, but at least one body.
-	room  = 128 << 20
-	piece = 64 << 10
+	// Bytes of bodies in memory, of all credentials; or two of the largest. One credential may have a third of it, but at least one body.
+	room = 48 << 20
+	// A body is read in pieces, each twice as large as the one before: one that hardly comes takes hardly any memory.
+	smallest, largest = 4 << 10, 256 << 10
 )
 
 // What one credential has open at one group of routes.
@@ -39,18 +40,18 @@ func (h *handler) bound(w http.ResponseWriter, r *http.Request) {
 	}
 	var kept int64
 	defer func() { leave(key, mine, kept) }()
-	if strings.EqualFold(r.Header.Get("Upgrade"), "websocket") {
+	if isSocket(r) {
 		h.next.ServeHTTP(w, r)
 		return
 	}
 	if h.config.Body > 0 && r.Body != nil && r.ContentLength != 0 {
-		body, status := h.complete(mine, r)
-		kept = int64(len(body))
+		pieces, size, taken, status := h.complete(mine, r)
+		kept = taken
 		if status != 0 {
 			refuse(w, status, http.StatusText(status))
 			return
 		}
-		r.Body, r.ContentLength, r.TransferEncoding = io.NopCloser(bytes.NewReader(body)), kept, nil
+		r.Body, r.ContentLength, r.TransferEncoding = io.NopCloser(io.MultiReader(pieces...)), size, nil
 	}
 	if mine.turns != nil {
 		patience := time.NewTimer(turn)
@@ -66,6 +67,12 @@ func (h *handler) bound(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	h.next.ServeHTTP(w, r)
+}
+
+// isSocket is strict: whatever only looks like a WebSocket is a request, with a body and a turn.
+func isSocket(r *http.Request) bool {
+	asks := strings.Contains(strings.ToLower(r.Header.Get("Connection")), "upgrade")
+	return asks && r.Method == http.MethodGet && r.ContentLength == 0 && strings.EqualFold(r.Header.Get("Upgrade"), "websocket")
 }
 
 func (h *handler) enter(key string) *account {
@@ -97,38 +104,43 @@ func leave(key string, mine *account, kept int64) {
 	}
 }
 
-// complete reads the body; or says with which status it is refused. What was read counts until the request is over.
-func (h *handler) complete(mine *account, r *http.Request) ([]byte, int) {
+// complete reads the body; or says with which status it is refused. `taken` is the memory that counts until the request is over.
+func (h *handler) complete(mine *account, r *http.Request) (pieces []io.Reader, size int64, taken int64, status int) {
 	if r.ContentLength > h.config.Body {
-		return nil, http.StatusRequestEntityTooLarge
+		return nil, 0, 0, http.StatusRequestEntityTooLarge
 	}
-	body := &bytes.Buffer{}
+	next := int64(smallest)
 	for {
-		count, err := io.CopyN(body, r.Body, piece)
-		allowed := reserve(mine, count, h.config.Body)
+		taken += next
+		if !reserve(mine, next, h.config.Body) {
+			return nil, 0, taken, http.StatusTooManyRequests
+		}
+		piece := make([]byte, next)
+		count, err := io.ReadFull(r.Body, piece)
+		pieces = append(pieces, bytes.NewReader(piece[:count]))
+		size += int64(count)
 		switch {
-		case int64(body.Len()) > h.config.Body:
-			return body.Bytes(), http.StatusRequestEntityTooLarge
-		case !allowed:
-			return body.Bytes(), http.StatusTooManyRequests
-		case err == io.EOF:
-			return body.Bytes(), 0
+		case size > h.config.Body:
+			return nil, 0, taken, http.StatusRequestEntityTooLarge
+		case err == io.EOF || err == io.ErrUnexpectedEOF:
+			return pieces, size, taken, 0
 		case err != nil:
-			return body.Bytes(), http.StatusBadRequest
+			return nil, 0, taken, http.StatusBadRequest
+		}
+		if next < largest {
+			next *= 2
 		}
 	}
 }
 
-func reserve(mine *account, count int64, largest int64) bool {
+func reserve(mine *account, count int64, body int64) bool {
 	ledger.Lock()
 	defer ledger.Unlock()
 	mine.bytes += count
 	reading += count
-	share := int64(room / 4)
-	if share < largest {
-		share = largest
-	}
-	return reading <= room && mine.bytes <= share
+	// The last piece of a body may be larger than what is left of it.
+	body += 2 * largest
+	return (reading <= room || reading <= 2*body) && (mine.bytes <= room/3 || mine.bytes <= body)
 }
 
 func refuse(w http.ResponseWriter, status int, why string) {
