@@ -49,25 +49,31 @@ class Service:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         self.begun += 1
-        if scope["type"] == "websocket":
-            return await self._echo(receive, send)
         kind = scope["path"].rpartition("/")[2]
-        if kind in KEPT_OPEN:
-            if kind == "stream":
-                await send({"type": "http.response.start", "status": 200, "headers": []})
-                await send({"type": "http.response.body", "body": b"first", "more_body": True})
-            while (await receive())["type"] != "http.disconnect":
-                pass
-            return self.gone.append(kind)
+        if scope["type"] == "websocket":
+            await self._echo(receive, send)
+        elif kind in KEPT_OPEN:
+            await self._keep(kind, receive, send)
+        else:
+            await self._answer(kind, receive, send)
+
+    async def _keep(self, kind: str, receive: Any, send: Any) -> None:
+        if kind == "stream":
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"first", "more_body": True})
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self.gone.append(kind)
+
+    async def _answer(self, kind: str, receive: Any, send: Any) -> None:
         size = 0
         while (message := await receive()).get("more_body"):
             size += len(message["body"])
         self.bodies.append(size + len(message.get("body", b"")))
         while kind == "slow" and not self.slow.is_set():
             await asyncio.sleep(0.02)
-        await send(
-            {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]}
-        )
+        headers = [(b"content-length", b"2")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": b"ok"})
 
     async def _echo(self, receive: Any, send: Any) -> None:
@@ -85,7 +91,9 @@ class Held:
         parts = urlsplit(url)
         self._connection = socket.create_connection((parts.hostname or "", parts.port or 80), 30)
         sent = {"Host": parts.netloc, **headers, **(UPGRADE if kind == "websocket" else {})}
-        head = f"GET {parts.path}/{kind} HTTP/1.1\r\n" + "".join(f"{name}: {value}\r\n" for name, value in sent.items())
+        head = f"GET {parts.path}/{kind} HTTP/1.1\r\n" + "".join(
+            f"{name}: {value}\r\n" for name, value in sent.items()
+        )
         self._connection.sendall(f"{head}\r\n".encode())
         self.status = "" if kind == "poll" else self._first_line()
 
@@ -129,9 +137,14 @@ class Place:
         route = {"name": "own", "path": "/own", "url": f"http://127.0.0.1:{backend.port}"}
         raw: dict[str, Any] = {"gateway": {"routes": [route], **limits}}
         if outpost:
-            raw |= {"authentik": {"url": outpost}, "prefect": {"auth": "sso-or-token", "allowed_groups": ["*"]}}
+            raw |= {
+                "authentik": {"url": outpost},
+                "prefect": {"auth": "sso-or-token", "allowed_groups": ["*"]},
+            }
         host = "127.0.0.1" if outpost else ""
-        self.front = Front(gateway.folder / "front", raw, backend.port, int(gateway.env["GATEWAY_PORT"]), host)
+        self.front = Front(
+            gateway.folder / "front", raw, backend.port, int(gateway.env["GATEWAY_PORT"]), host
+        )
         opened.callback(self.front.end)
 
     def socket(self, path: str, headers: Mapping[str, str]) -> Held:
@@ -169,7 +182,9 @@ class Running:
 class Front:
     """Traefik in `folder`. `raw` is what a person would set; `host` is for single sign-on, whose routes are those of a host."""
 
-    def __init__(self, folder: Path, raw: Mapping[str, Any], service: int, verifier: int, host: str = "") -> None:
+    def __init__(
+        self, folder: Path, raw: Mapping[str, Any], service: int, verifier: int, host: str = ""
+    ) -> None:
         self.port, self.auth, self.ops = free_port(), free_port(), free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         ports = {"port": self.port, "auth_port": self.auth, "ops_port": self.ops, "verifier_port": verifier}
@@ -179,7 +194,17 @@ class Front:
             "prefect": {**raw.get("prefect", {}), "upstream": f"http://127.0.0.1:{service}"},
         }
         (folder / "routes").mkdir(parents=True)
-        where = Where("combined", sys.executable, "traefik", "", "", str(folder), str(folder), str(folder / "routes"), "")
+        where = Where(
+            "combined",
+            sys.executable,
+            "traefik",
+            "",
+            "",
+            str(folder),
+            str(folder),
+            str(folder / "routes"),
+            "",
+        )
         self._write(folder, values, replace(where, host=host))
         binary = shutil.which("traefik", path=str(Path(sys.executable).parent))
         assert binary, "the runtime holds a traefik binary"

@@ -90,7 +90,9 @@ def test_a_body_beyond_the_stated_size_is_refused_before_the_server_sees_it(
     assert (refused.status_code, place.service.begun) == (413, before)
     assert client.post("/prefect/api/x", content=body(MEGABYTE)).status_code == 200
     assert place.service.bodies[-1] == MEGABYTE
-    assert client.post("/own/x", content=body(2 * MEGABYTE)).status_code == 200, "one's own service decides itself"
+    assert client.post("/own/x", content=body(2 * MEGABYTE)).status_code == 200, (
+        "one's own service decides itself"
+    )
 
 
 def test_slow_bodies_do_not_reach_the_server_before_they_are_whole(
