@@ -127,7 +127,7 @@ class Place:
     `outpost`: where single sign-on is asked, whose people then open Prefect.
     """
 
-    def __init__(self, gateway: Gateway, opened: ExitStack, outpost: str = "", **limits: int) -> None:
+    def __init__(self, gateway: Gateway, opened: ExitStack, outpost: str = "", limits: Mapping[str, int] | None = None) -> None:
         self.gateway, self.service, self._opened = gateway, Service(), opened
         backend = Running(self.service)
         opened.callback(backend.end)
@@ -135,7 +135,7 @@ class Place:
         opened.callback(gateway.client.close)
         opened.callback(gateway.kill)
         route = {"name": "own", "path": "/own", "url": f"http://127.0.0.1:{backend.port}"}
-        raw: dict[str, Any] = {"gateway": {"routes": [route], **limits}}
+        raw: dict[str, Any] = {"gateway": {"routes": [route], **(limits or {})}}
         if outpost:
             raw |= {
                 "authentik": {"url": outpost},

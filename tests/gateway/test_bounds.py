@@ -23,7 +23,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, entry: dict[str, Any]) -> It
     folder = tmp_path_factory.mktemp("bounds")
     limits = {"max_open_per_token": OPEN, "max_requests_per_token": REQUESTS, "max_body_mb": 1}
     with ExitStack() as opened:
-        yield Place(make_gateway(folder, json.dumps([entry])), opened, **limits)
+        yield Place(make_gateway(folder, json.dumps([entry])), opened, limits=limits)
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_one_token_opens_so_many_sockets_and_others_are_not_in_their_way(
 
 def test_one_address_opens_so_much_whatever_its_credentials(gateway: Gateway) -> None:
     with ExitStack() as opened:
-        place = Place(gateway, opened, max_open_per_client=OPEN)
+        place = Place(gateway, opened, limits={"max_open_per_client": OPEN})
         tokens = [place.gateway.new_token("--scope", "prefect own") for _ in range(2)]
         sent = [{"Authorization": f"Bearer {token}"} for token in tokens]
         held = [place.socket("/own", sent[number % 2]) for number in range(OPEN)]
