@@ -127,7 +127,13 @@ class Place:
     `outpost`: where single sign-on is asked, whose people then open Prefect.
     """
 
-    def __init__(self, gateway: Gateway, opened: ExitStack, outpost: str = "", limits: Mapping[str, int] | None = None) -> None:
+    def __init__(
+        self,
+        gateway: Gateway,
+        opened: ExitStack,
+        outpost: str = "",
+        limits: Mapping[str, int] | None = None,
+    ) -> None:
         self.gateway, self.service, self._opened = gateway, Service(), opened
         backend = Running(self.service)
         opened.callback(backend.end)
