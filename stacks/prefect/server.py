@@ -7,7 +7,8 @@
     server.py restore FILE                              make a copy of FILE the database; the server must be stopped
 
 All `PREFECT_*` settings come from the environment. What differs from `prefect server start`: faster imports,
-SQLite write transactions that wait instead of failing (`sqlite_writes`), a new database copied from a
+SQLite write transactions that wait instead of failing (`sqlite_writes`), WebSockets that do not count as requests
+(`server_limits`), a new database copied from a
 template and a damaged one refused (`server_database`), a stop without failed requests (`server_http`), and pages
 that tell a person whose session has ended (`server_answers`). On a Prefect version that has not been tested the
 stock command is started instead, with a warning.
@@ -187,13 +188,16 @@ def _reload_settings() -> None:
 
 def _prepare_prefect(args: argparse.Namespace, *, sqlite: bool) -> None:
     """Patch a Prefect that is known; replace this process by the stock command for any other."""
+    import server_limits
     import sqlite_writes
 
+    server_limits.raise_file_limit()
     reason = sqlite_writes.unsupported_reason()
     _publish(args, reason, sqlite=sqlite)
     if reason is None:
         if sqlite:
             sqlite_writes.apply()
+            server_limits.apply()
         return
     _say(f"{reason}: starting stock `prefect server start` (concurrent SQLite writers will get 503)")
     command = [

@@ -85,6 +85,11 @@ class Gateway:
         self.process = None
         return code
 
+    def kill(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+
     def log(self) -> str:
         return (self.folder / "serve.log").read_text()
 

@@ -22,6 +22,8 @@ from prefect_platform.planning.bundle import Bundle, Service, content_digest
 from prefect_platform.planning.where import Where
 
 ROUTES = "routes.yml"
+PLUGINS = "plugins-local"
+"""Where Traefik looks for plugins, in its working directory. Copied with the folders in it."""
 
 
 _PLAIN = re.compile(r"[A-Za-z0-9_./:@%+,=~*?&\[\]-]*")
@@ -57,6 +59,9 @@ def build(stack: Stack, settings: Settings, where: Where, memory: int = 0) -> Bu
     for path in sorted(stack.folder.iterdir()):
         if path.is_file() and path.suffix != ".j2" and path.name not in _NOT_RENDERED:
             files[path.name] = path.read_bytes()
+    for path in sorted((stack.folder / PLUGINS).rglob("*")):
+        if path.is_file():
+            files[str(path.relative_to(stack.folder))] = path.read_bytes()
     for package in stack.packages:
         files |= _package(settings.root / "src", package)
     for name in stack.libraries if where.topology == "split" or where.official else ():

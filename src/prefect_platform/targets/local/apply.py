@@ -81,7 +81,8 @@ def _check_routes(on: Installation, plan: Plan, bundles: Sequence[Bundle]) -> No
         wanted = {
             name: content for name, content in wanted_files(bundles).items() if name.startswith("routes/")
         }
-        routes.check(on.traefik, wanted, on.state / "run")
+        plugins = on.settings.root / "stacks" / on.settings.roles.proxy
+        routes.check(on.traefik, wanted, plugins, on.state / "run")
 
 
 def _stop_changed(on: Installation, plan: Plan, services: Sequence[Service]) -> None:
