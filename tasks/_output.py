@@ -119,8 +119,10 @@ def logs(p: Platform, name: str, service: str, lines: int, follow: bool) -> None
 
 
 def restart(p: Platform, name: str, service: str) -> None:
+    from prefect_platform.operations import restart as operation
+
     with p.target.lock(f"{name}.restart", 600):
-        p.target.restart(services(p, name, service))
+        operation.restart(p, services(p, name, service))
 
 
 def releases(p: Platform, name: str, json: bool) -> None:

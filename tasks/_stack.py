@@ -164,6 +164,8 @@ def namespace(folder: Path) -> Collection:
         """Restart services; workers finish their runs.
 
         Example: ./invoke prefect.restart --service SERVICE
+
+        Returns when they are ready; exits 5 if they are not after 3 minutes.
         """
         _output.restart(open_stack(c, env, name), name, service)
 

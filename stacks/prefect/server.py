@@ -210,6 +210,9 @@ def _prepare_prefect(args: argparse.Namespace, *, sqlite: bool) -> None:
         args.host,
         "--port",
         str(args.port),
+        # Below it, its access log holds the requests' queries.
+        "--log-level",
+        "WARNING",
         *(["--no-services"] if args.no_services else []),
     ]
     os.execv(sys.executable, command)
@@ -228,7 +231,7 @@ def _run(args: argparse.Namespace, listener: Any, began: float) -> int:
     from prefect.server.api.server import create_app
     from prefect.settings import get_current_settings
     from server_answers import with_notice, without_passwords
-    from server_http import ConnectionCloser, GracefulServer, StopLimits
+    from server_http import ConnectionCloser, GracefulServer, StopLimits, log_without_queries
 
     gc.freeze()  # create_app(final=True) collects; without this it walks every imported module
     app: Any = with_notice(create_app(final=True, webserver_only=args.no_services))
@@ -252,6 +255,8 @@ def _run(args: argparse.Namespace, listener: Any, began: float) -> int:
         ws_ping_interval=settings.api.websocket_ping_interval,
         ws_ping_timeout=settings.api.websocket_ping_timeout,
     )
+
+    log_without_queries()
 
     def started() -> None:
         gc.freeze()

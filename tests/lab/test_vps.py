@@ -89,7 +89,7 @@ def test_redis_keeps_prefect_in_database_1(vps: Vps, docker: Docker) -> None:
     cli = 'REDISCLI_AUTH="$REDIS_PASSWORD" redis-cli'
     run = ["exec", "platform-redis-lab", "/bin/sh", "/platform/entrypoint.sh", "/bin/sh", "-c"]
     assert int(docker(*run, f"{cli} -n 1 dbsize")) > 0
-    assert set(docker(*run, f"{cli} -n 0 keys '*'").split()) <= {"platform:health"}
+    assert docker(*run, f"{cli} -n 0 dbsize").strip() in ("0", "(integer) 0")
 
 
 def test_a_role_cannot_read_another_stacks_database(vps: Vps, docker: Docker) -> None:

@@ -36,10 +36,12 @@ def test_an_unknown_version_starts_the_stock_commands(platform: Platform, templa
     wait_for(lambda: platform.healthy(server), "the server's health")
     assert "Prefect 99.0.0 is not one of the tested versions" in server.output()
     assert "Check out the dashboard" in server.output()
-    httpx.post(f"{platform.url}/work_pools/", json={"name": "tests", "type": "process"}).raise_for_status()
+    pools = f"{platform.url}/work_pools/?secret=in-no-log"
+    httpx.post(pools, json={"name": "tests", "type": "process"}).raise_for_status()
     worker = start(platform, "worker.py", "--pool", "tests", "--name", "stock", "--queue", "default")
     wait_for(lambda: "Worker 'stock' started!" in worker.output(), "the stock worker")
     assert "starting stock `prefect worker start`" in worker.output()
+    assert "in-no-log" not in server.output()
     for program in ("server.py", "worker.py"):
         found = said(platform, program)
         assert found["version"] == "99.0.0"

@@ -145,6 +145,31 @@ def process_checks(platform: Platform, stack: str) -> list[Check]:
     return [_process_check(platform, each) for each in platform.target.processes() if each.stack == stack]
 
 
+def unready(platform: Platform, services: Sequence[str]) -> list[Check]:
+    """Of the services (full names) those that do not run, or whose start is not through yet."""
+    there = {each.name: each for each in platform.target.processes()}
+    found = []
+    for name in services:
+        if name not in there:
+            found.append(Check(name, False, "is gone", 0.0, f"./invoke {name.partition('-')[0]}.setup"))
+            continue
+        check = _process_check(platform, there[name])
+        starting = there[name].state == "STARTING" or there[name].detail.startswith("starting")
+        if check.ok and starting:
+            stack, service = there[name].stack, there[name].service
+            next_command = f"./invoke {stack}.logs --service {service}"
+            check = replace(check, ok=False, detail="still starting", hint=next_command)
+        found.append(check)
+    return [each for each in found if not each.ok]
+
+
+def as_client(platform: Platform, only: Sequence[str], seconds: float) -> list[Check]:
+    """These checks through the public route, asked for at most `seconds` until they are green."""
+    if not only or not _has_prefect(platform):
+        return []
+    return wait_for_checks(_spec(platform, held_token(platform) or token(platform)), seconds, only=only)
+
+
 def _secrets_check(platform: Platform) -> Check | None:
     """Whether the secrets can be read, if they are kept off this machine."""
     if platform.target.traits.combined:

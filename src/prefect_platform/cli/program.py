@@ -238,6 +238,7 @@ def _stdout_is_closed() -> bool:
 
 
 def main() -> None:
+    os.umask(os.umask(0o077) | 0o022)  # whatever the operator's: no other user may write what we make
     streams.prepare()
     if _LISTENS:
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
@@ -19,6 +20,7 @@ from starlette.routing import Route
 from prefect_platform.gateway import door, ending, pages, reading, sso
 from prefect_platform.gateway.database import parse
 from prefect_platform.gateway.errors import GatewayError, Refused, StoreUnavailable
+from prefect_platform.gateway.refusals import Refusals
 from prefect_platform.gateway.registry import Registry
 from prefect_platform.gateway.settings import SESSION_SECONDS, Settings
 from prefect_platform.gateway.store import Store
@@ -107,6 +109,7 @@ class Gateway:
             await self.store.add(session, "browser session")
         except GatewayError:
             return _store_page("You are not logged in. Try again with a new link.")
+        log.info("login: session %s opened", session.jti)
         response = RedirectResponse(self.settings.home_path, 303, pages.PRIVATE)
         self._set_cookie(response, mint(self.settings, session), SESSION_SECONDS)
         return response
@@ -212,7 +215,7 @@ def create_app(settings: Settings) -> Starlette:
         Route("/auth/tokens", gateway.ending, methods=["GET"]),
         Route("/health", gateway.health, methods=["GET"]),
     ]
-    app = Starlette(routes=routes, lifespan=lifespan)
+    app = Starlette(routes=routes, lifespan=lifespan, middleware=[Middleware(Refusals)])
     app.router.redirect_slashes = False
     return app
 

@@ -13,6 +13,7 @@ import contextlib
 import fcntl
 import os
 import shutil
+import stat
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ if __name__ == "__main__":  # a script run with -I finds nothing of ours by itse
 from prefect_platform.errors import PreflightError
 from prefect_platform.venvs import installed, uv_install
 from prefect_platform.venvs.pip_install import Progress, Say, StepFailed
+
+_WRITABLE_BY_OTHERS = 0o022
 
 
 def ensure(
@@ -60,9 +63,11 @@ def ensure(
 
 
 def is_current(venv_dir: Path, wanted: bytes) -> bool:
-    """True if the environment is complete, made from these lock bytes, and by the running Python."""
+    """True if the environment is complete, made from these lock bytes, by the running Python, and closed to other users."""
     try:
         stamps = (venv_dir / ".lock").read_bytes(), (venv_dir / ".python").read_text()
+        if any(each.stat().st_mode & stat.S_IWOTH for each in (venv_dir, venv_dir / ".lock")):
+            return False  # made by an earlier version under umask 000: any user may have changed it
     except OSError:
         return False
     return stamps == (wanted, _python_id()) and (venv_dir / "bin" / "python").exists()
@@ -156,9 +161,19 @@ def _finish(new: Path, plan: _Plan) -> None:
     (new / ".python").write_text(_python_id())
     # uv leaves a file of that name which everybody may write.
     (new / ".lock").unlink(missing_ok=True)
+    _close(new)
     if plan.sealed:
         installed.seal(new)
     (new / ".lock").write_bytes(plan.wanted)
+
+
+def _close(folder: Path) -> None:
+    """Nobody else may write into it: what is in an environment is run. Packages come with the modes of their makers and caches."""
+    for at, folders, files in os.walk(folder):
+        for place in (at, *(os.path.join(at, name) for name in (*folders, *files))):
+            mode = os.lstat(place).st_mode
+            if mode & _WRITABLE_BY_OTHERS and not stat.S_ISLNK(mode):
+                os.chmod(place, stat.S_IMODE(mode) & ~_WRITABLE_BY_OTHERS)
 
 
 def _relocate_scripts(new: Path, venv_dir: Path) -> None:
@@ -185,6 +200,7 @@ def _rmtree(folder: Path) -> None:
 
 def main(argv: Sequence[str]) -> int:
     folder, lock_file, *pth = argv
+    os.umask(os.umask(_WRITABLE_BY_OTHERS) | _WRITABLE_BY_OTHERS)
     try:
         ensure(Path(folder), Path(lock_file), lambda line: print(line, file=sys.stderr, flush=True), pth)
     except PreflightError as error:

@@ -19,7 +19,7 @@ from prefect_platform.venvs import make
 
 from . import routes
 from .installation import Installation
-from .supervisord import end, lost_supervisors, orphans
+from .supervisord import UMASK, end, lost_supervisors, orphans
 
 
 def apply(on: Installation, plan: Plan, bundles: Sequence[Bundle]) -> None:
@@ -73,7 +73,8 @@ def launch(on: Installation, stack: Stack, *words: str) -> subprocess.CompletedP
     """Run the program for the stack's database, from the stack's folder: it may not be rendered yet."""
     file = stack.folder / sqlite.spec(stack).program
     env = {"PATH": os.environ.get("PATH", ""), "HOME": str(on.venv), "PYTHONDONTWRITEBYTECODE": "1"}
-    return subprocess.run([str(on.python), str(file), *words], env=env, capture_output=True, text=True)
+    command = [str(on.python), str(file), *words]
+    return subprocess.run(command, env=env, capture_output=True, text=True, umask=UMASK)
 
 
 def _check_routes(on: Installation, plan: Plan, bundles: Sequence[Bundle]) -> None:

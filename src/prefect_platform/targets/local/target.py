@@ -27,6 +27,7 @@ from prefect_platform.venvs import installed, make
 
 from . import apply, logs, preflight
 from .installation import Installation
+from .supervisord import UMASK
 from .traits import TRAITS
 
 
@@ -188,7 +189,12 @@ class Target:
         entry = [*service["argv"][:2], str(self.on.python)]
         env = {"PATH": "/usr/bin:/bin", "HOME": os.environ.get("HOME", "/"), **service["environment"]}
         done = subprocess.run(
-            [*entry, *argv], env=env, cwd=service["working_dir"], capture_output=True, text=True
+            [*entry, *argv],
+            env=env,
+            cwd=service["working_dir"],
+            capture_output=True,
+            text=True,
+            umask=UMASK,
         )
         if done.returncode:
             said = (done.stderr or done.stdout).strip() or f"{argv[0]} ended with {done.returncode}"

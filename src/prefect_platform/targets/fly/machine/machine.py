@@ -239,7 +239,7 @@ def control(command: str, names: list[str]) -> int:
         if rpc.getProcessInfo(name)["statename"] in ("RUNNING", "STARTING", "BACKOFF"):
             rpc.stopProcess(name)
         if command == "restart":
-            rpc.startProcess(name)
+            rpc.startProcess(name, False)  # whether it is ready, the operator's side asks
     return 0
 
 
