@@ -143,9 +143,10 @@ def main() -> int:
         print(wrong, file=sys.stderr)
     judge(wrong, time.time())
     # Docker keeps what its health check says; `status` reads it there.
-    said = Path(os.environ.get("PLATFORM_LAUNCHED", ""))
-    if not wrong and said.is_file():
-        print(said.read_text())
+    launched = environ.get("PLATFORM_LAUNCHED", "")
+    if not wrong and os.path.isfile(launched):
+        with open(launched) as said:
+            print(said.read())
     return 1 if wrong else 0
 
 
