@@ -8,6 +8,7 @@ prefect_platform.
     database  URL -> engine                               store     the only SQL, on schema's tables
     registry  what this process knows of issued tokens    verifier  token -> identity, cached
     door      one request's credentials and origin (pure) pages     the few HTML pages
+    cookies   which are ours, and what is left of a request's without them
     sso       a person's identity as the single sign-on tells it, and its groups (pure)
     app       routes                                      serve     the process
     cli       the command line                            commands  what it does
