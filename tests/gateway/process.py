@@ -108,6 +108,10 @@ class Gateway:
         assert isinstance(value, str)
         return value
 
+    def log_out(self, cookie: str, *headers: tuple[str, str], path: str = "/auth/logout") -> httpx.Response:
+        sent = [("Cookie", f"{self.cookie_name}={cookie}"), *headers]
+        return self.client.post(f"{self.url}{path}", headers=sent)
+
     def login_path(self, *options: str) -> str:
         url = urlsplit(self.cli("login-url", *options).stdout.strip())
         return f"{url.path}?{url.query}"

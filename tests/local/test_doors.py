@@ -113,12 +113,15 @@ def test_identity_headers_of_the_client_do_not_reach_a_route(
         assert client.get("/mirror", headers={"Authorization": f"Bearer {token}"}).status_code == 403
         with ThreadPoolExecutor(1) as pool:
             seeing = pool.submit(_answer, mirror)
-            answer = client.get("/mirror", headers={"Authorization": f"Bearer {covering}"})
+            cookies = f"platform_session_{platform.ports['port']}=x; theme=dark"
+            sent = {"Authorization": f"Bearer {covering}", "Cookie": cookies}
+            answer = client.get("/mirror", headers=sent)
             seen = seeing.result()
     assert answer.status_code == 200
     assert b"root" not in seen
     assert b"x-platform-subject: tests/mirror\r\n" in seen.lower()
     assert covering.encode() not in seen
+    assert b"\r\ncookie: theme=dark\r\n" in seen.lower()
 
 
 def _answer(server: socket.socket) -> bytes:

@@ -150,7 +150,7 @@ def test_a_change_restarts_only_what_it_touches(platform: Clone) -> None:
     before = platform.pids()
     platform.settings["prefect"]["retention_days"] = 44
     platform.settings["gateway"]["routes"] = [
-        {"name": "ops", "path": "/shown", "url": f"http://127.0.0.1:{platform.ports['ops_port']}"}
+        {"name": "shown", "path": "/shown", "url": "http://127.0.0.1:9"}
     ]
     platform.write()
     platform.invoke("prefect.setup")

@@ -5,18 +5,20 @@ from __future__ import annotations
 from dataclasses import replace
 from urllib.parse import urlsplit
 
-from prefect_platform.config import database_url, private_app, routes, seal, settings, sso, stack, tls, urls
+from prefect_platform.config import (
+    database_url,
+    private_app,
+    route_targets,
+    routes,
+    seal,
+    settings,
+    sso,
+    stack,
+    tls,
+    urls,
+)
 from prefect_platform.config.objects import desired
 from prefect_platform.errors import ConfigError
-
-_PORTS = (
-    ("gateway", "port"),
-    ("gateway", "verifier_port"),
-    ("gateway", "auth_port"),
-    ("gateway", "ops_port"),
-    ("prefect", "port"),
-)
-"""What listens on one machine, where that is all there is."""
 
 
 def with_sso(chosen: settings.Settings, stacks: dict[str, stack.Stack]) -> dict[str, stack.Stack]:
@@ -45,7 +47,7 @@ def cross_check(chosen: settings.Settings) -> None:
     names = [worker["name"] for worker in prefect["workers"]]
     _refuse_twice("prefect.workers", names)
     _refuse_twice("gateway.routes", [route["name"] for route in chosen.values["gateway"]["routes"]])
-    routes.check(chosen.values["gateway"]["routes"])
+    routes.check(chosen.values["gateway"]["routes"], route_targets.platform_of(chosen))
     if chosen.traits.combined:
         _check_ports(chosen)
     if url := prefect["database_url"]:
@@ -66,8 +68,7 @@ def _refuse_twice(place: str, names: list[str]) -> None:
 
 def _check_ports(chosen: settings.Settings) -> None:
     taken: dict[int, str] = {}
-    for section, key in _PORTS:
-        place, port = f"platform.{section}.{key}", chosen.values[section][key]
+    for place, port in route_targets.ports(chosen):
         if (other := taken.setdefault(port, place)) != place:
             raise ConfigError(
                 f"{place}: {port} is {other} too; each needs a port of its own",

@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from prefect_platform.gateway import door, ending, pages, reading, sso
+from prefect_platform.gateway import cookies, door, ending, pages, reading, sso
 from prefect_platform.gateway.database import parse
 from prefect_platform.gateway.errors import GatewayError, Refused, StoreUnavailable
 from prefect_platform.gateway.refusals import Refusals
@@ -66,7 +66,7 @@ class Gateway:
                 raise Refused
             identity = await self.verifier.identify(cookie, Kind.SESSION)
         except (Refused, StoreUnavailable) as refusal:
-            return _refusal(refusal, self.settings.issuer if readable else "")
+            return self._ask_to_log_in(request, refusal) if readable else _refusal(refusal, "")
         if not door.may_use_cookie(request.headers, self.settings.public_url):
             return _forbidden("This request comes from another site.", readable)
         return self._admission(request, identity, readable)
@@ -85,7 +85,12 @@ class Gateway:
             return _not_a_member(person.name, readable)
         if not door.may_use_cookie(request.headers, self.settings.public_url):
             return _forbidden("This request comes from another site.", readable)
-        return Response(headers=person.headers(policy))
+        return Response(headers={**person.headers(policy), **cookies.for_a_service(request.headers)})
+
+    async def without_our_cookies(self, request: Request) -> Response:
+        """Lets anyone in, and takes our cookies off the request: before routes without authentication, and before Authentik."""
+        sign_on = request.path_params["scope"] == "authentik"
+        return Response(headers=cookies.for_a_service(request.headers, sign_on))
 
     async def expired(self, request: Request) -> Response:
         """What a script of a page gets instead of a redirect to the login, which it could not follow: browsers
@@ -104,25 +109,35 @@ class Gateway:
         try:
             scope = await self.store.redeem_login_code(hash_code(code), int(time.time()))
             if scope is None:
+                if await self._has_session(request):
+                    return RedirectResponse(self._wanted_page(request), 303, pages.PRIVATE)
                 return _no_such_link(self.settings.issuer)
             session = grant(Kind.SESSION, "platform", "browser", scope, SESSION_SECONDS)
             await self.store.add(session, "browser session")
         except GatewayError:
             return _store_page("You are not logged in. Try again with a new link.")
         log.info("login: session %s opened", session.jti)
-        response = RedirectResponse(self.settings.home_path, 303, pages.PRIVATE)
+        response = RedirectResponse(self._wanted_page(request), 303, pages.PRIVATE)
         self._set_cookie(response, mint(self.settings, session), SESSION_SECONDS)
+        if cookies.read(request.headers, self.settings.return_cookie):
+            cookies.forget_page(response, self.settings)
         return response
 
-    async def logout(self, request: Request) -> Response:
-        """Revokes the session and clears the cookie.
+    async def ask_to_log_out(self, request: Request) -> Response:
+        """A page with a button: a request that any link or image can make ends no session."""
+        return pages.ask_to_log_out()
 
-        A link suffices, without a form token: SameSite=Lax keeps the cookie off everything that other sites
-        can embed, and what remains, a visible navigation to this page, costs a person one new login.
-        """
-        if request.method == "HEAD" or door.is_speculative(request.headers):
-            return Response(headers=pages.PRIVATE)
+    async def ask_to_sign_out(self, request: Request) -> Response:
+        """The same for single sign-on, on any host: Traefik lets only a link on a page of that host through to Authentik."""
+        return pages.page(200, "Sign out", (pages.SIGN_OUT,))
+
+    async def logout(self, request: Request) -> Response:
+        """Revokes the session and clears the cookie. With single sign-on (`/sso`), Authentik's session is next."""
+        if not door.is_sent_by_our_page(request.headers, self.settings.public_url):
+            return _forbidden("To log out, open /auth/logout and use its button.", readable=True)
         response = await self._end_session(request)
+        if response.status_code == 200 and request.url.path.endswith("/sso"):
+            response = pages.sign_out()
         self._set_cookie(response, "", 0)
         return response
 
@@ -166,14 +181,34 @@ class Gateway:
     def _admission(self, request: Request, identity: Identity, readable: bool) -> Response:
         scope = request.path_params["scope"]
         if scope in identity.scopes:
-            return Response(headers=identity.headers)
+            return _admitted(request, identity)
         if scope != reading.WHOLE or reading.SCOPE not in identity.scopes:
             return _forbidden("Your credential does not cover this service.", readable)
         if reading.only_reads(request.headers, self.settings.home_path):
-            return Response(headers=identity.headers)
+            return _admitted(request, identity)
         return _forbidden(
             "Your credential may only read.", readable, "a token of scope prefect:read may only read"
         )
+
+    async def _has_session(self, request: Request) -> bool:
+        try:
+            cookie = door.session_token(request.headers, self.settings.cookie_name)
+            if cookie is None:
+                return False
+            await self.verifier.identify(cookie, Kind.SESSION)
+        except Refused:
+            return False
+        return True
+
+    def _ask_to_log_in(self, request: Request, refusal: Refused | StoreUnavailable) -> Response:
+        """The page that was asked for is kept, for the login to lead there."""
+        response = _refusal(refusal, self.settings.issuer)
+        cookies.keep_page(response, self.settings, request.headers.get("x-forwarded-uri", ""))
+        return response
+
+    def _wanted_page(self, request: Request) -> str:
+        kept = cookies.read(request.headers, self.settings.return_cookie)
+        return cookies.page_after_login(kept, self.settings.home_path)
 
     def _set_cookie(self, response: Response, value: str, seconds: int) -> None:
         response.set_cookie(
@@ -209,10 +244,16 @@ def create_app(settings: Settings) -> Starlette:
         Route("/verify/{scope}", gateway.verify_token, methods=["GET"]),
         Route("/verify/{scope}/browser", gateway.verify_browser, methods=["GET"]),
         Route("/verify/{scope}/sso", gateway.verify_sso, methods=["GET"]),
+        Route("/verify/{scope}/cookies", gateway.without_our_cookies, methods=["GET"]),
         Route("/sso/expired", gateway.expired, methods=["GET"]),
         Route("/auth/login", gateway.login, methods=["GET"]),
-        Route("/auth/logout", gateway.logout, methods=["GET", "POST"]),
         Route("/auth/tokens", gateway.ending, methods=["GET"]),
+        Route("/auth/sign-out", gateway.ask_to_sign_out),
+        *(
+            Route(path, endpoint, methods=[method])
+            for path in ("/auth/logout", "/auth/logout/sso")
+            for method, endpoint in (("GET", gateway.ask_to_log_out), ("POST", gateway.logout))
+        ),
         Route("/health", gateway.health, methods=["GET"]),
     ]
     app = Starlette(routes=routes, lifespan=lifespan, middleware=[Middleware(Refusals)])
@@ -227,6 +268,10 @@ def _stop_if_broken(polling: asyncio.Task[None]) -> None:
     if not polling.cancelled() and (error := polling.exception()) is not None:
         log.critical("polling the token database failed; stopping", exc_info=error)
         os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _admitted(request: Request, identity: Identity) -> Response:
+    return Response(headers={**identity.headers, **cookies.for_a_service(request.headers)})
 
 
 def _refusal(reason: Refused | StoreUnavailable, readable_of: str) -> Response:

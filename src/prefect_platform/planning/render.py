@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from prefect_platform.config import database_url, private_files, sso
+from prefect_platform.config import database_url, private_files, route_targets, routes, sso
 from prefect_platform.config.settings import Settings
 from prefect_platform.config.stack import Stack
 from prefect_platform.config.urls import listen, public_url
@@ -38,8 +38,12 @@ def build(stack: Stack, settings: Settings, where: Where, memory: int = 0) -> Bu
 
     `memory` is the host's, in bytes: what nothing else limits takes its share of it.
     """
+    own, platform = settings.values["gateway"]["routes"], route_targets.platform_of(settings)
     values = {
         "settings": settings.values,
+        "own_routes": routes.routed(own, platform),
+        # Where Prefect answers under any name: the names that are a service's.
+        "foreign_hosts": [] if where.host else routes.foreign_hosts(own, platform),
         "where": where,
         "memory": memory,
         "topology": where.topology,
@@ -55,7 +59,7 @@ def build(stack: Stack, settings: Settings, where: Where, memory: int = 0) -> Bu
     # What renders to nothing is not wanted with these settings.
     files = {path.name.removesuffix(".j2"): text.encode() for path, text in rendered.items() if text.strip()}
     compose = files.pop("compose.yml")
-    routes = files.pop(ROUTES, b"")
+    dynamic = files.pop(ROUTES, b"")
     for path in sorted(stack.folder.iterdir()):
         if path.is_file() and path.suffix != ".j2" and path.name not in _NOT_RENDERED:
             files[path.name] = path.read_bytes()
@@ -69,7 +73,7 @@ def build(stack: Stack, settings: Settings, where: Where, memory: int = 0) -> Bu
     parsed = _parsed(stack, compose)
     services = _services(stack, parsed, files, where) if where.topology == "combined" else ()
     # Traefik refuses an empty file and keeps all the routes that it had.
-    return Bundle(stack, files, services, routes if routes.strip() else None, parsed)
+    return Bundle(stack, files, services, dynamic if dynamic.strip() else None, parsed)
 
 
 def _render(stack: Stack, path: Path, values: Mapping[str, Any]) -> str:
@@ -78,9 +82,18 @@ def _render(stack: Stack, path: Path, values: Mapping[str, Any]) -> str:
     env = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False)
     env.globals["listen"] = listen
     host = values["where"].host
-    env.globals["on"] = lambda rule: f"Host(`{host}`) && ({rule})" if host else rule
+
+    def on(rule: str) -> str:
+        return f"Host(`{host}`) && ({rule})" if host else rule
+
+    env.globals["on"] = on
+    others = " && ".join(f"!Host(`{each}`)" for each in values["foreign_hosts"])
+    # For what accepts a session, or would take a path of a service that has a host to itself.
+    env.globals["at_home"] = lambda rule: f"{others} && ({rule})" if others else on(rule)
     # Traefik's rules by client: a machine with a token; a person's browser that opens a page.
     env.globals["bearer"] = r"HeaderRegexp(`Authorization`, `(?i)^bearer[ \t]`)"
+    env.globals["odd_path"] = f"PathRegexp(`{routes.PARENT}`)"
+    env.globals["our_cookie"] = "HeaderRegexp(`Cookie`, `(?i)platform_(session|return)|authentik_proxy`)"
     env.globals["page"] = "Method(`GET`) && HeaderRegexp(`Accept`, `text/html`)"
     env.globals["sso_host"] = urlsplit(values["sso_url"]).hostname or ""
     env.filters["megabytes"] = lambda size: int(size[:-1]) * (1024 if size[-1] == "g" else 1)
