@@ -6,11 +6,13 @@ import os
 import sys
 
 import server_settings
+import server_watch
 
 
 def main() -> None:
     """Become `prefect server services start`, which stops cleanly on SIGINT only (Prefect 3.8.8)."""
     server_settings.apply(os.environ)
+    server_watch.begin_anew()
     os.execv(sys.executable, [sys.executable, "-m", "prefect", "server", "services", "start"])
 
 

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import yaml
 
 from prefect_platform.config import database_url, private_files, sso
+from prefect_platform.config.client_settings import client_settings
 from prefect_platform.config.settings import Settings
 from prefect_platform.config.stack import Stack
 from prefect_platform.config.urls import listen, public_url
@@ -38,6 +39,7 @@ def build(stack: Stack, settings: Settings, where: Where, memory: int = 0) -> Bu
     """
     values = {
         "settings": settings.values,
+        "client_settings": client_settings(settings.values),
         "where": where,
         "memory": memory,
         "topology": where.topology,
