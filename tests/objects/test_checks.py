@@ -23,7 +23,18 @@ from .conftest import WORKED, free_port
 from .door import Door
 
 CANARY = ("platform-canary", "canary")
-QUICK = {"ping", "refuses", "ready", "version", "ui", "events", "events refuses", "services", "schedules"}
+QUICK = {
+    "ping",
+    "refuses",
+    "ready",
+    "version",
+    "ui",
+    "events",
+    "events refuses",
+    "services",
+    "schedules",
+    "deferred",
+}
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from prefect_platform.errors import PlatformError
 from prefect_platform.http_client import client_for
 from prefect_platform.provisioning.prefect.api import PrefectApi
 
-from . import canary, events, probes, schedules, sso
+from . import canary, deferred, events, probes, schedules, sso
 from .spec import CheckSpec
 
 __all__ = ["Check", "CheckSpec", "canary_check", "outcome", "wait_for_checks"]
@@ -112,6 +112,7 @@ def _probes(spec: CheckSpec, client: httpx.Client, api: PrefectApi) -> dict[str,
         "events refuses": partial(events.events_refuse_strangers, spec),
         "services": partial(probes.services, api),
         "schedules": partial(schedules.schedules, api),
+        "deferred": partial(deferred.deferred, api),
     }
     if spec.sso_url:
         tried["sso"] = partial(sso.sso, spec, client)
