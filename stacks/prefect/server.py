@@ -8,9 +8,9 @@
 
 All `PREFECT_*` settings come from the environment. What differs from `prefect server start`: faster imports,
 SQLite write transactions that wait instead of failing (`sqlite_writes`), WebSockets that do not count as requests
-(`server_limits`), a new database copied from a
-template and a damaged one refused (`server_database`), a stop without failed requests (`server_http`), and pages
-that tell a person whose session has ended (`server_answers`). On a Prefect version that has not been tested the
+(`server_limits`), a new database copied from a template and a damaged one refused (`server_database`), a stop
+without failed requests (`server_http`), deferred task runs that a restart does not lose (`server_deferred`), and
+pages that tell a person whose session has ended (`server_answers`). On a Prefect version that has not been tested the
 stock command is started instead, with a warning.
 """
 
@@ -126,6 +126,10 @@ def serve(argv: list[str]) -> int:
         if not state.exists and (wrong := _new_database(path, args.template)):
             return _fail(f"database {path}: cannot be made: {wrong}", EXIT_DATABASE)
     _prepare_prefect(args, sqlite=path is not None)
+    if not args.no_services:
+        import server_watch
+
+        server_watch.begin_anew()
     return _run(args, listener, began)
 
 
@@ -138,6 +142,12 @@ def _serve_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--no-services", action="store_true", help="API and UI only; the services run elsewhere"
+    )
+    parser.add_argument(
+        "--deferred-after",
+        type=float,
+        default=None,
+        help="seconds until deferred task runs of before this start are put back; negative: another server does it",
     )
     parser.add_argument("--stop-seconds", type=float, default=25.0, help="upper limit of a stop")
     parser.add_argument("--loop", default="auto", choices=["auto", "asyncio", "uvloop"])
@@ -227,6 +237,7 @@ def _publish(args: argparse.Namespace, reason: str | None, *, sqlite: bool) -> N
 
 
 def _run(args: argparse.Namespace, listener: Any, began: float) -> int:
+    import server_deferred
     import uvicorn
     from prefect.server.api.server import create_app
     from prefect.settings import get_current_settings
@@ -262,6 +273,7 @@ def _run(args: argparse.Namespace, listener: Any, began: float) -> int:
         gc.freeze()
         gc.enable()
         _say(f"serving on http://{args.host}:{args.port} after {time.monotonic() - began:.1f} s")
+        server_deferred.begin(args.deferred_after)
 
     server = GracefulServer(config, closer, limits, started)
     server.run(sockets=[listener])

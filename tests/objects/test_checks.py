@@ -25,7 +25,7 @@ from .door import Door
 CANARY = ("platform-canary", "canary")
 QUICK = {
     *("ping", "refuses", "ready", "version", "ui"),
-    *("events", "events refuses", "services", "schedules", "tokens"),
+    *("events", "events refuses", "services", "schedules", "tokens", "deferred"),
 }
 
 

@@ -14,7 +14,7 @@ from prefect_platform.errors import PlatformError
 from prefect_platform.http_client import client_for
 from prefect_platform.provisioning.prefect.api import PrefectApi
 
-from . import canary, events, probes, schedules, sso, tokens
+from . import canary, deferred, events, probes, schedules, sso, tokens
 from .spec import CheckSpec
 
 __all__ = ["Check", "CheckSpec", "canary_check", "outcome", "wait_for_checks"]
@@ -114,6 +114,7 @@ def _probes(spec: CheckSpec, client: httpx.Client, api: PrefectApi) -> dict[str,
         "services": partial(probes.services, api),
         "schedules": partial(schedules.schedules, api),
         "tokens": partial(tokens.tokens, spec, client),
+        "deferred": partial(deferred.deferred, api),
     }
     if spec.sso_url:
         tried["sso"] = partial(sso.sso, spec, client)

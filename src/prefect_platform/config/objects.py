@@ -13,7 +13,19 @@ from prefect_platform.errors import ConfigError
 TERMINAL_EVENTS = tuple(
     f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Cancelled", "Crashed")
 )
+AWAY_EVENTS = tuple(
+    f"prefect.flow-run.{state}"
+    for state in ("Suspended", "Paused", "AwaitingRetry", "Scheduled", "Pending", "InfrastructurePending")
+)
+"""After these a run waits: no process of it beats (Prefect 3.8.8 is silent in the delay before a retry too), and none has died."""
 HEARTBEAT = "prefect.flow-run.heartbeat"
+OUTAGE = 210.0
+"""Seconds for which heartbeats may not come through: a network that is cut, a server that is frozen or restarts, and the
+client's way back (it tries again every 30 s)."""
+
+
+OUR_TYPE = "process"
+"""The type of the pools that our workers can serve."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +42,7 @@ class Pool:
     """`description` and `paused` are left as they are when None."""
 
     name: str
-    type: str = "process"
+    type: str = OUR_TYPE
     concurrency_limit: int | None = None
     queues: tuple[Queue, ...] = ()
     description: str | None = None
@@ -47,7 +59,11 @@ class Limit:
 
 @dataclass(frozen=True)
 class Zombies:
-    """Runs whose process died silently are marked Crashed `within` seconds after their last heartbeat."""
+    """Runs whose process died silently are marked Crashed `within` seconds after their last heartbeat.
+
+    A heartbeat does not say when the next one comes, so one window has to do for all clients: `heartbeat` is the interval of the
+    slowest. A run that has sent none is never marked, and a later heartbeat begins the watch anew.
+    """
 
     heartbeat: float
     within: float
@@ -63,7 +79,7 @@ class Zombies:
             "match": {"prefect.resource.id": ["prefect.flow-run.*"]},
             "for_each": ["prefect.resource.id"],
             "after": [HEARTBEAT],
-            "expect": [HEARTBEAT, *TERMINAL_EVENTS],
+            "expect": [HEARTBEAT, *AWAY_EVENTS, *TERMINAL_EVENTS],
         }
         message = f"no heartbeat for {self.within:g} s: this run's process has died"
         action = {"type": "change-flow-run-state", "state": "CRASHED", "message": message}
@@ -175,7 +191,7 @@ CANARY_ENTRYPOINT = "canary.py:platform_canary"
 
 def desired(chosen: settings.Settings, folder: str | None) -> Desired:
     section = chosen.values["prefect"]
-    beat = section["heartbeat_seconds"]
+    beat = max(section["heartbeat_seconds"], section["slowest_heartbeat_seconds"])
     workers = section["workers"]
     canary = None
     if folder and workers:
@@ -183,4 +199,4 @@ def desired(chosen: settings.Settings, folder: str | None) -> Desired:
     elif folder and section["work_pools"]:
         source = (chosen.root / "stacks" / "prefect" / "canary.py").read_text()
         canary = Canary(section["work_pools"][0]["name"], None, CANARY_ENTRYPOINT, source=source)
-    return desired_objects(section, Zombies(beat, max(90, 3 * beat)), canary)
+    return desired_objects(section, Zombies(beat, max(3 * beat, beat + OUTAGE)), canary)

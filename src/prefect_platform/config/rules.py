@@ -17,7 +17,7 @@ from prefect_platform.config import (
     tls,
     urls,
 )
-from prefect_platform.config.objects import desired
+from prefect_platform.config.objects import OUR_TYPE, desired
 from prefect_platform.errors import ConfigError
 
 
@@ -38,12 +38,7 @@ def with_sso(chosen: settings.Settings, stacks: dict[str, stack.Stack]) -> dict[
 
 def cross_check(chosen: settings.Settings) -> None:
     prefect = chosen.values["prefect"]
-    pools = {pool["name"] for pool in prefect["work_pools"]}
-    for worker in prefect["workers"]:
-        if worker["pool"] not in pools:
-            raise ConfigError(
-                f"platform.prefect.workers: {worker['name']}: pool {worker['pool']!r} is not in work_pools ({', '.join(sorted(pools))})"
-            )
+    _check_pools_of_workers(chosen)
     names = [worker["name"] for worker in prefect["workers"]]
     _refuse_twice("prefect.workers", names)
     _refuse_twice("gateway.routes", [route["name"] for route in chosen.values["gateway"]["routes"]])
@@ -59,6 +54,24 @@ def cross_check(chosen: settings.Settings) -> None:
     seal.validate(chosen)
     sso.validate(chosen, urlsplit(urls.public_url(chosen)).hostname or "")
     desired(chosen, None)
+
+
+def _check_pools_of_workers(chosen: settings.Settings) -> None:
+    prefect = chosen.values["prefect"]
+    pools = {pool["name"]: (number, pool["type"]) for number, pool in enumerate(prefect["work_pools"])}
+    for worker in prefect["workers"]:
+        if worker["pool"] not in pools:
+            raise ConfigError(
+                f"platform.prefect.workers: {worker['name']}: pool {worker['pool']!r} is not in work_pools ({', '.join(sorted(pools))})"
+            )
+        number, kind = pools[worker["pool"]]
+        if kind != OUR_TYPE:
+            place = chosen.place("prefect", "work_pools", number, "type")
+            raise ConfigError(
+                f"{place}: {worker['pool']} is of type {kind}, but our worker {worker['name']} serves it, which runs every flow as a "
+                f"process of its own machine: an image or a memory limit would be ignored",
+                f"set type {OUR_TYPE}; or leave that worker out of prefect.workers, and start one of type {kind} elsewhere",
+            )
 
 
 def _refuse_twice(place: str, names: list[str]) -> None:

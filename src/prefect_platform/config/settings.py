@@ -39,6 +39,12 @@ class Settings:
     values: Values
     traits: Traits
     roles: Roles = field(default_factory=Roles)
+    origin: Place = field(default_factory=lambda: Place(Path(), ()), compare=False, repr=False)
+    overlay: tuple[str, ...] = field(default=(), compare=False)
+
+    def place(self, *path: str | int) -> str:
+        """Where a setting comes from, for messages: `invoke.yaml:12: platform.gateway.port`; its key alone if it is a default."""
+        return self.origin.of(path, self.overlay)
 
     @property
     def target(self) -> str:
@@ -96,7 +102,8 @@ def load(
     prefix = ["environments", env] if env in overlays else []
     _validate(place, values, schema, prefix)
     filled = _filled(values, schema)
-    return Settings(root, env, filled, targets[filled["target"]], Roles.of(schema))
+    traits = targets[filled["target"]]
+    return Settings(root, env, filled, traits, Roles.of(schema), place, tuple(prefix))
 
 
 def platform_schema(sections: Mapping[str, Values], targets: Iterable[str]) -> Values:

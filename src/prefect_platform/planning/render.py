@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import yaml
 
 from prefect_platform.config import database_url, private_files, route_targets, routes, sso
+from prefect_platform.config.client_settings import client_settings
 from prefect_platform.config.settings import Settings
 from prefect_platform.config.stack import Stack
 from prefect_platform.config.urls import listen, public_url
@@ -44,6 +45,7 @@ def build(stack: Stack, settings: Settings, where: Where, memory: int = 0) -> Bu
         "own_routes": routes.routed(own, platform),
         # Where Prefect answers under any name: the names that are a service's.
         "foreign_hosts": [] if where.host else routes.foreign_hosts(own, platform),
+        "client_settings": client_settings(settings.values),
         "where": where,
         "memory": memory,
         "topology": where.topology,

@@ -145,6 +145,16 @@ class PrefectApi:
         found: list[Json] = self._call("POST", "/flow_runs/filter", body)
         return found
 
+    def task_runs(self, body: Mapping[str, Any]) -> list[Json]:
+        """One page, as filtered, sorted and limited by `body`."""
+        found: list[Json] = self._call("POST", "/task_runs/filter", body)
+        return found
+
+    def task_workers(self) -> list[Json]:
+        """Those that are connected now: `identifier`, `task_keys`."""
+        found: list[Json] = self._call("POST", "/task_workers/filter", {})
+        return found
+
     def deployments(self, limit: int) -> list[Json]:
         """Those that were changed last."""
         body = {"sort": "UPDATED_DESC", "limit": limit}
