@@ -23,7 +23,18 @@ from .conftest import WORKED, free_port
 from .door import Door
 
 CANARY = ("platform-canary", "canary")
-QUICK = {"ping", "refuses", "ready", "version", "ui", "events", "events refuses", "services", "schedules"}
+QUICK = {
+    "ping",
+    "refuses",
+    "ready",
+    "version",
+    "ui",
+    "events",
+    "events refuses",
+    "services",
+    "schedules",
+    "runs",
+}
 
 
 @pytest.fixture
@@ -101,7 +112,7 @@ def test_an_open_gateway_is_red(spec: CheckSpec, server: str) -> None:
         ("/prefect/v2/", 500, {"ui"}),
         ("/events/out", 403, {"events"}),
         ("/events/in", 403, {"events refuses"}),
-        ("/flow_runs/filter", 500, {"services"}),
+        ("/flow_runs/filter", 500, {"services", "runs"}),
     ],
 )
 def test_one_thing_broken(spec: CheckSpec, door: Door, ending: str, status: int, expected: set[str]) -> None:
