@@ -29,6 +29,8 @@ def install(folder: Path, environ: MutableMapping[str, str]) -> Path:
     """
     ends, plugin = folder / "ends", folder / "plugin"
     about = plugin / f"{PLUGIN}-1.dist-info"
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)  # what lies in it is executed by every flow run
     for each in (ends, about):
         each.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(Path(__file__).with_name("flow_end.py"), plugin / f"{PLUGIN}.py")
