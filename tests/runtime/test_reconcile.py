@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import signal
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -93,9 +93,10 @@ def api(tmp_path_factory: pytest.TempPathFactory, shared: Path, template: Path) 
     ]
     process = place.run("server", command, **QUICK)
     wait_for(lambda: place.healthy(process), "the server's health")
-    yield Api(place.url)
+    made = Api(place.url)
+    yield made
+    made.client.close()
     place.end()
-    print(process.output()[-4000:], file=sys.stderr)
 
 
 def test_a_run_that_stopped_its_heartbeats_ends_and_no_other(api: Api) -> None:
@@ -105,7 +106,7 @@ def test_a_run_that_stopped_its_heartbeats_ends_and_no_other(api: Api) -> None:
     )["id"]
     dead, silent, healthy = api.run(deployment_id=deployment), api.run(), api.run()
     left = api.task(dead)
-    api.beat(dead, 2, 1, 0)
+    api.beat(dead, 0, -1, -2)  # those of an earlier attempt would not count
     limit = f"/v2/concurrency_limits/deployment:{deployment}"
 
     def over() -> Any:
@@ -167,3 +168,17 @@ def test_slots_without_a_lease_are_free_again_but_not_what_a_client_took(api: Ap
     api.post("/v2/concurrency_limits/increment-with-lease", body)
     wait_for(lambda: leaked() == 0, "the leaked slots")
     assert (kept(), by_hand()) == (1, 2)
+
+
+def test_the_services_process_of_the_split_topology_does_it_too(platform: Platform, template: Path) -> None:
+    platform.server("--no-services", "--template", str(template))
+    alone = Api(platform.url)
+    run = alone.run()
+    left = alone.task(run)
+    alone.set(run, "COMPLETED")
+    command = [runtime_python(), str(STACK / "services.py")]
+    services = platform.run("services", command, PLATFORM_API_URL=platform.url, **QUICK)
+    assert alone.ends(left, "task_runs")["type"] == "COMPLETED", services.output()
+    alone.client.close()
+    services.signal(signal.SIGINT)
+    assert services.popen.wait(60) == 0, services.output()
