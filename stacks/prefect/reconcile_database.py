@@ -72,7 +72,7 @@ async def _attempt_began(db: Any, session: Any, ident: UUID) -> datetime:
         state.flow_run_id == ident, state.type == StateType.PENDING
     )
     began: datetime | None = (await session.execute(query)).scalar()
-    return began or datetime.min.replace(tzinfo=UTC)
+    return began or _moment(0)
 
 
 async def _beats(db: Any, session: Any, ident: UUID, since: datetime) -> tuple[Beat, ...]:
