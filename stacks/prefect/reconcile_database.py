@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -196,33 +197,40 @@ async def _is_ended(db: Any, ident: UUID) -> bool:
 
 # -- slots
 async def held_slots() -> dict[str, Held]:
-    """Taken and leased slots of the limits that Prefect makes itself, by name; those of which some are taken."""
+    """Taken and leased slots of the limits that Prefect makes itself, by name; those of which some are taken.
+
+    The leases are read before the counters and after them: one that exists while the counter is read is seen, however many come
+    and go.
+    """
     db = provide_database_interface()
     limit = db.ConcurrencyLimitV2
     ours = sa.or_(*(limit.name.startswith(prefix) for prefix in OUR_LIMITS))
-    leased: dict[UUID, int] = {}
+    query = sa.select(limit.id, limit.name, limit.active_slots).where(limit.active_slots > 0, ours)
     async with db.session_context() as session:
-        query = sa.select(limit.id, limit.name, limit.active_slots).where(limit.active_slots > 0, ours)
+        if (await session.execute(query)).first() is None:
+            return {}
+    leases = await _leases()
+    async with db.session_context() as session:
         rows = (await session.execute(query)).all()
-    if rows:
-        leased = await _leased()
-    return {name: Held(taken, leased.get(ident, 0)) for ident, name, taken in rows}
+    leases |= await _leases()
+    leased = Counter({ident: 0 for ident, _, _ in rows})
+    for resources, slots in leases.values():
+        leased.update(dict.fromkeys(resources, slots))
+    return {name: Held(taken, leased[ident]) for ident, name, taken in rows}
 
 
-async def _leased() -> dict[UUID, int]:
-    """Slots by limit. Expired leases count: Prefect's repossessor takes those back, slots and all."""
+async def _leases() -> dict[UUID, tuple[tuple[UUID, ...], int]]:
+    """The limits and the slots of each. Expired leases count: Prefect's repossessor takes those back, slots and all."""
     storage = get_concurrency_lease_storage()
     active: list[UUID] = []
     while page := await storage.read_active_lease_ids(limit=PAGE, offset=len(active)):
         active += page
-    idents = {*active, *await storage.read_expired_lease_ids(limit=10_000)}
-    slots: dict[UUID, int] = {}
-    for ident in idents:
+    found = {}
+    for ident in {*active, *await storage.read_expired_lease_ids(limit=10_000)}:
         lease = await storage.read_lease(ident)
         if lease is not None and lease.metadata is not None:
-            for resource in lease.resource_ids:
-                slots[resource] = slots.get(resource, 0) + lease.metadata.slots
-    return slots
+            found[ident] = (tuple(lease.resource_ids), lease.metadata.slots)
+    return found
 
 
 async def free(name: str, slots: int) -> None:
