@@ -244,6 +244,12 @@ def _run(args: argparse.Namespace, listener: Any, began: float) -> int:
     from server_answers import with_notice, without_passwords
     from server_http import ConnectionCloser, GracefulServer, StopLimits, log_without_queries
 
+    settings = get_current_settings().server
+    if not args.no_services:
+        import reconcile
+
+        host = "127.0.0.1" if args.host in ("0.0.0.0", "::") else args.host
+        reconcile.register(f"http://{host}:{args.port}{settings.api.base_path or '/api'}")
     gc.freeze()  # create_app(final=True) collects; without this it walks every imported module
     app: Any = with_notice(create_app(final=True, webserver_only=args.no_services))
     if args.no_services:
@@ -251,7 +257,6 @@ def _run(args: argparse.Namespace, listener: Any, began: float) -> int:
 
         app = without_passwords(app, server_settings.secrets_of(os.environ))
     closer = ConnectionCloser(app)
-    settings = get_current_settings().server
     limits = StopLimits(total=args.stop_seconds)
     config = uvicorn.Config(
         closer,

@@ -1,8 +1,9 @@
 """Prefect's process worker with a drain: what it overrides, and the steps of a stop.
 
-`DrainingWorker` overrides the public `run`, `get_and_submit_flow_runs` and `sync_with_backend`, and two
-private methods that have no public counterpart: `_propose_pending_state`, where a run is claimed, and
-`_submit_run_and_capture_errors`, the whole life of a claimed run. `unsupported_reason` guards those.
+`DrainingWorker` overrides the public `run`, `get_and_submit_flow_runs` and `sync_with_backend`, and three
+private methods that have no public counterpart: `_submit_scheduled_flow_runs`, which takes what the server
+hands out, `_propose_pending_state`, where a run is claimed, and `_submit_run_and_capture_errors`, the whole
+life of a claimed run. `unsupported_reason` guards those.
 """
 
 from __future__ import annotations
@@ -16,14 +17,17 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import httpx
 import prefect
+from prefect.client.schemas.objects import State
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Crashed, Scheduled
 from prefect.workers.process import ProcessWorker
+from worker_ends import note, settle
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun
@@ -36,7 +40,7 @@ REPORT_SECONDS = 30.0
 ALONE_SECONDS = 20.0
 """A drain without an API can tell nobody how a run ends: after this long the whole host is going down, not the server alone."""
 ASK_SECONDS = 3.0
-_PRIVATE = ("_propose_pending_state", "_submit_run_and_capture_errors")
+_PRIVATE = ("_submit_scheduled_flow_runs", "_propose_pending_state", "_submit_run_and_capture_errors")
 
 
 def unsupported_reason() -> str | None:
@@ -83,6 +87,8 @@ class DrainingWorker(ProcessWorker, abc.ABC):  # ABC: Prefect then leaves the ty
         self.draining = False
         self.halted = False
         self.attempts: dict[UUID, Attempt] = {}
+        self.ends: Path | None = None
+        self._refused: set[UUID | None] = set()
         self._api_down_since: float | None = None
 
     async def get_and_submit_flow_runs(self) -> list[FlowRun]:
@@ -101,6 +107,26 @@ class DrainingWorker(ProcessWorker, abc.ABC):  # ABC: Prefect then leaves the ty
             await asyncio.Event().wait()
         attempt.starting = True
         return await super().run(flow_run, configuration, _PidRecorder(attempt, task_status))
+
+    async def _submit_scheduled_flow_runs(self, flow_run_response: list[Any]) -> list[FlowRun]:
+        # Stock takes a second slot for a run that still runs here, which is an error that ends the worker and every other run with
+        # it; without a limit it runs it twice at once (Prefect 3.8.8; 3.9.1 catches the error).
+        new = []
+        for each in flow_run_response:
+            if each.flow_run.id in self.attempts and each.flow_run.id not in self._submitting_flow_run_ids:
+                self._refuse(each.flow_run)
+            else:
+                new.append(each)
+        return await super()._submit_scheduled_flow_runs(new)
+
+    def _refuse(self, flow_run: FlowRun) -> None:
+        if flow_run.state_id in self._refused:
+            return  # said already: the server hands it out at each question
+        self._refused.add(flow_run.state_id)
+        self.get_flow_run_logger(flow_run).warning(
+            f"Flow run '{flow_run.id}' was scheduled again while it still runs here: not started a second time. "
+            "It starts again after this attempt, unless this one ends in a final state."
+        )
 
     async def _propose_pending_state(self, flow_run: FlowRun) -> bool:
         # Still SCHEDULED: left to another worker, or to this one after its restart.
@@ -224,21 +250,36 @@ class Stop:
                     await self._settle(attempt)
         except (TimeoutError, httpx.HTTPError) as error:
             ids = ", ".join(str(attempt.flow_run.id) for attempt in attempts)
-            say(f"could not report the state of stopped runs ({error!r}); look at: {ids}")
+            say(
+                f"could not report the state of stopped runs ({error!r}); the next start of this worker does: {ids}"
+            )
+            for attempt in attempts:
+                self._note(attempt)
             return False
         return True
 
     async def _settle(self, attempt: Attempt) -> None:
-        client = self._worker.client
+        client, ends = self._worker.client, self._worker.ends
+        if ends is not None and await settle(ends / f"{attempt.flow_run.id}.json", client):
+            return
         with contextlib.suppress(ObjectNotFound):
             state = (await client.read_flow_run(attempt.flow_run.id)).state
             if state is None or state.is_final():
                 return
-            if state.is_pending() and not attempt.starting and attempt.flow_run.deployment_id is not None:
-                await client.set_flow_run_state(attempt.flow_run.id, Scheduled(), force=True)
-                return
-            message = "The worker was stopped before the flow run had ended."
-            await client.set_flow_run_state(attempt.flow_run.id, Crashed(message=message), force=True)
+            await client.set_flow_run_state(
+                attempt.flow_run.id, _left(attempt, state.is_pending()), force=True
+            )
+
+    def _note(self, attempt: Attempt) -> None:
+        if self._worker.ends is not None:
+            note(self._worker.ends / f"{attempt.flow_run.id}.json", _left(attempt))
+
+
+def _left(attempt: Attempt, pending: bool = True) -> State[Any]:
+    """The state in which a stop leaves the run: handed back, if nothing of it has begun."""
+    if pending and not attempt.starting and attempt.flow_run.deployment_id is not None:
+        return Scheduled()
+    return Crashed(message="The worker was stopped before the flow run had ended.")
 
 
 def _signal_process(pid: int, number: signal.Signals) -> None:

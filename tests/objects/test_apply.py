@@ -50,7 +50,8 @@ def test_everything_is_made_once(api: PrefectApi, tmp_path: Path) -> None:
         "create deployment all-canary/canary",
     ]
     queues = {each["name"]: (each["priority"], each["concurrency_limit"]) for each in api.queues("all")}
-    assert queues == {"fast": (1, 2), "slow": (2, None), "default": (3, 3)}
+    # The canary's queue comes with its deployment; what settings define has it first (test_plan.py).
+    assert queues == {"fast": (1, 2), "slow": (2, None), "default": (3, 3), "platform-canary": (4, None)}
 
 
 def test_what_differs_is_updated(api: PrefectApi, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from .door import Door
 CANARY = ("platform-canary", "canary")
 QUICK = {
     *("ping", "refuses", "ready", "version", "ui"),
-    *("events", "events refuses", "services", "schedules", "tokens", "deferred"),
+    *("events", "events refuses", "services", "schedules", "tokens", "deferred", "runs"),
 }
 
 
@@ -115,7 +115,7 @@ def test_an_open_gateway_is_red(spec: CheckSpec, server: str) -> None:
         ("/prefect/v2/", 500, {"ui"}),
         ("/events/out", 403, {"events"}),
         ("/events/in", 403, {"events refuses"}),
-        ("/flow_runs/filter", 500, {"services"}),
+        ("/flow_runs/filter", 500, {"services", "runs"}),
     ],
 )
 def test_one_thing_broken(spec: CheckSpec, door: Door, ending: str, status: int, expected: set[str]) -> None:

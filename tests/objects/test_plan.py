@@ -206,6 +206,27 @@ def test_bad_settings(settings: dict[str, Any], message: str) -> None:
     assert message in caught.value.reason
 
 
+def test_the_canary_has_a_lane_before_all_queues_of_its_pool() -> None:
+    queues = [{"name": "urgent", "priority": 1}, {"name": "free"}, {"name": "slow", "priority": 4}]
+    settings = {"work_pools": [{"name": "a", "queues": queues}, {"name": "b", "queues": queues}]}
+    canary = Canary("a", "/srv", "f.py:f")
+    first, second = desired_objects(settings, canary=canary).pools
+    assert [(queue.name, queue.priority) for queue in first.queues] == [
+        ("platform-canary", 1),
+        ("urgent", 2),
+        ("free", None),
+        ("slow", 5),
+    ]
+    assert [(queue.name, queue.priority) for queue in second.queues] == [
+        ("urgent", 1),
+        ("free", None),
+        ("slow", 4),
+    ]
+    assert canary.body()["work_queue_name"] == "platform-canary"
+    with pytest.raises(ConfigError, match="the queue platform-canary is the platform's own"):
+        desired_objects({"work_pools": [{"name": "a", "queues": [{"name": "platform-canary"}]}]})
+
+
 def test_zombies_need_three_heartbeats_and_the_canary_a_pool() -> None:
     with pytest.raises(ConfigError, match="3 heartbeats"):
         desired_objects({}, Zombies(30, 89))

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from .conftest import STACK, Platform, runtime_python, wait_for
+from .conftest import STACK, Platform, Process, runtime_python, wait_for
 
 FLOWS = """
 from __future__ import annotations
@@ -23,11 +23,11 @@ from prefect import flow
 
 
 @flow
-def sleeper(seconds: float, stubborn: bool = False) -> None:
+def sleeper(seconds: float, stubborn: bool = False, until: str = "") -> None:
     if stubborn:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
+    while time.monotonic() < deadline and not (until and os.path.exists(until)):
         time.sleep(0.1)
 """
 FINAL = {"COMPLETED", "CRASHED", "CANCELLED", "FAILED"}
@@ -73,6 +73,11 @@ class Runs:
 
     def wait(self, run: str, *states: str) -> str:
         return str(wait_for(lambda: (found := self.state(run)) in states and found, f"{states} of {run}"))
+
+    def reschedule(self, run: str) -> None:
+        """As `Change state` of the UI does it."""
+        body = {"state": {"type": "SCHEDULED"}, "force": True}
+        httpx.post(f"{self.url}/flow_runs/{run}/set_state", json=body).raise_for_status()
 
     def cancel(self, run: str) -> None:
         body = {"state": {"type": "CANCELLING"}}
@@ -159,6 +164,50 @@ def test_cancelling_a_run_still_works(shared_platform: Platform, runs: Runs) -> 
     runs.cancel(run)
     assert runs.wait(run, *FINAL) == "CANCELLED"
     assert worker.popen.wait(60) == 0
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("limit", [("--limit", "5"), ()])
+def test_a_run_scheduled_again_while_it_runs_harms_no_other_run(
+    shared_platform: Platform, runs: Runs, limit: tuple[str, ...], tmp_path: Path
+) -> None:
+    worker, end = shared_platform.worker(f"again{len(limit)}", *limit), tmp_path / "end"
+    again, bystander = (runs.create(seconds=300, until=str(end)) for _ in range(2))
+    for run in (again, bystander):
+        runs.wait(run, "RUNNING")
+    first = runs.process(again)
+    runs.reschedule(again)
+    wait_for(lambda: "not started a second time" in worker.output(), "the refusal", 30)
+    assert alive(first)
+    end.touch()
+    assert runs.wait(bystander, *FINAL) == "COMPLETED", worker.output()
+    assert runs.wait(again, *FINAL) == "COMPLETED", worker.output()
+    assert runs.process(again) == first, "it ran once"
+    assert worker.output().count("not started a second time") == 1
+    assert worker.stop() == 0, worker.output()
+
+
+def test_a_worker_that_was_killed_is_known_when_it_is_back(shared_platform: Platform) -> None:
+    """The target starts it again at once, and nobody would know."""
+    def started(times: int) -> Process:
+        worker = shared_platform.worker("killed")
+        wait_for(lambda: worker.output().count("started") == times, "the worker")
+        return worker
+
+    for times in (1, 2):
+        started(times).end()
+    worker = started(3)
+    of = {"filter": {"event": {"name": ["platform.worker.ended"]}}}
+
+    def told() -> Any:
+        return httpx.post(f"{shared_platform.url}/events/filter", json=of).json()["events"]
+
+    wait_for(lambda: len(told()) == 2, "what became of the two before it")
+    assert {each["resource"]["prefect.resource.id"] for each in told()} == {"platform.worker.tests.killed"}
+    assert {each["payload"]["cause"] for each in told()} == {"killed (out of memory?)"}
+    assert worker.stop() == 0, worker.output()
+    assert started(4).stop() == 0
+    assert len(told()) == 2, "the last one was stopped"
 
 
 def test_a_drain_ends_when_there_is_no_api_to_tell(platform: Platform, template: Path) -> None:

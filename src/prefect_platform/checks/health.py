@@ -106,6 +106,8 @@ def _spec(platform: Platform, token: str) -> CheckSpec:
         version=prefect_version.pinned(platform.settings.root),
         workers=tuple((worker["pool"], worker["name"]) for worker in workers),
         canary=(canary.flow, canary.name) if canary else None,
+        slots=sum(each["limit"] for each in workers if each["pool"] == canary.pool) if canary else None,
+        services="server" if platform.target.traits.combined else "services",
         ui_path=base,
         api_path=f"{base}/api",
         trust=tls.trust(platform.settings),

@@ -14,7 +14,7 @@ from prefect_platform.errors import PlatformError
 from prefect_platform.http_client import client_for
 from prefect_platform.provisioning.prefect.api import PrefectApi
 
-from . import canary, deferred, events, probes, schedules, sso, tokens
+from . import canary, deferred, events, probes, runs, schedules, sso, tokens
 from .spec import CheckSpec
 
 __all__ = ["Check", "CheckSpec", "canary_check", "outcome", "wait_for_checks"]
@@ -73,7 +73,7 @@ def canary_check(spec: CheckSpec, seconds: float, progress: Progress = _quiet) -
     if spec.canary is None:
         raise ValueError("no canary deployment is configured")
     with PrefectApi(spec.api_url, spec.token, spec.timeout, min(10.0, seconds), spec.trust) as api:
-        return outcome("canary", partial(canary.run, api, *spec.canary, seconds, progress))
+        return outcome("canary", partial(canary.run, api, *spec.canary, seconds, progress, spec.slots))
 
 
 def outcome(name: str, probe: Probe) -> Check:
@@ -115,6 +115,7 @@ def _probes(spec: CheckSpec, client: httpx.Client, api: PrefectApi) -> dict[str,
         "schedules": partial(schedules.schedules, api),
         "tokens": partial(tokens.tokens, spec, client),
         "deferred": partial(deferred.deferred, api),
+        "runs": partial(runs.runs, api, spec.services),
     }
     if spec.sso_url:
         tried["sso"] = partial(sso.sso, spec, client)

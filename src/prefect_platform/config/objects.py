@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from prefect_platform.config import settings
@@ -19,6 +19,9 @@ AWAY_EVENTS = tuple(
 )
 """After these a run waits: no process of it beats (Prefect 3.8.8 is silent in the delay before a retry too), and none has died."""
 HEARTBEAT = "prefect.flow-run.heartbeat"
+CANARY_QUEUE = "platform-canary"
+"""The canary's own lane: behind hundreds of runs that wait for a slot it would start minutes later, as a worker is handed the oldest
+first."""
 OUTAGE = 210.0
 """Seconds for which heartbeats may not come through: a network that is cut, a server that is frozen or restarts, and the
 client's way back (it tries again every 30 s)."""
@@ -100,12 +103,14 @@ class Canary:
     flow: str = "platform-canary"
     name: str = "canary"
     source: str = ""
+    queue: str = CANARY_QUEUE
 
     def body(self) -> dict[str, Any]:
         """The deployment as the API takes it (without its flow's id)."""
         return {
             "name": self.name,
             "work_pool_name": self.pool,
+            "work_queue_name": self.queue,
             "path": self.path,
             "entrypoint": self.entrypoint,
             # Without steps the worker would copy the whole folder for every run.
@@ -152,7 +157,18 @@ def desired_objects(
         )
     if canary and canary.pool not in {pool.name for pool in pools}:
         raise _wrong(f"canary: its work pool {canary.pool!r} is not among work_pools")
+    if canary:
+        pools = tuple(_with_lane(pool, canary.queue) if pool.name == canary.pool else pool for pool in pools)
     return Desired(pools, limits, zombies, canary)
+
+
+def _with_lane(pool: Pool, name: str) -> Pool:
+    """The pool with the canary's queue before all others: no two queues of a pool have one priority."""
+    lower = (
+        queue if queue.priority is None else replace(queue, priority=queue.priority + 1)
+        for queue in pool.queues
+    )
+    return replace(pool, queues=(Queue(name, 1), *lower))
 
 
 def _pool(raw: Mapping[str, Any]) -> Pool:
@@ -162,6 +178,8 @@ def _pool(raw: Mapping[str, Any]) -> Pool:
 def _check_queues(pool: Pool) -> None:
     place = f"work_pools: {pool.name}"
     _check_names(f"{place}: queues", [queue.name for queue in pool.queues], ())
+    if CANARY_QUEUE in {queue.name for queue in pool.queues}:
+        raise _wrong(f"{place}: the queue {CANARY_QUEUE} is the platform's own")
     taken: dict[int, str] = {}
     for queue in pool.queues:
         if queue.priority is not None and taken.setdefault(queue.priority, queue.name) != queue.name:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -14,6 +14,7 @@ from prefect_platform.errors import PlatformError
 from prefect_platform.http_client import Trust, bearer, client_for
 
 Json = dict[str, Any]
+EVENTS_PAGE = 50  # the same of events
 PAGE = 200  # the server's default and greatest page size
 RETRIED = {502, 503}
 
@@ -153,6 +154,26 @@ class PrefectApi:
     def task_workers(self) -> list[Json]:
         """Those that are connected now: `identifier`, `task_keys`."""
         found: list[Json] = self._call("POST", "/task_workers/filter", {})
+        return found
+
+    def count_flow_runs(self, body: Mapping[str, Any]) -> int:
+        """How many are filtered by `body`."""
+        return int(self._call("POST", "/flow_runs/count", body))
+
+    def newest_events(self, event: str, resources: Sequence[str]) -> dict[str, Json]:
+        """The newest event of this name of each resource that has one."""
+        found: dict[str, Json] = {}
+        for start in range(0, len(resources), EVENTS_PAGE):
+            of = {"id": list(resources[start : start + EVENTS_PAGE]), "distinct": True}
+            body = {"filter": {"event": {"name": [event]}, "resource": of}, "limit": EVENTS_PAGE}
+            for each in self._call("POST", "/events/filter", body)["events"]:
+                found[each["resource"]["prefect.resource.id"]] = each
+        return found
+
+    def last_events(self, event: str, resource: str, number: int) -> list[Json]:
+        """The newest events of this name of one resource, newest first."""
+        of = {"event": {"name": [event]}, "resource": {"id": [resource]}}
+        found: list[Json] = self._call("POST", "/events/filter", {"filter": of, "limit": number})["events"]
         return found
 
     def deployments(self, limit: int) -> list[Json]:
