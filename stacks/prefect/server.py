@@ -220,11 +220,9 @@ def _prepare_prefect(args: argparse.Namespace, *, sqlite: bool) -> None:
         args.host,
         "--port",
         str(args.port),
-        # Below it, its access log holds the requests' queries.
-        "--log-level",
-        "WARNING",
-        *(["--no-services"] if args.no_services else []),
     ]
+    # Below WARNING, its access log holds the requests' queries.
+    command += ["--log-level", "WARNING", *(["--no-services"] if args.no_services else [])]
     os.execv(sys.executable, command)
 
 

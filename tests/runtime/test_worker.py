@@ -189,6 +189,7 @@ def test_a_run_scheduled_again_while_it_runs_harms_no_other_run(
 
 def test_a_worker_that_was_killed_is_known_when_it_is_back(shared_platform: Platform) -> None:
     """The target starts it again at once, and nobody would know."""
+
     def started(times: int) -> Process:
         worker = shared_platform.worker("killed")
         wait_for(lambda: worker.output().count("started") == times, "the worker")

@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from prefect_platform.gateway import cookies, door, ending, pages, reading, sso
+from prefect_platform.gateway import answers, cookies, door, ending, pages, reading, sso
 from prefect_platform.gateway.database import parse
 from prefect_platform.gateway.errors import GatewayError, Refused, StoreUnavailable
 from prefect_platform.gateway.refusals import Refusals
@@ -26,11 +26,6 @@ from prefect_platform.gateway.settings import SESSION_SECONDS, Settings
 from prefect_platform.gateway.store import Store
 from prefect_platform.gateway.tokens import Kind, grant, hash_code, mint
 from prefect_platform.gateway.verifier import Identity, Verifier
-
-# One text for every refusal: guessing reveals nothing.
-_CHALLENGE = {"WWW-Authenticate": 'Bearer realm="prefect-platform"', **pages.PRIVATE}
-_WAIT = {"Retry-After": "5", **pages.PRIVATE}
-
 
 log = logging.getLogger("gateway")
 
@@ -50,7 +45,7 @@ class Gateway:
                 raise Refused
             identity = await self.verifier.identify(token, Kind.TOKEN)
         except (Refused, StoreUnavailable) as refusal:
-            return _refusal(refusal, "")
+            return answers.refusal(refusal, "")
         return self._admission(request, identity, readable=False)
 
     async def verify_browser(self, request: Request) -> Response:
@@ -66,9 +61,9 @@ class Gateway:
                 raise Refused
             identity = await self.verifier.identify(cookie, Kind.SESSION)
         except (Refused, StoreUnavailable) as refusal:
-            return self._ask_to_log_in(request, refusal) if readable else _refusal(refusal, "")
+            return self._ask_to_log_in(request, refusal) if readable else answers.refusal(refusal, "")
         if not door.may_use_cookie(request.headers, self.settings.public_url):
-            return _forbidden("This request comes from another site.", readable)
+            return answers.forbidden("This request comes from another site.", readable)
         return self._admission(request, identity, readable)
 
     async def verify_sso(self, request: Request) -> Response:
@@ -80,11 +75,11 @@ class Gateway:
             person = sso.person(request.headers)
         except Refused:
             log.error("single sign-on passed a request without a user: refused")
-            return _no_identity(readable)
+            return answers.no_identity(readable)
         if not person.may_use(policy, request.path_params["scope"]):
-            return _not_a_member(person.name, readable)
+            return answers.not_a_member(person.name, readable)
         if not door.may_use_cookie(request.headers, self.settings.public_url):
-            return _forbidden("This request comes from another site.", readable)
+            return answers.forbidden("This request comes from another site.", readable)
         return Response(headers={**person.headers(policy), **cookies.for_a_service(request.headers)})
 
     async def without_our_cookies(self, request: Request) -> Response:
@@ -111,11 +106,11 @@ class Gateway:
             if scope is None:
                 if await self._has_session(request):
                     return RedirectResponse(self._wanted_page(request), 303, pages.PRIVATE)
-                return _no_such_link(self.settings.issuer)
+                return answers.no_such_link(self.settings.issuer)
             session = grant(Kind.SESSION, "platform", "browser", scope, SESSION_SECONDS)
             await self.store.add(session, "browser session")
         except GatewayError:
-            return _store_page("You are not logged in. Try again with a new link.")
+            return answers.store_page("You are not logged in. Try again with a new link.")
         log.info("login: session %s opened", session.jti)
         response = RedirectResponse(self._wanted_page(request), 303, pages.PRIVATE)
         self._set_cookie(response, mint(self.settings, session), SESSION_SECONDS)
@@ -134,7 +129,7 @@ class Gateway:
     async def logout(self, request: Request) -> Response:
         """Revokes the session and clears the cookie. With single sign-on (`/sso`), Authentik's session is next."""
         if not door.is_sent_by_our_page(request.headers, self.settings.public_url):
-            return _forbidden("To log out, open /auth/logout and use its button.", readable=True)
+            return answers.forbidden("To log out, open /auth/logout and use its button.", readable=True)
         response = await self._end_session(request)
         if response.status_code == 200 and request.url.path.endswith("/sso"):
             response = pages.sign_out()
@@ -149,10 +144,10 @@ class Gateway:
             if token is None:
                 raise Refused
             if ending.SCOPE not in (await self.verifier.identify(token, Kind.TOKEN)).scopes:
-                return _forbidden("", False)
+                return answers.forbidden("", False)
             found = await self.store.ending(now, ending.SOON_SECONDS, ending.USED_SECONDS)
         except (Refused, StoreUnavailable) as refusal:
-            return _refusal(refusal, "")
+            return answers.refusal(refusal, "")
         return ending.answer(found, now)
 
     async def health(self, request: Request) -> Response:
@@ -173,7 +168,7 @@ class Gateway:
         except Refused:
             pass  # not one of our sessions, or one that has ended: nothing to revoke
         except GatewayError:
-            return _store_page(
+            return answers.store_page(
                 "You are signed out in this browser, but the session could not be ended on the server."
             )
         return pages.page(200, "You are logged out", pages.how_to_log_in(self.settings.issuer))
@@ -181,12 +176,12 @@ class Gateway:
     def _admission(self, request: Request, identity: Identity, readable: bool) -> Response:
         scope = request.path_params["scope"]
         if scope in identity.scopes:
-            return _admitted(request, identity)
+            return answers.admitted(request, identity)
         if scope != reading.WHOLE or reading.SCOPE not in identity.scopes:
-            return _forbidden("Your credential does not cover this service.", readable)
+            return answers.forbidden("Your credential does not cover this service.", readable)
         if reading.only_reads(request.headers, self.settings.home_path):
-            return _admitted(request, identity)
-        return _forbidden(
+            return answers.admitted(request, identity)
+        return answers.forbidden(
             "Your credential may only read.", readable, "a token of scope prefect:read may only read"
         )
 
@@ -202,7 +197,7 @@ class Gateway:
 
     def _ask_to_log_in(self, request: Request, refusal: Refused | StoreUnavailable) -> Response:
         """The page that was asked for is kept, for the login to lead there."""
-        response = _refusal(refusal, self.settings.issuer)
+        response = answers.refusal(refusal, self.settings.issuer)
         cookies.keep_page(response, self.settings, request.headers.get("x-forwarded-uri", ""))
         return response
 
@@ -268,49 +263,3 @@ def _stop_if_broken(polling: asyncio.Task[None]) -> None:
     if not polling.cancelled() and (error := polling.exception()) is not None:
         log.critical("polling the token database failed; stopping", exc_info=error)
         os.kill(os.getpid(), signal.SIGTERM)
-
-
-def _admitted(request: Request, identity: Identity) -> Response:
-    return Response(headers={**identity.headers, **cookies.for_a_service(request.headers)})
-
-
-def _refusal(reason: Refused | StoreUnavailable, readable_of: str) -> Response:
-    """`readable_of` is the issuer whose login page a browser gets; empty for a client, which gets JSON."""
-    if isinstance(reason, StoreUnavailable):
-        unavailable = JSONResponse({"error": "unavailable"}, 503, _WAIT)
-        return _store_page("Try again in a moment.") if readable_of else unavailable
-    if readable_of:
-        return pages.page(401, "Please log in", pages.how_to_log_in(readable_of), _CHALLENGE)
-    return JSONResponse({"error": "unauthorized"}, 401, _CHALLENGE)
-
-
-def _forbidden(why: str, readable: bool, hint: str = "") -> Response:
-    body = {"error": "forbidden", **({"hint": hint} if hint else {})}
-    return pages.page(403, "Not allowed", (why,)) if readable else JSONResponse(body, 403, pages.PRIVATE)
-
-
-def _no_identity(readable: bool) -> Response:
-    if readable:
-        return pages.page(
-            401, "Please sign in again", ("Single sign-on did not identify you.", pages.SIGN_OUT)
-        )
-    return JSONResponse({"error": "unauthorized", "hint": "no identity"}, 401, pages.PRIVATE)
-
-
-def _not_a_member(name: str, readable: bool) -> Response:
-    # Header bytes are UTF-8 read as Latin-1.
-    shown = name.encode("latin-1").decode(errors="replace")
-    why = f"You are signed in as {shown}, who is not in a group that may use this."
-    return (
-        pages.page(403, "Not allowed", (why, pages.SIGN_OUT))
-        if readable
-        else JSONResponse({"error": "forbidden"}, 403, pages.PRIVATE)
-    )
-
-
-def _no_such_link(issuer: str) -> Response:
-    return pages.page(401, "This login link has been used or has expired", pages.how_to_log_in(issuer))
-
-
-def _store_page(what: str) -> Response:
-    return pages.page(503, "The token database cannot be reached", (what,), _WAIT)
