@@ -210,19 +210,10 @@ def _prepare_prefect(args: argparse.Namespace, *, sqlite: bool) -> None:
             server_limits.apply()
         return
     _say(f"{reason}: starting stock `prefect server start` (concurrent SQLite writers will get 503)")
-    command = [
-        sys.executable,
-        "-m",
-        "prefect",
-        "server",
-        "start",
-        "--host",
-        args.host,
-        "--port",
-        str(args.port),
-    ]
     # Below WARNING, its access log holds the requests' queries.
-    command += ["--log-level", "WARNING", *(["--no-services"] if args.no_services else [])]
+    stock = "-m prefect server start --log-level WARNING".split()
+    command = [sys.executable, *stock, "--host", args.host, "--port", str(args.port)]
+    command += ["--no-services"] if args.no_services else []
     os.execv(sys.executable, command)
 
 
