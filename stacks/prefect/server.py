@@ -211,7 +211,7 @@ def _prepare_prefect(args: argparse.Namespace, *, sqlite: bool) -> None:
         return
     _say(f"{reason}: starting stock `prefect server start` (concurrent SQLite writers will get 503)")
     # Below WARNING, its access log holds the requests' queries.
-    stock = "-m prefect server start --log-level WARNING".split()
+    stock = ["-m", "prefect", "server", "start", "--log-level", "WARNING"]
     command = [sys.executable, *stock, "--host", args.host, "--port", str(args.port)]
     command += ["--no-services"] if args.no_services else []
     os.execv(sys.executable, command)
