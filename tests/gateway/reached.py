@@ -156,7 +156,9 @@ def _write(folder: Path, chosen: settings.Settings, service: int) -> None:
     local = _settings({"gateway": chosen.values["gateway"]})
     built = render.build(stacks["traefik"], local, replace(where("traefik"), routes=f"{folder}/routes"))
     (folder / "routes" / "traefik.yml").write_bytes(built.routes or b"")
-    (folder / "traefik.yml").write_bytes(built.files["traefik.yml"])
+    for path, body in built.files.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(body)
 
 
 @contextmanager
@@ -164,7 +166,7 @@ def _traefik(folder: Path, url: str, host: str) -> Iterator[None]:
     log = folder / "traefik.log"
     command = [str(Path(sys.executable).with_name("traefik")), f"--configFile={folder}/traefik.yml"]
     with log.open("ab") as output:
-        process = subprocess.Popen(command, env={}, stdout=output, stderr=output)
+        process = subprocess.Popen(command, cwd=folder, env={}, stdout=output, stderr=output)
     try:
         deadline = time.monotonic() + START_SECONDS
         while _status(url, host) != 401:
