@@ -41,8 +41,8 @@ GROUPS = (
 """What runs in one pytest, long ones first, no more than three that have an engine at once: folders and files of tests. A file that a group
 names is in no other; the last group has what no other names. Each group of the lab's and Fly's has a Docker engine of its own.
 """
-AT_ONCE = 4
-"""Twice the cores of a small runner. With five, three of the lab's among them, health checks and restarts ran out of time."""
+AT_ONCE = 3
+"""They keep the two cores of a small runner busy. With more, what a test waits for starts so slowly that it runs out of time."""
 MINUTES = 70
 """What CI gives the whole of them, before it would end everything without a word."""
 LOCKS = ("runtime", "operator", "dev")
