@@ -76,9 +76,7 @@ async def _scheduled() -> list[TaskRun]:
     found: list[TaskRun] = []
     async with provide_database_interface().session_context() as session:
         while True:
-            page = await read(
-                session=session, task_run_filter=wanted, limit=PAGE, offset=len(found)
-            )
+            page = await read(session=session, task_run_filter=wanted, limit=PAGE, offset=len(found))
             found += [TaskRun.model_validate(each, from_attributes=True) for each in page]
             if len(page) < PAGE:
                 return found

@@ -71,7 +71,10 @@ def test_after_an_absence_longer_than_the_window(platform: Platform, template: P
     wait_for(runs.watched, "both are watched")
     server.stop()
     ended = time.monotonic()
-    wait_for(lambda: time.monotonic() > ended + WINDOW + SWEEPS + LOOKS, "the window is over, and the watch may be swept")
+    wait_for(
+        lambda: time.monotonic() > ended + WINDOW + SWEEPS + LOOKS,
+        "the window is over, and the watch may be swept",
+    )
     serve()
 
     def both_known() -> bool:
