@@ -12,8 +12,6 @@ from pathlib import Path
 from invoke.context import Context
 from invoke.exceptions import Exit
 
-from prefect_platform.venvs import make
-
 from . import _groups
 from ._task import task
 
@@ -158,6 +156,8 @@ def _compile_words(python: str, name: str, earlier: Sequence[str], upgrade: bool
 
 def _python() -> str:
     """The developers' interpreter; its environment is created or updated first."""
+    from prefect_platform.venvs import make
+
     lock_file = ROOT / "requirements" / "dev.txt"
     return str(make.ensure(ROOT / ".venv-dev", lock_file, _say, pth=("../../../../src",)))
 

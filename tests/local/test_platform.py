@@ -151,10 +151,13 @@ def test_keys_rotate_with_overlap(platform: Clone, token: str) -> None:
 def test_a_check_token_that_the_gateway_no_longer_knows_is_replaced(platform: Clone) -> None:
     """As after a lost volume, or two rotations: the checks say what is wrong with the platform, not with our own token."""
     store = FileStore(platform.root / ".state" / "local" / "secrets")
+    owner = store.folder.stat().st_uid
     header, _, rest = store.read("operator")["CHECK_TOKEN"].value.partition(".")
     fields = json.loads(base64.urlsafe_b64decode(header + "=" * (-len(header) % 4)))
     other = base64.urlsafe_b64encode(json.dumps({**fields, "kid": "of-before"}).encode()).decode().rstrip("=")
     store.merge("operator", {"CHECK_TOKEN": f"{other}.{rest}"})
+    for file in store.folder.iterdir():
+        os.chown(file, owner, -1)
     platform.invoke("prefect.status")
     assert store.read("operator")["CHECK_TOKEN"].value.partition(".")[0] != other
 

@@ -151,6 +151,8 @@ def test_claimed_runs_are_not_lost_at_sigterm(shared_platform: Platform, runs: R
     assert "COMPLETED" in left
     assert set(left) <= {"COMPLETED", "SCHEDULED"}
     successor = shared_platform.worker("successor")
+    # The runs may all have completed before: then it would be stopped before it listens.
+    wait_for(lambda: "started" in successor.output(), "the successor")
     for run in pending:
         runs.wait(run, "COMPLETED")
     assert successor.stop() == 0

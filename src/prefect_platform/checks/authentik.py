@@ -5,17 +5,14 @@ from __future__ import annotations
 import time
 
 from prefect_platform.checks.check import Check
-from prefect_platform.config import sso
 from prefect_platform.environment.opened import Platform
 from prefect_platform.environment.provisioners.sign_on import api, wanted
 from prefect_platform.errors import PlatformError
 from prefect_platform.provisioning.authentik import apps, plan
 
 
-def check(platform: Platform) -> Check | None:
-    """Whether Authentik has Prefect's application as configured. None where people do not sign in."""
-    if not sso.guards_prefect(platform.settings):
-        return None
+def check(platform: Platform) -> Check:
+    """Whether Authentik has Prefect's application as configured; for an environment whose people sign in."""
     began = time.monotonic()
     try:
         with api(platform) as client:

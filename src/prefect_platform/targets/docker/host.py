@@ -50,13 +50,14 @@ class Host:
         self.root = root
         self._facts: facts.HostFacts | PlatformError | None = None
         self._looking = threading.Lock()
+        self._has_docker = False
 
     @cached_property
     def engine(self) -> Engine:
         return Engine(
             self.runner.place,
             lambda: self.runner.connect(self.docker_words("system", "dial-stdio")),
-            self.require_docker,
+            self._look_for_docker,
         )
 
     def look_ahead(self) -> None:
@@ -83,7 +84,12 @@ class Host:
         return self._facts
 
     def require_docker(self) -> None:
-        """Raises PreflightError for a host that cannot run us: no Docker, old Compose, no rights."""
+        """Looked at until it is there. Raises PreflightError for a host that cannot run us: no Docker, old Compose, no rights."""
+        if not self._has_docker:
+            self._look_for_docker()
+            self._has_docker = True
+
+    def _look_for_docker(self) -> None:
         known = "answers" if self.engine.answers else ""
         text = self.runner.run(["sh", "-c", facts.LOOK_FOR_DOCKER, "sh", known]).text
         facts.check_docker(text, self.facts(), self.runner.place, self.root)

@@ -168,8 +168,6 @@ class SshRunner:
     @contextlib.contextmanager
     def forward(self, address: str, port: int) -> Iterator[tuple[str, int]]:
         """A loopback port here that leads to `address:port` as the host sees it."""
-        # The connection must be open before it can forward.
-        self.run(["true"])
         local = self._forwarded(address, port)
         there = f"127.0.0.1:{local}:{address}:{port}"
         try:
@@ -178,14 +176,16 @@ class SshRunner:
             subprocess.run([*self._base, "-O", "cancel", "-L", there, self.host], capture_output=True)
 
     def _forwarded(self, address: str, port: int) -> int:
-        """The loopback port that was opened. A free one can be taken by another process before ssh has it: then another is tried (ssh does
-        not say why it could not listen)."""
+        """The loopback port that was opened. The connection may not be open yet, which a command mends, and a free port can be taken by
+        another process before ssh has it: then another is tried (ssh does not say why it could not listen).
+        """
         for _ in range(_ATTEMPTS):
             local = _free_port()
             words = ["-O", "forward", "-L", f"127.0.0.1:{local}:{address}:{port}"]
             done = subprocess.run([*self._base, *words, self.host], capture_output=True, text=True)
             if not done.returncode:
                 return local
+            self.run(["true"])
         raise PlatformError(
             f"{self.place}: {done.stderr.strip()}", "the host's sshd must allow AllowTcpForwarding"
         )
