@@ -126,10 +126,6 @@ def serve(argv: list[str]) -> int:
         if not state.exists and (wrong := _new_database(path, args.template)):
             return _fail(f"database {path}: cannot be made: {wrong}", EXIT_DATABASE)
     _prepare_prefect(args, sqlite=path is not None)
-    if not args.no_services:
-        import server_watch
-
-        server_watch.begin_anew()
     return _run(args, listener, began)
 
 

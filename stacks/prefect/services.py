@@ -14,7 +14,6 @@ from importlib import metadata
 
 import launched
 import server_settings
-import server_watch
 
 KNOWN_QUEUE = "0.27."
 ABANDONED_AFTER = timedelta(seconds=30)
@@ -26,7 +25,6 @@ def main() -> None:
     server_settings.apply(os.environ)
     mends = ["task queue's password", *(["successor of a stopped process"] if take_over_soon() else [])]
     launched.publish(metadata.version("prefect"), mends)
-    server_watch.begin_anew()
     import reconcile  # Prefect reads its settings when it is imported
 
     reconcile.register(os.environ["PLATFORM_API_URL"])

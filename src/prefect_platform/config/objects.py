@@ -10,23 +10,10 @@ from typing import Any
 from prefect_platform.config import settings
 from prefect_platform.errors import ConfigError
 
-TERMINAL_EVENTS = tuple(
-    f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Cancelled", "Crashed")
-)
-AWAY_EVENTS = tuple(
-    f"prefect.flow-run.{state}"
-    for state in ("Suspended", "Paused", "AwaitingRetry", "Scheduled", "Pending", "InfrastructurePending")
-)
-"""After these a run waits: no process of it beats (Prefect 3.8.8 is silent in the delay before a retry too), and none has died."""
 HEARTBEAT = "prefect.flow-run.heartbeat"
 CANARY_QUEUE = "platform-canary"
 """The canary's own lane: behind hundreds of runs that wait for a slot it would start minutes later, as a worker is handed the oldest
 first."""
-OUTAGE = 210.0
-"""Seconds for which heartbeats may not come through: a network that is cut, a server that is frozen or restarts, and the
-client's way back (it tries again every 30 s)."""
-
-
 OUR_TYPE = "process"
 """The type of the pools that our workers can serve."""
 
@@ -58,35 +45,6 @@ class Limit:
     limit: int
     active: bool = True
     slot_decay_per_second: float = 0.0
-
-
-@dataclass(frozen=True)
-class Zombies:
-    """Runs whose process died silently are marked Crashed `within` seconds after their last heartbeat.
-
-    A heartbeat does not say when the next one comes, so one window has to do for all clients: `heartbeat` is the interval of the
-    slowest. A run that has sent none is never marked, and a later heartbeat begins the watch anew.
-    """
-
-    heartbeat: float
-    within: float
-    name: str = "platform: crash zombie flow runs"
-
-    def body(self) -> dict[str, Any]:
-        """The automation as the API takes it."""
-        trigger = {
-            "type": "event",
-            "posture": "Proactive",
-            "threshold": 1,
-            "within": float(self.within),
-            "match": {"prefect.resource.id": ["prefect.flow-run.*"]},
-            "for_each": ["prefect.resource.id"],
-            "after": [HEARTBEAT],
-            "expect": [HEARTBEAT, *AWAY_EVENTS, *TERMINAL_EVENTS],
-        }
-        message = f"no heartbeat for {self.within:g} s: this run's process has died"
-        action = {"type": "change-flow-run-state", "state": "CRASHED", "message": message}
-        return {"name": self.name, "enabled": True, "trigger": trigger, "actions": [action]}
 
 
 @dataclass(frozen=True)
@@ -134,13 +92,10 @@ class Canary:
 class Desired:
     pools: tuple[Pool, ...] = ()
     limits: tuple[Limit, ...] = ()
-    zombies: Zombies | None = None
     canary: Canary | None = None
 
 
-def desired_objects(
-    settings: Mapping[str, Any], zombies: Zombies | None = None, canary: Canary | None = None
-) -> Desired:
+def desired_objects(settings: Mapping[str, Any], canary: Canary | None = None) -> Desired:
     """From the section `platform.prefect` (`work_pools`, `global_concurrency_limits`), which its schema has accepted.
 
     Raises ConfigError for what no schema can say.
@@ -151,15 +106,11 @@ def desired_objects(
     _check_names("global_concurrency_limits", [limit.name for limit in limits], ("tag:", "deployment:"))
     for pool in pools:
         _check_queues(pool)
-    if zombies and zombies.within < 3 * zombies.heartbeat:
-        raise _wrong(
-            f"zombie automation: {zombies.within:g} s are less than 3 heartbeats of {zombies.heartbeat:g} s"
-        )
     if canary and canary.pool not in {pool.name for pool in pools}:
         raise _wrong(f"canary: its work pool {canary.pool!r} is not among work_pools")
     if canary:
         pools = tuple(_with_lane(pool, canary.queue) if pool.name == canary.pool else pool for pool in pools)
-    return Desired(pools, limits, zombies, canary)
+    return Desired(pools, limits, canary)
 
 
 def _with_lane(pool: Pool, name: str) -> Pool:
@@ -209,7 +160,6 @@ CANARY_ENTRYPOINT = "canary.py:platform_canary"
 
 def desired(chosen: settings.Settings, folder: str | None) -> Desired:
     section = chosen.values["prefect"]
-    beat = max(section["heartbeat_seconds"], section["slowest_heartbeat_seconds"])
     workers = section["workers"]
     canary = None
     if folder and workers:
@@ -217,4 +167,4 @@ def desired(chosen: settings.Settings, folder: str | None) -> Desired:
     elif folder and section["work_pools"]:
         source = (chosen.root / "stacks" / "prefect" / "canary.py").read_text()
         canary = Canary(section["work_pools"][0]["name"], None, CANARY_ENTRYPOINT, source=source)
-    return desired_objects(section, Zombies(beat, max(3 * beat, beat + OUTAGE)), canary)
+    return desired_objects(section, canary)

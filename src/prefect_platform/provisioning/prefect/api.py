@@ -116,12 +116,8 @@ class PrefectApi:
         found = self._pages("/automations/filter", {"automations": {"name": {"any_": [name]}}})
         return sorted((each for each in found if each["name"] == name), key=lambda each: str(each["created"]))
 
-    def create_automation(self, body: Mapping[str, Any]) -> None:
-        # Not repeated after a lost answer: the server would keep both.
-        self._call("POST", "/automations/", body, repeatable=False)
-
-    def replace_automation(self, ident: str, body: Mapping[str, Any]) -> None:
-        self._call("PUT", f"/automations/{ident}", body)
+    def delete_automation(self, ident: str) -> None:
+        self._call("DELETE", f"/automations/{ident}")
 
     def deployment(self, flow: str, name: str) -> Json | None:
         return self._maybe(f"/deployments/name/{_part(flow)}/{_part(name)}")
