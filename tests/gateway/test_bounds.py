@@ -116,3 +116,20 @@ def test_slow_bodies_do_not_reach_the_server_before_they_are_whole(
             each.sendall(b"w b")
         assert {each.recv(4096).split()[1] for each in slow} == {b"200"}
     assert place.service.bodies[-len(slow) :] == [6] * len(slow)
+
+
+@pytest.mark.parametrize(
+    "cut", ["Content-Length: 6\r\n\r\nslo", "Transfer-Encoding: chunked\r\n\r\n6\r\nslo"]
+)
+def test_a_body_that_was_cut_off_is_not_taken_for_a_whole_one(
+    place: Place, client: httpx.Client, cut: str
+) -> None:
+    before = place.service.begun
+    head = f"POST /prefect/api/x HTTP/1.1\r\nHost: x\r\nAuthorization: {client.headers['Authorization']}\r\n"
+    with socket.create_connection(("127.0.0.1", place.front.port), 30) as sender:
+        sender.sendall(f"{head}{cut}".encode())
+        sender.shutdown(socket.SHUT_WR)
+        sender.settimeout(10)
+        assert b" 200 " not in sender.recv(4096)
+    assert client.get("/prefect/api/x").status_code == 200
+    assert place.service.begun == before + 1

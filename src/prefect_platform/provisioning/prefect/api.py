@@ -117,7 +117,11 @@ class PrefectApi:
         return sorted((each for each in found if each["name"] == name), key=lambda each: str(each["created"]))
 
     def delete_automation(self, ident: str) -> None:
-        self._call("DELETE", f"/automations/{ident}")
+        try:
+            self._call("DELETE", f"/automations/{ident}")
+        except ApiError as error:
+            if error.status != 404:  # deleted by a call whose answer was lost
+                raise
 
     def deployment(self, flow: str, name: str) -> Json | None:
         return self._maybe(f"/deployments/name/{_part(flow)}/{_part(name)}")

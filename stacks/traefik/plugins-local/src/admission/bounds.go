@@ -116,13 +116,13 @@ func (h *handler) complete(mine *account, r *http.Request) (pieces []io.Reader, 
 			return nil, 0, taken, http.StatusTooManyRequests
 		}
 		piece := make([]byte, next)
-		count, err := io.ReadFull(r.Body, piece)
+		count, err := fill(piece, r.Body)
 		pieces = append(pieces, bytes.NewReader(piece[:count]))
 		size += int64(count)
 		switch {
 		case size > h.config.Body:
 			return nil, 0, taken, http.StatusRequestEntityTooLarge
-		case err == io.EOF || err == io.ErrUnexpectedEOF:
+		case err == io.EOF:
 			return pieces, size, taken, 0
 		case err != nil:
 			return nil, 0, taken, http.StatusBadRequest
@@ -131,6 +131,19 @@ func (h *handler) complete(mine *account, r *http.Request) (pieces []io.Reader, 
 			next *= 2
 		}
 	}
+}
+
+// fill ends with io.EOF only where the body does; io.ReadFull would call a body that was cut off by the same name.
+func fill(piece []byte, from io.Reader) (int, error) {
+	count := 0
+	for count < len(piece) {
+		more, err := from.Read(piece[count:])
+		count += more
+		if err != nil {
+			return count, err
+		}
+	}
+	return count, nil
 }
 
 func reserve(mine *account, count int64, body int64) bool {
