@@ -143,12 +143,14 @@ def _kill_at(vps: Vps, killer: Path, step: str, part: str, seconds: int) -> None
 
 
 def _killed_when(vps: Vps, said: str) -> None:
-    process = start(vps, "prefect.setup")
-    assert process.stderr
-    while said not in (line := process.stderr.readline()):
-        assert line, f"it ended without saying {said!r}"
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+    with start(vps, "prefect.setup") as process:
+        assert process.stderr
+        lines = [process.stderr.readline()]
+        while said not in lines[-1]:
+            assert lines[-1], f"it ended without saying {said!r}:\n{''.join(lines)}"
+            lines.append(process.stderr.readline())
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
     assert process.returncode == -signal.SIGKILL, "it had ended before it could be killed"
 
 
