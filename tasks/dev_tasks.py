@@ -30,12 +30,12 @@ GROUPS = (
     ("fly", ("tests/fly",)),
     ("local-1", ("tests/local",)),
     ("lab-2", _lab("interrupted", "releases", "ports", "updates")),
+    ("lab-3", _lab("chaos", "sso", "sso_elsewhere", "agents", "external_vault")),
     ("parts", ("tests/authentik", "tests/runtime", "tests/vault")),
     (
         "local-2",
         ("tests/local/test_interrupted.py", "tests/local/test_moving.py", "tests/local/test_postgres.py"),
     ),
-    ("lab-3", _lab("chaos", "sso", "sso_elsewhere", "agents", "external_vault")),
     ("others", ()),
 )
 """What runs in one pytest, long ones first, no more than three that have an engine at once: folders and files of tests. A file that a group

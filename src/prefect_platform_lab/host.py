@@ -55,7 +55,7 @@ def down(root: Path, say: Say, everything: bool = False) -> None:
         return
     needs.be_root()
     with _guard(place, say):
-        if not everything and place.data.exists():
+        if not everything and (machine.find(place) or place.data.exists()):
             if machine.find(place) is None or machine.answers(place):
                 # What a killed machine left in its data root only an engine can take out.
                 machine.stop(place)

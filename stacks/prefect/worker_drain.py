@@ -40,6 +40,8 @@ REPORT_SECONDS = 30.0
 ALONE_SECONDS = 20.0
 """A drain without an API can tell nobody how a run ends: after this long the whole host is going down, not the server alone."""
 ASK_SECONDS = 3.0
+SEEK_SECONDS = 0.5
+"""Between looks for a work pool that is not there yet."""
 _PRIVATE = ("_submit_scheduled_flow_runs", "_propose_pending_state", "_submit_run_and_capture_errors")
 
 
@@ -90,6 +92,7 @@ class DrainingWorker(ProcessWorker, abc.ABC):  # ABC: Prefect then leaves the ty
         self.ends: Path | None = None
         self._refused: set[UUID | None] = set()
         self._api_down_since: float | None = None
+        self._seeking: asyncio.Task[None] | None = None
 
     async def get_and_submit_flow_runs(self) -> list[FlowRun]:
         if self.draining:
@@ -98,6 +101,17 @@ class DrainingWorker(ProcessWorker, abc.ABC):  # ABC: Prefect then leaves the ty
 
     async def sync_with_backend(self) -> None:
         await self._patiently(super().sync_with_backend)
+        if self._work_pool is None and self._seeking is None:
+            self._seeking = asyncio.create_task(self._seek_pool(super().sync_with_backend))
+
+    async def _seek_pool(self, sync: Callable[[], Awaitable[None]]) -> None:
+        """Prefect looks again only with its next heartbeat; a first setup, which makes the pool once the server answers, would wait for that."""
+        while self._work_pool is None:
+            await asyncio.sleep(SEEK_SECONDS)
+            with contextlib.suppress(httpx.HTTPError, ObjectNotFound):
+                await self.client.read_work_pool(self._work_pool_name)
+                await sync()
+        self._seeking = None
 
     async def run(self, flow_run: FlowRun, configuration: Any, task_status: Any = None) -> Any:
         attempt = self.attempts.setdefault(flow_run.id, Attempt(flow_run))

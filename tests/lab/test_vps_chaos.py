@@ -193,9 +193,7 @@ def test_frozen_services_and_a_dead_flow_leave_no_slot_taken(
     # One that has never reported its life cannot be missed: it dies after its first heartbeat has been seen.
     wait_for(lambda: flows.heartbeats(run), "its first heartbeat")
     started = containers(docker)[SERVICES]["State"]["StartedAt"]
-    ssh(
-        f"pkill -STOP -f '[p]refect server services start'; kill -9 {containers(docker)[WORKER]['State']['Pid']}"
-    )
+    ssh(f"pkill -STOP -f '^python [^ ]*/services.py'; kill -9 {containers(docker)[WORKER]['State']['Pid']}")
     said = wait_for(lambda: _red(standing, "prefect-services"), "status says that the services are not well")
     assert "heartbeat" in said
     # Nobody does anything; meanwhile the lease of the slot runs out, and nobody is there to see it.

@@ -53,6 +53,8 @@ UPGRADE_STEPS = {
     "the database is dumped": ("pg_dump", 0),
     "the database is migrated": ("--exit-code-from", 2),
 }
+OLD = " ".join(f"releases/20200101T0000{number:02}Z-00000000" for number in range(10))
+"""So that there is one to delete."""
 LATER_STEPS = ("running checks", "running the canary flow")
 """What setup says when it begins what it does through the public URL."""
 
@@ -69,8 +71,8 @@ def start(vps: Vps, *words: str, **environ: str) -> subprocess.Popen[str]:
 
 
 def change(vps: Vps, number: int, **prefect: str) -> None:
-    """Work for a setup, another each time."""
-    worker = {"name": "default", "pool": "default", "poll_seconds": 2 + number % 5}
+    """Work for a setup: another poll each time, and never the default."""
+    worker = {"name": "default", "pool": "default", "poll_seconds": 3 + number % 5}
     vps.settings["prefect"] = {"workers": [worker], **prefect}
     vps.write()
 
@@ -106,10 +108,11 @@ def changed(standing: Vps, docker: Docker, ssh: Ssh) -> Iterator[Vps]:
 
 
 def test_killed_at_each_kind_of_step_the_next_setup_goes_on(
-    changed: Vps, docker: Docker, killer: Path
+    changed: Vps, docker: Docker, ssh: Ssh, killer: Path
 ) -> None:
     """Each setup gets past the step at which the one before was killed, or it could not be killed at the next; the last of a round ends."""
     number = 0
+    ssh(f"cd /opt/platform/lab/prefect && for number in {OLD}; do cp -a $(readlink current) $number; done")
     for steps, said in zip(STEPS, LATER_STEPS, strict=True):
         for step, (part, seconds) in steps.items():
             number += 1
@@ -143,19 +146,21 @@ def _kill_at(vps: Vps, killer: Path, step: str, part: str, seconds: int) -> None
 
 
 def _killed_when(vps: Vps, said: str) -> None:
-    process = start(vps, "prefect.setup")
-    assert process.stderr
-    while said not in (line := process.stderr.readline()):
-        assert line, f"it ended without saying {said!r}"
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+    with start(vps, "prefect.setup") as process:
+        assert process.stderr
+        lines = [process.stderr.readline()]
+        while said not in lines[-1]:
+            assert lines[-1], f"it ended without saying {said!r}:\n{''.join(lines)}"
+            lines.append(process.stderr.readline())
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
     assert process.returncode == -signal.SIGKILL, "it had ended before it could be killed"
 
 
 def _converges(vps: Vps, docker: Docker, number: int) -> None:
     done = vps.invoke("prefect.setup")
     assert "FAIL" not in done.stdout
-    assert f"PREFECT_WORKER_QUERY_SECONDS={2 + number % 5}" in _environment(docker)
+    assert f"PREFECT_WORKER_QUERY_SECONDS={3 + number % 5}" in _environment(docker)
 
 
 def _environment(docker: Docker) -> list[str]:

@@ -235,6 +235,19 @@ def test_a_worker_waits_for_an_api_that_is_not_there(platform: Platform, templat
     assert worker.stop() == 0, worker.output()
 
 
+def test_a_pool_that_is_made_after_the_worker_s_start_is_served_at_once(
+    platform: Platform, template: Path
+) -> None:
+    """Not with its next heartbeat: a first setup makes the pool when the server answers, and the worker is there by then."""
+    platform.server("--template", str(template))
+    worker = platform.worker("early", PREFECT_WORKER_HEARTBEAT_SECONDS="600")
+    wait_for(lambda: "'early' started!" in worker.output(), "the worker's start")
+    httpx.post(f"{platform.url}/work_pools/", json={"name": "tests", "type": "process"}).raise_for_status()
+    wait_for(lambda: _online(platform.url), "the worker's heartbeat")
+    assert worker.output().count("not found") < 4, "it says so once, not at each look"
+    assert worker.stop() == 0, worker.output()
+
+
 def _online(url: str) -> bool:
     workers = httpx.post(f"{url}/work_pools/tests/workers/filter", json={}).json()
     return [(item["name"], item["status"]) for item in workers] == [("early", "ONLINE")]

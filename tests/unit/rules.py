@@ -88,6 +88,7 @@ def container(stack: str, service: str, name: str = "", env: str = ENV, **state:
         "Name": f"/{name or f'platform-{stack}-{service}-lab'}",
         "State": running | state,
         "RestartCount": 0,
+        "NetworkSettings": {"Networks": {}},
         "Config": {
             "Image": "image:1",
             "Env": [],

@@ -102,8 +102,8 @@ def test_what_the_host_shares_is_the_same_whoever_sets_it_up(load: Load) -> None
 
 
 def test_traefik_alone_stands_in_the_edges_of_both(load: Load) -> None:
-    edges = set(_compose(_rendered(load, "staging")["traefik"])["networks"])
-    assert edges == {"platform-edge", "platform-edge-staging"}
+    networks = _compose(_rendered(load, "staging")["traefik"])["networks"]
+    assert set(networks) == {"platform-proxy", "platform-edge", "platform-edge-staging"}
 
 
 def test_one_environments_role_is_unknown_to_the_others_server(load: Load) -> None:

@@ -109,3 +109,17 @@ def test_what_gave_up_or_is_unknown_is_restarted(load: Load, stacks: dict[str, s
         "restart prefect-server: had stopped retrying",
         "start prefect-worker: not running",
     ]
+
+
+def test_a_stack_that_is_stopped_is_not_asked_although_its_migration_is_done(
+    load: Load, stacks: dict[str, stack.Stack]
+) -> None:
+    prefect = _bundles(load, stacks)[-1]
+    migrate = replace(prefect.services[0], name="migrate", spec={"restart": "no"})
+    built = replace(prefect, services=(*prefect.services, migrate))
+    seen = _applied([built])
+    stopped = {name: each for name, each in seen.running.items() if name == migrate.full_name}
+    assert diff.starts_all(built, diff.make([built], replace(seen, running=stopped)))
+    one_more = {name: each for name, each in seen.running.items() if not name.startswith("prefect-worker")}
+    assert not diff.starts_all(built, diff.make([built], replace(seen, running=one_more)))
+    assert not diff.starts_all(built, diff.make([built], seen))

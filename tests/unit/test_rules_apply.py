@@ -15,6 +15,7 @@ from prefect_platform.planning import diff
 from prefect_platform.planning.bundle import Bundle
 from prefect_platform.planning.diff import Plan, Step
 from prefect_platform.targets.compose import apply, observe, resources, retention
+from prefect_platform.targets.compose.compose_file import DIGEST
 
 from .rules import FakeHost, container, stack
 
@@ -80,6 +81,27 @@ def test_networks_and_volumes_are_made_once(fake: FakeHost) -> None:
     assert fake.docker() == []
     release = _apply(fake, bundle, _plan("server"))
     assert fake.docker() == [_compose(fake, release, up)]
+
+
+def test_what_left_a_network_joins_it_again(fake: FakeHost) -> None:
+    """The network of an environment that was removed and is set up again: to Compose nothing has changed."""
+    fake.runner.answer("docker", "run")
+    bundle = _bundle(fake, server={**SERVER, "volumes": []})
+    (service,) = bundle.services
+    there = container("app", "server")
+    there["Config"]["Labels"][DIGEST] = service.digest()
+    fake.containers(there)
+    fake.runner.engine.images = {"app:1": {}}
+    fake.runner.engine.networks = {"platform-data-lab": {}, "platform-edge-lab": {}}
+    there["NetworkSettings"] = {"Networks": {"platform-data-lab": {}}}
+    steps = resources.steps(fake.site, [bundle])
+    assert [str(step).split() for step in steps if step.action == "join"] == [
+        ["join", "network", "platform-edge-lab", "platform-app-server-lab", "is", "not", "in", "it"]
+    ]
+    resources.create(fake.site, bundle, Plan(steps))
+    assert "docker network connect platform-edge-lab platform-app-server-lab" in fake.docker()
+    there["NetworkSettings"] = {"Networks": {"platform-data-lab": {}, "platform-edge-lab": {}}}
+    assert not [step for step in resources.steps(fake.site, [bundle]) if step.action == "join"]
 
 
 def test_a_network_s_kind_is_no_part_of_its_name(fake: FakeHost) -> None:

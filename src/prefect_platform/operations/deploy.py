@@ -90,15 +90,10 @@ def setup(platform: Platform, name: str, wait: float, ready_seconds: float = REA
 
 
 def _running(platform: Platform, built: Sequence[bundle.Bundle], todo: diff.Plan) -> bool:
-    """Whether the services of these bundles can be queried: they run, and will not be installed first. One more worker, which is to be
-    started, says nothing of the others.
-    """
+    """Whether the services of these bundles can be queried: they run, and will not be installed first."""
     if todo.of("install") or not platform.target.processes():
         return False
-    starting = {*todo.of("start")}
-    return not any(
-        each.services and {service.full_name for service in each.services} <= starting for each in built
-    )
+    return not any(diff.starts_all(each, todo) for each in built)
 
 
 def _provision(platform: Platform, built: Sequence[bundle.Bundle], ready_seconds: float) -> Done:

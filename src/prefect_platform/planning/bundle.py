@@ -38,6 +38,11 @@ class Service:
     def needs_secrets(self) -> bool:
         return "SECRETS_FILE" in self.environment
 
+    @property
+    def lasts(self) -> bool:
+        """False for what runs once, before the others."""
+        return self.spec.get("restart") != "no"
+
     def facts(self) -> dict[str, Any]:
         """What a restart depends on, as plain data: kept to tell later what changed."""
         facts = asdict(self)

@@ -133,6 +133,12 @@ def make(bundles: Sequence[Bundle], observed: Observed) -> Plan:
     return Plan((*steps, *observed.later) if steps else ())
 
 
+def starts_all(bundle: Bundle, plan: Plan) -> bool:
+    """Whether none of a stack's lasting services runs yet: nothing can be asked of it. One more worker says nothing of the others."""
+    lasting = {service.full_name for service in bundle.services if service.lasts}
+    return bool(lasting) and lasting <= {*plan.of("start")}
+
+
 def wanted_files(bundles: Sequence[Bundle]) -> dict[str, bytes]:
     """Every file of the machine, by its path below the state folder's `stacks`."""
     wanted: dict[str, bytes] = {}

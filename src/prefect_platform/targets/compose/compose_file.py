@@ -29,6 +29,8 @@ DATABASE_PASSWORD = "/platform/database_password.py"  # noqa: S105 - a path
 AGENT = "vault-agent"
 LABEL = "prefect-platform"
 DIGEST = f"{LABEL}.digest"
+PROXY_NETWORK = "platform-proxy"
+"""Traefik's own: the one that it is in whatever environments there are."""
 ONCE = f"{LABEL}.once"
 SCHEMA = "x-schema"
 UID = "1001:1001"
@@ -145,7 +147,9 @@ def _service(
     final["image"] = images.pinned(final["image"], frame.digests)
     if decides := spec.get(SCHEMA):
         final[SCHEMA] = " ".join(content_digest(files, path) for path in decides)
-    final["networks"] = [real for each in spec.get("networks", ["data"]) for real in frame.networks[each]]
+    final["networks"] = _joined(
+        [real for each in spec.get("networks", ["data"]) for real in frame.networks[each]]
+    )
     final = {key: value for key, value in final.items() if value not in ([], {}, None)}
     return _plain(final), {path: content_digest(files, path) for path in read}, stored
 
@@ -203,6 +207,13 @@ def _stored(content: Mapping[str, bytes]) -> dict[str, bytes]:
 
 def _folder_of(stored: Mapping[str, bytes]) -> str:
     return str(PurePosixPath(*PurePosixPath(next(iter(stored))).parts[:2]))
+
+
+def _joined(networks: list[str]) -> list[str] | dict[str, Any]:
+    """Traefik's own network first, as the edges come and go: Docker starts no container whose first network is gone."""
+    if PROXY_NETWORK not in networks:
+        return networks
+    return {name: {"priority": 1} if name == PROXY_NETWORK else {} for name in networks}
 
 
 def _networks(services: list[Service], frame: Frame) -> dict[str, Any]:

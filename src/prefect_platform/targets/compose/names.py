@@ -14,7 +14,7 @@ from prefect_platform.config.urls import public_url
 from prefect_platform.planning.where import Where
 from prefect_platform.targets.docker import agent
 
-from .compose_file import APP, DATABASE_PASSWORD, ENTRYPOINT, Frame
+from .compose_file import APP, DATABASE_PASSWORD, ENTRYPOINT, PROXY_NETWORK, Frame
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,7 @@ def frame(settings: Settings, stack: Stack, edges: Sequence[str]) -> Frame:
         "agents": (agent.network(settings),),
         # With a way out, which the agents' network lacks.
         "keys": (f"{agent.container(settings)}-keys",),
+        "proxy": (PROXY_NETWORK,),
         "edges": tuple(sorted({edge(settings), *edges})),
     }
     sidecar, files = agent.service(settings, stack, here.folder) if stack.secrets else (None, {})

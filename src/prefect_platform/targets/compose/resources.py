@@ -15,6 +15,7 @@ from prefect_platform.planning.diff import Plan, Step
 from prefect_platform.targets.docker import databases
 
 from . import compose_file, names
+from .containers import name_of
 from .on_host import Site
 
 _ABSENT = "not there yet"
@@ -34,6 +35,10 @@ def steps(site: Site, bundles: Sequence[Bundle]) -> tuple[Step, ...]:
         ):
             verb = "pull" if kind == "image" else "create"
             found |= dict.fromkeys(Step(verb, f"{kind} {name}", _ABSENT) for name in lacking)
+        found |= dict.fromkeys(
+            Step("join", f"network {network}", f"{container} is not in it")
+            for container, network in _unjoined(site, bundle)
+        )
         absent = databases.missing(site.host, site.postgres, bundle.stack)
         found |= dict.fromkeys(Step("create", name, _ABSENT) for name in absent)
         found |= dict.fromkeys(_private_steps(site, bundle))
@@ -53,6 +58,9 @@ def create(site: Site, bundle: Bundle, plan: Plan) -> None:
     for name in _networks(bundle):
         if f"network {name}" in listed:
             _create_network(site, bundle.stack, name)
+    for container, name in _unjoined(site, bundle):
+        if f"network {name}" in plan.of("join"):
+            site.host.docker("network", "connect", name, container)
     for volume in compose_file.volumes(bundle, site.where(bundle.stack.scope)):
         if f"volume {volume.name}" in listed:
             _create_volume(site, bundle, volume)
@@ -64,6 +72,18 @@ def _images(bundle: Bundle) -> list[str]:
 
 def _networks(bundle: Bundle) -> list[str]:
     return sorted({name for service in bundle.services for name in service.spec.get("networks", ())})
+
+
+def _unjoined(site: Site, bundle: Bundle) -> list[tuple[str, str]]:
+    """(container, network): what runs as configured but for a network that was removed since, with its environment, or left by hand."""
+    digests = {service.digest(): service for service in bundle.services}
+    found = []
+    for each in site.host.containers(env=site.placed(bundle.stack).scope, stack=bundle.stack.name):
+        service = digests.get(each["Config"]["Labels"].get(compose_file.DIGEST, ""))
+        if service is not None:
+            lacking = {*service.spec.get("networks", ())} - {*each["NetworkSettings"]["Networks"]}
+            found += [(name_of(each), network) for network in sorted(lacking)]
+    return found
 
 
 def _marker(site: Site, stack: Stack, volume: str) -> str:
@@ -125,7 +145,9 @@ def _create_network(site: Site, stack: Stack, name: str) -> None:
         return
     closed = ["--internal"] if name in names.closed(site.settings) else []
     edge = ["--label", "prefect-platform.edge=yes"] if name == names.edge(site.settings) else []
-    label = f"prefect-platform.env={site.placed(stack).scope}"
+    # An edge is its environment's, and goes with it, whichever stack comes first.
+    scope = site.env if edge else site.placed(stack).scope
+    label = f"prefect-platform.env={scope}"
     site.host.docker("network", "create", *closed, *edge, "--label", label, name)
 
 

@@ -30,7 +30,7 @@ _FREE_BYTES = 2 * 1024**3
 _ESTABLISHED = """
 for f in "$1/$2"/*/current "$1/host"/*/current; do
     [ -e "$f" ] || continue
-    if grep -qs "^ *- platform-edge" "$f/compose.yml" && ! grep -qsxF "    - $3" "$f/compose.yml"; then continue; fi
+    if grep -qs "^ *platform-edge" "$f/compose.yml" && ! grep -qs "^ *$3:" "$f/compose.yml"; then continue; fi
     basename "$(dirname "$f")"
 done
 true
