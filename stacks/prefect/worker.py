@@ -108,8 +108,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 async def _work(worker: DrainingWorker, args: argparse.Namespace) -> int:
-    from worker_drain import Stop, say
+    from worker_drain import say
     from worker_ended import Note
+    from worker_stop import Stop
 
     home = Path(os.environ.get("PREFECT_HOME") or ".").absolute()
     stop = Stop(worker, drain_seconds=args.drain_seconds, kill_seconds=args.kill_seconds)
