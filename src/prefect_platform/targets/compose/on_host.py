@@ -64,6 +64,11 @@ class Site:
         return self.where().container(self.settings.roles.database)
 
     @property
+    def proxy(self) -> str:
+        """The container of the host's proxy."""
+        return self.where("host").container(self.settings.roles.proxy)
+
+    @property
     def dumps(self) -> str:
         """The folder of database dumps."""
         return f"{self.host.root}/{self.env}/{self.settings.roles.database}/dumps"
@@ -132,6 +137,23 @@ class Site:
             *words,
             seconds=seconds + 120 + patience,
         )
+        if stack.name == self.settings.roles.proxy:
+            self.join_edges()
+
+    def edges(self) -> list[str]:
+        """The edge networks of the host's environments, this one's too."""
+        known = self.host.engine.networks({"prefect-platform.edge": ""})
+        return sorted({names.edge(self.settings), *known})
+
+    def unjoined_edges(self) -> list[str]:
+        """Those that the proxy's container, where there is one, is not in."""
+        there = self.host.engine.container(self.proxy)
+        return [] if there is None else sorted({*self.edges()} - {*there["NetworkSettings"]["Networks"]})
+
+    def join_edges(self) -> None:
+        """Compose knows only the proxy's own network: a new container has left the others."""
+        for name in self.unjoined_edges():
+            self.host.docker("network", "connect", name, self.proxy)
 
     def start(self, stack: Stack, release: str, seconds: int, *, wait: bool = True) -> None:
         """`up`, with the cause where it fails. Raises NotHealthy, and PlatformError where the engine does not even say why."""
