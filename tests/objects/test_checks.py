@@ -14,13 +14,12 @@ import pytest
 from prefect_platform.checks import canary, probes, schedules
 from prefect_platform.checks.check import Check
 from prefect_platform.checks.run import CheckSpec, canary_check, outcome, wait_for_checks
-from prefect_platform.config.objects import Canary, Desired, Pool
 from prefect_platform.errors import CheckFailed
 from prefect_platform.provisioning.prefect.api import PrefectApi
-from prefect_platform.provisioning.prefect.objects import apply_changes, observe, plan_objects
 
 from .conftest import WORKED, free_port
 from .door import Door
+from .looks import by_name, deploy
 
 CANARY = ("platform-canary", "canary")
 QUICK = {
@@ -40,19 +39,8 @@ def full(spec: CheckSpec, worker: str) -> CheckSpec:
     return replace(spec, workers=((WORKED, worker),), canary=CANARY)
 
 
-def by_name(checks: list[Check]) -> dict[str, Check]:
-    return {check.name: check for check in checks}
-
-
 def red(checks: list[Check]) -> set[str]:
     return {check.name for check in checks if not check.ok}
-
-
-def deploy(api: PrefectApi, name: str, pool: str, folder: Path, entrypoint: str) -> tuple[str, str]:
-    """A deployment of this name, its flow's name being the same."""
-    wanted = Desired(pools=(Pool(pool),), canary=Canary(pool, str(folder), entrypoint, name, name))
-    apply_changes(api, plan_objects(wanted, observe(api, wanted)))
-    return name, name
 
 
 def test_all_green_with_a_worker(full: CheckSpec) -> None:

@@ -17,7 +17,7 @@ from prefect_platform.checks.run import CheckSpec, canary_check, wait_for_checks
 from prefect_platform.provisioning.prefect.api import PrefectApi
 
 from .door import Door
-from .test_checks import by_name, deploy
+from .looks import by_name, deploy
 
 
 @pytest.fixture

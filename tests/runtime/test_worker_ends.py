@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from .conftest import Platform, wait_for
-from .test_worker import FINAL, Runs
+from .runs import FINAL, Runs
 
 pytestmark = pytest.mark.timeout(600)
 

@@ -122,7 +122,7 @@ def test_an_environment_is_closed_whatever_its_packages_modes(tmp_path: Path) ->
     (new / "pyvenv.cfg").write_text("")
     (package / "module.py").write_text("")
     subprocess.run(["chmod", "-R", "a+rwX", str(new)], check=True)
-    make._finish(new, venv, b"lock", ["../../../../src"])
+    make._finish(new, make._Plan(venv, tmp_path / "lock", b"lock", ("../../../../src",), sealed=False))
     assert not [place for place in (new, *new.rglob("*")) if not place.is_symlink() and _mode(place) & 0o022]
     new.rename(venv)
     assert make.is_current(venv, b"lock")

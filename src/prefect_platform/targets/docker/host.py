@@ -91,7 +91,7 @@ class Host:
             self._look_for_docker("answers" if self.engine.answers and not again else "")
             self._has_docker = True
 
-    def _look_for_docker(self, known: str) -> None:
+    def _look_for_docker(self, known: str = "") -> None:
         text = self.runner.run(["sh", "-c", facts.LOOK_FOR_DOCKER, "sh", known]).text
         facts.check_docker(text, self.facts(), self.runner.place, self.root)
 
