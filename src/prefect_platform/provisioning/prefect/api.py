@@ -220,15 +220,14 @@ class PrefectApi:
             raise
         return found
 
-    def _call(
-        self, method: str, path: str, body: Mapping[str, Any] | None = None, repeatable: bool = True
-    ) -> Any:
+    def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        """All calls may be repeated after a lost answer: they say what is to be there, or have a key."""
         deadline, pause = time.monotonic() + self._retry_seconds, 0.1
         while True:
             try:
                 return self._once(method, path, body)
             except ApiError as error:
-                if not _passing(error, repeatable) or time.monotonic() + pause > deadline:
+                if not _passing(error) or time.monotonic() + pause > deadline:
                     raise
             time.sleep(pause)
             pause = min(pause * 2, 2.0)
@@ -238,9 +237,7 @@ class PrefectApi:
         try:
             answer = self._client.request(method, self.base_url + path, json=body)
         except httpx.RequestError as error:
-            raise (
-                _Unsent(what, error) if isinstance(error, httpx.ConnectError) else _lost(what, error)
-            ) from None
+            raise _lost(what, error) from None
         if not answer.is_success:
             raise ApiError(
                 f"{what}: {answer.status_code} {answer.text[:300].strip()}".rstrip(), answer.status_code
@@ -253,22 +250,15 @@ class PrefectApi:
             raise ApiError(f"{what}: not JSON: {answer.text[:300].strip()}", answer.status_code) from None
 
 
-class _Unsent(ApiError):
-    """The connection failed: the server has seen nothing, so any request may be repeated."""
-
-    def __init__(self, what: str, error: Exception) -> None:
-        super().__init__(f"{what}: no connection ({error})")
-
-
 def _lost(what: str, error: Exception) -> ApiError:
+    if isinstance(error, httpx.ConnectError):
+        return ApiError(f"{what}: no connection ({error})")
     return ApiError(f"{what}: no answer ({type(error).__name__}{f': {error}' if str(error) else ''})")
 
 
-def _passing(error: ApiError, repeatable: bool) -> bool:
-    """Whether trying again may help and does no harm. A 503 of Prefect's wrote nothing; a 502 may have."""
-    if isinstance(error, _Unsent) or error.status == 503:
-        return True
-    return repeatable and (error.status is None or error.status in RETRIED)
+def _passing(error: ApiError) -> bool:
+    """Whether trying again may help."""
+    return error.status is None or error.status in RETRIED
 
 
 def _part(name: str) -> str:
