@@ -42,7 +42,7 @@ if __name__ == "__main__":
 from prefect_platform import __version__
 from prefect_platform.errors import ConfigError, PlatformError
 
-from . import streams
+from . import interrupts, streams
 from .aliases import without_aliases
 from .config import PlatformConfig
 from .hints import addressed
@@ -101,6 +101,7 @@ class PlatformProgram(Program):
             code = self._steps(argv)
             sys.stdout.flush()
         except KeyboardInterrupt:
+            interrupts.arrived()
             print("interrupted; run it again to resume", file=sys.stderr)
             return INTERRUPTED
         except BrokenPipeError:
@@ -241,7 +242,7 @@ def main() -> None:
     os.umask(os.umask(0o077) | 0o022)  # whatever the operator's: no other user may write what we make
     streams.prepare()
     if _LISTENS:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        interrupts.listen()
     PlatformProgram().run()
 
 
