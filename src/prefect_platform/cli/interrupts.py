@@ -1,4 +1,4 @@
-"""A Ctrl-C that always arrives.
+"""A Ctrl-C that a finalizer cannot drop.
 
 Python raises KeyboardInterrupt wherever it is at that moment, and what a finalizer raises is dropped: of a hundred Ctrl-C's at an
 HTTP connection that was left to the garbage collector, three were lost without a word.
@@ -21,7 +21,7 @@ def listen() -> None:
 
 
 def arrived() -> None:
-    """It was caught by who ends the program: no second one."""
+    """The command has ended, by it or otherwise: no second one."""
     signal.setitimer(signal.ITIMER_REAL, 0)
 
 

@@ -101,7 +101,6 @@ class PlatformProgram(Program):
             code = self._steps(argv)
             sys.stdout.flush()
         except KeyboardInterrupt:
-            interrupts.arrived()
             print("interrupted; run it again to resume", file=sys.stderr)
             return INTERRUPTED
         except BrokenPipeError:
@@ -114,6 +113,8 @@ class PlatformProgram(Program):
                 raise
             print(f"./invoke: standard output: {error.strerror}", file=sys.stderr)
             return 1
+        finally:
+            interrupts.arrived()
         return code
 
     def _steps(self, argv: list[str] | None) -> int:

@@ -58,8 +58,9 @@ def create(site: Site, bundle: Bundle, plan: Plan) -> None:
     for name in _networks(site, bundle):
         if f"network {name}" in listed:
             _create_network(site, bundle.stack, name)
-    for container, name in _unjoined(site, bundle):
-        if f"network {name}" in plan.of("join"):
+    joins = plan.of("join")
+    for container, name in _unjoined(site, bundle) if joins else ():
+        if f"network {name}" in joins:
             site.host.docker("network", "connect", name, container)
     for volume in compose_file.volumes(bundle, site.where(bundle.stack.scope)):
         if f"volume {volume.name}" in listed:
