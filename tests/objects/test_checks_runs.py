@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -37,6 +38,7 @@ def test_a_worker_that_ended_by_itself_is_green_and_seen(
     assert by_name(wait_for_checks(looked, 0, only=["workers"]))["workers"].detail == "w in ended"
     for age, why in ((86500, "long ago"), (600, "first"), (60, "RuntimeError('no')")):
         event = {
+            "id": str(uuid.uuid4()),
             "occurred": (datetime.now(UTC) - timedelta(seconds=age)).isoformat(),
             "event": "platform.worker.ended",
             "resource": {"prefect.resource.id": "platform.worker.ended.w"},
@@ -110,6 +112,7 @@ def test_a_run_that_nobody_executes_is_red_and_one_without_heartbeats_is_not(
 
 def beat(base: str, run: str, age: float) -> None:
     event = {
+        "id": str(uuid.uuid4()),
         "occurred": (datetime.now(UTC) - timedelta(seconds=age)).isoformat(),
         "event": "prefect.flow-run.heartbeat",
         "resource": {"prefect.resource.id": f"prefect.flow-run.{run}"},
