@@ -12,6 +12,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 EVENT = "platform.worker.ended"
 KILLED = "killed (out of memory?)"
@@ -25,6 +26,7 @@ class Note:
         self._path = folder / f"worker-{name}.json"
         self._pool, self._name = pool, name
         self._cause: str | None = None
+        self._event_id = uuid4()  # one for all tries: what the server took without our hearing of it is not counted twice
 
     def begin(self) -> None:
         """Look for the predecessor's note, and leave one."""
@@ -45,6 +47,7 @@ class Note:
         if self._cause is None:
             return None
         return {
+            "id": str(self._event_id),
             "occurred": datetime.now(UTC).isoformat(),
             "event": EVENT,
             "resource": {

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -20,6 +22,9 @@ from prefect_platform.provisioning.prefect.api import PrefectApi
 from .door import Door
 from .looks import by_name, deploy
 
+sys.path.append(str(Path(__file__).resolve().parents[2] / "stacks" / "prefect"))
+from worker_ended import Note
+
 
 @pytest.fixture
 def spec(door: Door) -> Iterator[CheckSpec]:
@@ -28,7 +33,7 @@ def spec(door: Door) -> Iterator[CheckSpec]:
 
 
 def test_a_worker_that_ended_by_itself_is_green_and_seen(
-    spec: CheckSpec, api: PrefectApi, server: str
+    spec: CheckSpec, api: PrefectApi, server: str, tmp_path: Path
 ) -> None:
     api.create_work_pool({"name": "ended", "type": "process"})
     base = f"{server}/prefect/api"
@@ -37,13 +42,8 @@ def test_a_worker_that_ended_by_itself_is_green_and_seen(
     looked = replace(spec, workers=(("ended", "w"),))
     assert by_name(wait_for_checks(looked, 0, only=["workers"]))["workers"].detail == "w in ended"
     for age, why in ((86500, "long ago"), (600, "first"), (60, "RuntimeError('no')")):
-        event = {
-            "id": str(uuid.uuid4()),
-            "occurred": (datetime.now(UTC) - timedelta(seconds=age)).isoformat(),
-            "event": "platform.worker.ended",
-            "resource": {"prefect.resource.id": "platform.worker.ended.w"},
-            "payload": {"cause": why},
-        }
+        event = told_by_its_successor(tmp_path, why)
+        event["occurred"] = (datetime.now(UTC) - timedelta(seconds=age)).isoformat()
         httpx.post(f"{base}/events", json=[event]).raise_for_status()
     deadline = time.monotonic() + 60
     while "2 times" not in (check := by_name(wait_for_checks(looked, 0, only=["workers"]))["workers"]).detail:
@@ -108,6 +108,16 @@ def test_a_run_that_nobody_executes_is_red_and_one_without_heartbeats_is_not(
     assert check.hint.startswith("./invoke prefect.restart --service server")
     for run in (dead, mute):
         api.cancel_flow_run(run["id"], "the test is over")
+
+
+def told_by_its_successor(folder: Path, why: str) -> dict[str, Any]:
+    """What a worker sends of the one before it, as it sends it."""
+    ended, successor = Note(folder, "ended", "w"), Note(folder, "ended", "w")
+    ended.ended(why)
+    successor.begin()
+    event = successor.event()
+    assert event is not None
+    return event
 
 
 def beat(base: str, run: str, age: float) -> None:
