@@ -26,7 +26,8 @@ class Note:
         self._path = folder / f"worker-{name}.json"
         self._pool, self._name = pool, name
         self._cause: str | None = None
-        self._event_id = uuid4()  # one for all tries: what the server took without our hearing of it is not counted twice
+        self._event_id = uuid4()
+        """One for all tries: what the server took without our hearing of it is not counted twice."""
 
     def begin(self) -> None:
         """Look for the predecessor's note, and leave one."""

@@ -16,10 +16,13 @@ import yaml
 from tests.gateway.forge import key_entry
 from tests.gateway.process import make_gateway
 
-from .conftest import Platform, free_port, runtime_python, wait_for
+from .conftest import STACK, Platform, free_port, runtime_python, wait_for
 
 ROUTES = Path(__file__).resolve().parents[1] / "fly" / "golden" / "routes-gateway.yml"
 DOOR = "browser-prefect"
+VERIFIER = "http://127.0.0.1:8097"
+PLUGINS = STACK.parent / "traefik"
+"""Traefik looks for `plugins-local` where it is started."""
 
 
 class _Prefect(BaseHTTPRequestHandler):
@@ -48,18 +51,22 @@ def upstream() -> Iterator[int]:
 def reader(platform: Platform, upstream: int) -> Iterator[httpx.Client]:
     """A client with a token that may only read, of a Traefik with the middlewares that target fly renders."""
     gateway = make_gateway(platform.folder, json.dumps([key_entry()]))
-    port, made = free_port(), yaml.safe_load(ROUTES.read_text())["http"]["middlewares"]
-    made[DOOR]["forwardAuth"]["address"] = f"{gateway.url}/verify/prefect/browser"
+    port, text = free_port(), ROUTES.read_text().replace(VERIFIER, gateway.url)
+    made = yaml.safe_load(text)["http"]["middlewares"]
     router = {"rule": "PathPrefix(`/`)", "service": "prefect", "middlewares": ["drop-identity", DOOR]}
     service = {"loadBalancer": {"servers": [{"url": f"http://127.0.0.1:{upstream}"}]}}
     dynamic: dict[str, Any] = {
         "routers": {"prefect": router},
         "services": {"prefect": service},
-        "middlewares": {name: made[name] for name in ("drop-identity", DOOR)},
+        "middlewares": {name: made[name] for name in ("drop-identity", DOOR, *made[DOOR]["chain"]["middlewares"])},
     }
     trusted = {"address": f"127.0.0.1:{port}", "forwardedHeaders": {"trustedIPs": ["127.0.0.0/8"]}}
     static = {
         "entryPoints": {"web": trusted},
+        "experimental": {
+            "abortOnPluginFailure": True,
+            "localPlugins": {"admission": {"moduleName": "admission"}},
+        },
         "providers": {"file": {"filename": str(platform.folder / "dynamic.yml")}},
     }
     (platform.folder / "dynamic.yml").write_text(yaml.safe_dump({"http": dynamic}))
@@ -67,7 +74,8 @@ def reader(platform: Platform, upstream: int) -> Iterator[httpx.Client]:
     traefik = str(Path(runtime_python()).with_name("traefik"))
     token = gateway.new_token("--scope", "prefect:read")
     gateway.start()
-    platform.run("traefik", [traefik, f"--configFile={platform.folder / 'static.yml'}"])
+    config = f"--configFile={platform.folder / 'static.yml'}"
+    platform.run("traefik", ["env", f"--chdir={PLUGINS}", traefik, config])
     try:
         with httpx.Client(
             base_url=f"http://127.0.0.1:{port}", headers={"Authorization": f"Bearer {token}"}
