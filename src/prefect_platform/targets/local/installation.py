@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,11 @@ class Installation:
 
     def record(self, name: str, record: Mapping[str, Any] | None) -> None:
         records.write(self.state / "services.json", name, record)
+
+    def begin(self, name: str) -> None:
+        """It is started on request, with what it had: how often it ended before that is no longer held against it."""
+        if record := self.records().get(name):
+            self.record(name, {**record, "since": time.time()})
 
     def stop_seconds(self) -> dict[str, int]:
         """Service → how long its stop may take."""

@@ -240,6 +240,7 @@ class Target:
         for name in self.on.in_stop_order(services):
             self.say(f"restarting {name}")
             self.supervisor.stop(name, self.say, seconds.get(name, 60))
+            self.on.begin(name)
             self.supervisor.replace(name, wanted=True)
 
     def known(self) -> list[tuple[str, str]]:
