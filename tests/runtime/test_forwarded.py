@@ -58,7 +58,9 @@ def reader(platform: Platform, upstream: int) -> Iterator[httpx.Client]:
     dynamic: dict[str, Any] = {
         "routers": {"prefect": router},
         "services": {"prefect": service},
-        "middlewares": {name: made[name] for name in ("drop-identity", DOOR, *made[DOOR]["chain"]["middlewares"])},
+        "middlewares": {
+            name: made[name] for name in ("drop-identity", DOOR, *made[DOOR]["chain"]["middlewares"])
+        },
     }
     trusted = {"address": f"127.0.0.1:{port}", "forwardedHeaders": {"trustedIPs": ["127.0.0.0/8"]}}
     static = {
