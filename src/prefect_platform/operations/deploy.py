@@ -37,14 +37,19 @@ class Report:
 def make_plan(platform: Platform, built: Sequence[bundle.Bundle]) -> diff.Plan:
     """Everything that setup would do, as of now; touches nothing."""
     todo = diff.make(built, platform.target.observe(built))
+    return replace(todo, inside=_inside(platform, built, todo))
+
+
+def _inside(platform: Platform, built: Sequence[bundle.Bundle], todo: diff.Plan) -> tuple[diff.Step, ...]:
+    """What the provisioners would do. Raises ConfigError for what they refuse."""
     running = _running(platform, built, todo)
-    inside = (
+    steps = (
         step
         for each in built
         for provisioner in provisioners.of(each.stack)
         for step in provisioner.plan(platform, running)
     )
-    return replace(todo, inside=tuple(dict.fromkeys(inside)))
+    return tuple(dict.fromkeys(steps))
 
 
 def plan_environment(platform: Platform) -> Iterator[tuple[str, diff.Plan]]:
@@ -63,10 +68,12 @@ def setup(platform: Platform, name: str, wait: float, ready_seconds: float = REA
             # Not before it is needed: a Vault that is yet to be set up has no store.
             if any(spec.given for spec in each.stack.secrets):
                 platform.target.store.store_given(each.stack, os.environ)
-        todo = make_plan(platform, built)
-        require_preconditions(platform, todo, built)
+        todo = diff.make(built, platform.target.observe(built))
         if todo.steps:
-            platform.say(str(replace(todo, inside=())))
+            # What a provisioner would refuse is refused before the first step; without steps it is the first to act.
+            _inside(platform, built, todo)
+            require_preconditions(platform, todo, built)
+            platform.say(str(todo))
         platform.target.apply(todo, built)
         done = _provision(platform, built, ready_seconds)
         todo = replace(todo, inside=done.steps)

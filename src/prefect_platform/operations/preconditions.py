@@ -19,9 +19,9 @@ from .bundles import unready_bundles
 
 
 def require_preconditions(platform: Platform, todo: Plan, built: Sequence[Bundle]) -> None:
-    """Raises PreflightError: ports, disk, names that do not resolve."""
-    platform.target.preflight(todo, built)
+    """Raises PreflightError: ports, disk, names that do not resolve. Where nothing is to be done, nothing is asked."""
     if todo.steps:
+        platform.target.preflight(todo, built)
         require_names(platform)
 
 
