@@ -86,11 +86,11 @@ def _object(step: Step) -> str:
     return f"{step.action} {step.subject}{f': {step.cause}' if step.cause else ''}"
 
 
-def status(p: Platform, json: bool) -> None:
+def status(p: Platform, name: str, json: bool) -> None:
     from prefect_platform.checks import health
     from prefect_platform.errors import CheckFailed
 
-    found = health.check(p)
+    found = health.check(p, name)
     checks(found, json, {})
     if not all(check.ok for check in found):
         raise CheckFailed(
@@ -141,7 +141,7 @@ def rollback(p: Platform, name: str, to: str, restore: bool) -> None:
     with p.target.lock(f"{name}.rollback", 600):
         release = require(p.target, Releases).roll_back(p.stacks[name], to, restore)
     say(f"{name} runs release {release}; the settings are unchanged, so the next setup deploys them again")
-    status(p, False)
+    status(p, name, False)
 
 
 def execute(p: Platform, name: str, service: str) -> None:

@@ -141,7 +141,7 @@ def namespace(folder: Path) -> Collection:
 
         Example: ./invoke prefect.status --json
         """
-        _output.status(open_stack(c, env, name), json)
+        _output.status(open_stack(c, env, name), name, json)
 
     @task(
         help={

@@ -45,7 +45,7 @@ def status(c: Context, env: str = "local", json: bool = False) -> None:
 
     Example: ./invoke platform.status --env production
     """
-    _output.status(open_platform(c, env), json)
+    _output.status(open_platform(c, env), "", json)
 
 
 @task(
