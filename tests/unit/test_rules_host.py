@@ -13,6 +13,7 @@ from prefect_platform.errors import LockedError, PlatformError, PreflightError
 from prefect_platform.planning.bundle import Service
 from prefect_platform.planning.diff import Plan, Step
 from prefect_platform.targets.docker import ports, releases
+from prefect_platform.targets.docker.runner import SshRunner
 from prefect_platform.targets.protocol import Prepares, require
 
 from .rules import DOCKER, FACTS, FakeHost, container
@@ -201,3 +202,18 @@ def test_an_engine_that_does_not_answer_is_explained(fake: FakeHost, monkeypatch
     fake.runner.answer("sh", "-c", "*docker info*", out="")
     with pytest.raises(PreflightError, match="docker is not installed"):
         fake.target.processes()
+
+
+def test_the_command_to_try_is_one_that_reaches_the_host_as_we_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    config = tmp_path / "ssh config"
+    with socket.socket() as taken:
+        # Bound, and nobody listens: refused.
+        taken.bind(("127.0.0.1", 0))
+        config.write_text(f"Host there\n  HostName 127.0.0.1\n  Port {taken.getsockname()[1]}\n")
+        with pytest.raises(PreflightError) as refused:
+            SshRunner("there", config).run(["true"])
+    assert "Connection refused" in refused.value.reason
+    assert f"ssh -F '{config}' there true" in refused.value.hint
