@@ -118,11 +118,15 @@ def test_what_is_foreign_stays(api: PrefectApi) -> None:
     found = observe(api, replace(theirs, zombies=Zombies(30, 90, "zombies!")))
     assert plan_objects(theirs, found) == ()
     assert found.automations[0]["trigger"]["within"] == 90
-    assert "queue theirs/by hand: not in the configuration" in notices(theirs, found)
-    left = notices(ours, observe(api, ours))
-    assert {"work pool theirs: not in the configuration", "global limit t: not in the configuration"} <= set(
-        left
+    assert (
+        "queue theirs/by hand: not in the configuration; left alone (harmless): declare it, or delete it in the UI"
+        in notices(theirs, found)
     )
+    left = notices(ours, observe(api, ours))
+    assert {
+        "work pool theirs: not in the configuration; left alone (harmless): declare it, or delete it in the UI",
+        "global limit t: not in the configuration; left alone (harmless): declare it, or delete it in the UI",
+    } <= set(left)
 
 
 def test_one_automation_is_looked_after(api: PrefectApi) -> None:

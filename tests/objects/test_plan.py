@@ -158,10 +158,10 @@ def test_what_is_not_declared_is_named_and_left() -> None:
     wanted = Desired(pools=(Pool("p"),), limits=())
     assert plan_objects(wanted, found) == ()
     assert notices(wanted, found) == (
-        "work pool other: not in the configuration",
-        "queue p/theirs: not in the configuration",
-        "global limit db: not in the configuration",
-        "global limit l: not in the configuration",
+        "work pool other: not in the configuration; left alone (harmless): declare it, or delete it in the UI",
+        "queue p/theirs: not in the configuration; left alone (harmless): declare it, or delete it in the UI",
+        "global limit db: not in the configuration; left alone (harmless): declare it, or delete it in the UI",
+        "global limit l: not in the configuration; left alone (harmless): declare it, or delete it in the UI",
     )
 
 

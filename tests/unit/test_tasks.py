@@ -141,6 +141,9 @@ def test_the_overview_shows_what_the_environments_use(
     groups = {line.split()[2] for line in shown if line.startswith("  ./invoke --list ")}
     assert seen <= groups
     assert not unseen & groups
+    rest = "\n".join(shown).partition("Not used by your environments: ")[2]
+    assert unseen <= {*re.findall(r"[a-z]+", rest)}, "what is not shown is named, with how to see it"
+    assert "./invoke --list NAME" in rest or not unseen
     assert len(shown) <= 40
     assert [line for line in shown if len(line) > COLUMNS or "…" in line] == []
 

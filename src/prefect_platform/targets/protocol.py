@@ -259,7 +259,7 @@ C = TypeVar("C")
 _LACKS: dict[type, tuple[str, str]] = {
     Releases: (
         "keeps no releases, and no history of them",
-        "git checkout the version before, then ./invoke prefect.plan and prefect.setup",
+        "./invoke prefect.stop, git checkout the version before, ./invoke prefect.restore --file BACKUP --yes (made before the upgrade: an older Prefect refuses a newer database), ./invoke prefect.setup",
     ),
     Executes: ("has no containers", "its processes run on this machine: docs/local.md"),
     Backups: ("makes no backups", "copy the database by its own tools"),

@@ -16,6 +16,7 @@ from prefect_platform.http_client import Trust, bearer, client_for
 Json = dict[str, Any]
 PAGE = 200  # the server's default and greatest page size
 RETRIED = {502, 503}
+_REFUSED = "./invoke prefect.setup renews the platform's token, or says that something else answers at platform.gateway.public_url"
 
 
 class ApiError(PlatformError):
@@ -211,9 +212,8 @@ class PrefectApi:
                 _Unsent(what, error) if isinstance(error, httpx.ConnectError) else _lost(what, error)
             ) from None
         if not answer.is_success:
-            raise ApiError(
-                f"{what}: {answer.status_code} {answer.text[:300].strip()}".rstrip(), answer.status_code
-            )
+            said = f"{what}: {answer.status_code} {answer.text[:300].strip()}".rstrip()
+            raise ApiError(said, answer.status_code, _REFUSED if answer.status_code == 401 else "")
         if not answer.content:
             return None
         try:

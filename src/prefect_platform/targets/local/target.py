@@ -14,6 +14,7 @@ from typing import Any
 
 import psutil
 
+from prefect_platform.config.rules import port_keys
 from prefect_platform.config.settings import Settings
 from prefect_platform.config.stack import Stack
 from prefect_platform.errors import ApplyError, PlatformError, PreflightError
@@ -145,6 +146,7 @@ class Target:
             service.full_name,
             host,
             port,
+            port_keys(self.settings, service.stack, port),
             lambda process: process.pid in ours or process.environ().get(MARK) == str(self.state),
         )
 
