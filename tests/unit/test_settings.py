@@ -155,7 +155,7 @@ _X = {"public_url": "https://x.example"}
     ("raw", "env", "other"),
     [
         ({"gateway": _X, "environments": {"second": _SECOND}}, "second", "local"),
-        ({"gateway": _X, "environments": {"second": _SECOND}}, "local", "second"),
+        ({"gateway": _X, "environments": {"second": _SECOND, "local": {"target": "local"}}}, "local", "second"),
         ({"environments": {"a": {**_VPS, "gateway": _X}, "b": {**_VPS, "gateway": _X}}}, "a", "b"),
         (
             {
@@ -198,6 +198,9 @@ def test_a_public_url_of_two_environments_is_refused_with_both_names(
         ({"environments": {"second": {}}}, "second"),
         ({"environments": {"second": _SECOND}}, "second"),
         ({**_VPS, "gateway": _X, "environments": {"production": {}}}, "production"),
+        # One installation with its URL among the common settings goes on working.
+        ({"gateway": _X, "environments": {"production": _VPS}}, "production"),
+        ({"gateway": _X, "environments": {"second": _SECOND}}, "local"),
         ({"domain": "x.org", "environments": {"second": _SECOND, "production": _VPS}}, "production"),
         ({"gateway": _X, "environments": {"lab": None}}, "lab"),
         (

@@ -31,16 +31,20 @@ def made_by_target(settings: Settings) -> bool:
 def refuse_shared(settings: Settings) -> None:
     """Raises ConfigError for a public URL that another environment has too: this one's tokens would go to the other's gateway.
 
-    One that follows from an environment's own ports does not count: it exists only while that environment runs.
+    One that follows from an environment's own ports does not count: it exists only while that environment runs. Nor does that of a
+    `local` which nobody declared, but for another environment of its target: the common settings may be meant for the one that is declared.
     """
     mine = _named(settings)
-    for other in settings.others if mine else ():
-        if _named(other) == mine:
-            inherits = other if settings.env == "local" and other.env != "local" else settings
+    for other in settings.others if mine and not _undeclared(settings) else ():
+        if _named(other) == mine and not (_undeclared(other) and other.traits != settings.traits):
             raise ConfigError(
                 f"{settings.key('gateway', 'public_url')}: environments {settings.env} and {other.env} have the same public URL, {public_url(settings)}",
-                f"give {inherits.env} its own: platform.environments.{inherits.env}.gateway.public_url",
+                f"give {settings.env} its own: platform.environments.{settings.env}.gateway.public_url",
             )
+
+
+def _undeclared(settings: Settings) -> bool:
+    return settings.env == "local" and not settings.layer
 
 
 def _named(settings: Settings) -> tuple[str, int] | None:
