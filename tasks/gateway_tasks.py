@@ -25,6 +25,7 @@ def login_url(c: Context, env: str = "local") -> None:
     The link is valid for five minutes.
     """
     from prefect_platform.config import sso
+    from prefect_platform.environment import access
     from prefect_platform.errors import ConfigError
 
     p = platform(c, env)
@@ -32,8 +33,10 @@ def login_url(c: Context, env: str = "local") -> None:
         raise ConfigError(
             f"people sign in at {p.url}/: login links are disabled", "platform.prefect.auth: login-link"
         )
-    _run(c, env, "login-url")
+    print(access.gateway(p, ["login-url"]).rstrip("\n"))
     say("the link works once, for five minutes")
+    if not access.runs(p):
+        say(f"environment {env!r} is not running: until ./invoke prefect.setup nothing answers at that link")
 
 
 @task(

@@ -18,11 +18,14 @@ def smoke(c: Context, env: str = "local", json: bool = False) -> None:
     Example: ./invoke prefect.smoke
     """
     from prefect_platform.checks import health
+    from prefect_platform.environment import access
     from prefect_platform.errors import CheckFailed
 
     from ._output import checks
 
-    found = health.prove(platform(c, env), canary_must_run=True)
+    p = platform(c, env)
+    access.require_running(p)
+    found = health.prove(p, canary_must_run=True)
     checks(found, json, {})
     if not all(check.ok for check in found):
         raise CheckFailed("the smoke test failed", "each FAIL line above names the next command")
@@ -39,6 +42,7 @@ def pools(c: Context, env: str = "local", json: bool = False) -> None:
     from prefect_platform.provisioning.prefect.pools import pools_table
 
     p = platform(c, env)
+    access.require_running(p)
     with access.api(p) as client:
         rows = pools_table(client, environment.desired(p))
     if json:
@@ -112,6 +116,7 @@ def restore(c: Context, file: str, env: str = "local", yes: bool = False) -> Non
       --file .state/local/backups/prefect-20261125T120000Z.db
     """
     from prefect_platform.checks import health
+    from prefect_platform.environment import access
     from prefect_platform.errors import CheckFailed
     from prefect_platform.operations import backups
 
@@ -120,10 +125,13 @@ def restore(c: Context, file: str, env: str = "local", yes: bool = False) -> Non
     p = platform(c, env)
     kept = backups.bring_back(p, file, yes)
     say(f"restored; previous database: {kept or 'nothing'}")
+    if not access.runs(p):
+        return say(f"environment {env!r} is not running; next: ./invoke prefect.setup")
     found = health.prove(p)
     checks(found, False, {})
     if not all(check.ok for check in found):
         raise CheckFailed("restored, but not healthy", "each FAIL line above names the next command")
+    return None
 
 
 @task(

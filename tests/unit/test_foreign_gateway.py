@@ -54,4 +54,4 @@ def test_a_gateway_that_rejects_a_new_token_is_another_one(load: Load, tmp_path:
     assert f"{stranger}: rejects a token that this environment's gateway just issued" in caught.value.reason
     assert "something else answers there" in caught.value.reason
     assert "check platform.environments.second.gateway.public_url" in caught.value.hint
-    assert issued == ["create-token"] * 2
+    assert {*issued} == {"create-token"}

@@ -155,7 +155,11 @@ _X = {"public_url": "https://x.example"}
     ("raw", "env", "other"),
     [
         ({"gateway": _X, "environments": {"second": _SECOND}}, "second", "local"),
-        ({"gateway": _X, "environments": {"second": _SECOND, "local": {"target": "local"}}}, "local", "second"),
+        (
+            {"gateway": _X, "environments": {"second": _SECOND, "local": {"target": "local"}}},
+            "local",
+            "second",
+        ),
         ({"environments": {"a": {**_VPS, "gateway": _X}, "b": {**_VPS, "gateway": _X}}}, "a", "b"),
         (
             {

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from prefect_platform.config import tls
-from prefect_platform.errors import PlatformError
+from prefect_platform.errors import PlatformError, PreflightError
 from prefect_platform.provisioning.prefect.api import PrefectApi
 from prefect_platform.secretstore.file_store import FileStore
 
@@ -17,6 +17,7 @@ from .opened import Platform
 
 _TOKEN_DAYS = 90
 _RENEW_SECONDS = 30 * 86400
+_ENDED = ("STOPPED", "EXITED", "DONE")
 
 
 def kept_token(platform: Platform) -> str:
@@ -68,8 +69,34 @@ def _key_ids(keys: str) -> set[str]:
 
 
 def gateway(platform: Platform, words: Sequence[str]) -> str:
-    """Run the gateway's own command where the gateway runs; returns what it printed."""
-    return platform.target.run_in("gateway", ["-m", "prefect_platform.gateway", *words])
+    """Run the gateway's own command where the gateway runs; returns what it printed. Raises PlatformError."""
+    try:
+        return platform.target.run_in("gateway", ["-m", "prefect_platform.gateway", *words])
+    except PlatformError as error:
+        if error.hint or "token database" not in error.reason:
+            raise
+        raise PlatformError(error.reason, _database_hint(platform)) from None
+
+
+def _database_hint(platform: Platform) -> str:
+    again = f"./invoke {platform.main}.setup"
+    if not platform.settings.values["gateway"]["database_url"]:
+        return again
+    return f"correct platform.gateway.database_url or GATEWAY_DATABASE_PASSWORD, or make that database reachable; then {again}"
+
+
+def runs(platform: Platform) -> bool:
+    """Whether any process of the environment runs or is to run, beside what its host shares; False also for one never set up."""
+    shared = {name for name, each in platform.stacks.items() if each.scope == "host"}
+    return any(each.state not in _ENDED and each.stack not in shared for each in platform.target.processes())
+
+
+def require_running(platform: Platform) -> None:
+    """Raises PreflightError: what asks the services would only report that nothing answers."""
+    if not runs(platform):
+        raise PreflightError(
+            f"environment {platform.settings.env!r} is not running", f"./invoke {platform.main}.setup"
+        )
 
 
 def api(platform: Platform) -> PrefectApi:

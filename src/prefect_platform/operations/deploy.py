@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -14,8 +13,9 @@ from prefect_platform.environment.provisioners import Done, Ready
 from prefect_platform.planning import bundle, diff
 from prefect_platform.targets.protocol import Exposes, Notes
 
+from . import given
 from .bundles import bundles, unready_bundles
-from .preconditions import require_preconditions
+from .preconditions import require_given_secrets, require_preconditions
 from .stack_order import order
 
 READY_SECONDS = 120
@@ -36,8 +36,9 @@ class Report:
 
 def make_plan(platform: Platform, built: Sequence[bundle.Bundle]) -> diff.Plan:
     """Everything that setup would do, as of now; touches nothing."""
-    todo = diff.make(built, platform.target.observe(built))
-    return replace(todo, inside=_inside(platform, built, todo))
+    seen, kept = given.observe(platform, built)
+    todo = diff.make(built, seen)
+    return replace(todo, inside=(*kept, *_inside(platform, built, todo)))
 
 
 def _inside(platform: Platform, built: Sequence[bundle.Bundle], todo: diff.Plan) -> tuple[diff.Step, ...]:
@@ -65,18 +66,19 @@ def setup(platform: Platform, name: str, wait: float, ready_seconds: float = REA
     built = bundles(platform, name)
     with platform.target.lock(f"{name}.setup", wait):
         for each in built:
-            # Not before it is needed: a Vault that is yet to be set up has no store.
-            if any(spec.given for spec in each.stack.secrets):
-                platform.target.store.store_given(each.stack, os.environ)
-        todo = diff.make(built, platform.target.observe(built))
+            require_given_secrets(platform, each)
+        seen, kept = given.observe(platform, built)
+        todo = replace(diff.make(built, seen), inside=kept)
         if todo.steps:
             # What a provisioner would refuse is refused before the first step; without steps it is the first to act.
             _inside(platform, built, todo)
             require_preconditions(platform, todo, built)
+        if todo.steps or kept:
             platform.say(str(todo))
+        given.store(platform, built)
         platform.target.apply(todo, built)
         done = _provision(platform, built, ready_seconds)
-        todo = replace(todo, inside=done.steps)
+        todo = replace(todo, inside=(*kept, *done.steps))
         return Report(todo, (*done.notices, *_notes(platform)), _checks(platform, name, todo))
 
 

@@ -14,6 +14,7 @@ from prefect_platform.provisioning.prefect import objects
 from prefect_platform.provisioning.prefect.api import ApiError, PrefectApi
 
 from .check_token import STEP as TOKEN_STEP
+from .check_token import issue
 from .protocol import Done, Ready
 
 _UNKNOWN = "unless it exists"
@@ -52,6 +53,7 @@ class PrefectObjects:
         if not known:
             platform.say("the gateway rejects the platform's token: issuing a new one")
             forget_token(platform)
+            issue(platform)
             renewed = (TOKEN_STEP,)
             _require_ours(platform, ready)
         with api(platform) as client:
