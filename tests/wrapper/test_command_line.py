@@ -307,7 +307,8 @@ def test_an_option_of_invoke_that_does_nothing_here_is_refused(ready: Clone, opt
     for words in ([option, "change"], ["change", option], ["where", option, "change"]):
         assert_clean(ready.run(*words), f"unknown option {option.partition('=')[0]}")
         assert not (ready.root / "changed").exists()
-    assert_clean(ready.run("needs", option), f"needs: unknown option {option.partition('=')[0]}")
+    if option != "-w":  # the letter of its --word
+        assert_clean(ready.run("needs", option), f"needs: unknown option {option.partition('=')[0]}")
     flag = option.partition("=")[0]
     assert not re.search(rf"(?<![\w-]){flag}(?![\w-])", ready.run("--help").stdout)
 
