@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from prefect_platform.cli import interrupts, streams
 from prefect_platform.cli.hints import addressed
 
 from ._context import say, services, show
@@ -100,9 +102,24 @@ def status(p: Platform, name: str, json: bool) -> None:
 
 
 def logs(p: Platform, name: str, service: str, lines: int, follow: bool) -> None:
+    from invoke.exceptions import Exit
+
+    try:
+        names = services(p, name, service)
+        _print_tail(p, names, lines)
+        if follow:
+            _follow(p, names)
+    except KeyboardInterrupt:
+        if not follow:
+            raise
+        interrupts.arrived()
+        # How following ends: there is nothing to resume.
+        raise Exit(code=interrupts.INTERRUPTED) from None
+
+
+def _print_tail(p: Platform, names: Sequence[str], lines: int) -> None:
     from prefect_platform.environment import access
 
-    names = services(p, name, service)
     for each in names:
         shown = access.tail(p, each, lines)
         if not shown:
@@ -110,10 +127,18 @@ def logs(p: Platform, name: str, service: str, lines: int, follow: bool) -> None
         for line in shown:
             print(f"{each} | {line}" if len(names) > 1 else line)
     sys.stdout.flush()
+
+
+def _follow(p: Platform, names: Sequence[str]) -> None:
+    """Until Ctrl-C, or until nobody reads it."""
+    from prefect_platform.environment import access
+
     hide = access.redactor(p)
-    for each, line in p.target.follow(names) if follow else ():
+    for each, line in () if streams.unread() else p.target.follow(names):
         text = hide(line)
         print(f"{each} | {text}" if len(names) > 1 else text, flush=True)
+        if streams.unread():
+            return
 
 
 def restart(p: Platform, name: str, service: str) -> None:

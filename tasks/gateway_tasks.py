@@ -6,7 +6,9 @@ import json as jsonlib
 
 from invoke.context import Context
 
-from ._context import platform, say
+from prefect_platform.cli import streams
+
+from ._context import platform, require_reader, say
 from ._task import task
 
 
@@ -26,14 +28,20 @@ def login_url(c: Context, env: str = "local") -> None:
     """
     from prefect_platform.config import sso
     from prefect_platform.environment import access
-    from prefect_platform.errors import ConfigError
+    from prefect_platform.errors import ConfigError, PlatformError
 
     p = platform(c, env)
     if sso.guards_prefect(p.settings):
         raise ConfigError(
             f"people sign in at {p.url}/: login links are disabled", "platform.prefect.auth: login-link"
         )
-    print(access.gateway(p, ["login-url"]).rstrip("\n"))
+    require_reader("link")
+    link = access.gateway(p, ["login-url"]).rstrip("\n")
+    if why := streams.deliver(link):
+        raise PlatformError(
+            f"gateway.login-url: standard output: {why}: nobody received the link; it ends in five minutes",
+            "run it again where its output is read",
+        )
     say("the link works once, for five minutes")
     if not access.runs(p):
         say(f"environment {env!r} is not running: until ./invoke prefect.setup nothing answers at that link")
@@ -61,20 +69,24 @@ def create_token(
 ) -> None:
     """Create a token; it is printed once.
 
-    Example: ./invoke gateway.create-token --project captionacc --service modal
+    Example: ./invoke gateway.create-token --project example-app --service worker
     """
+    from prefect_platform.environment import access
+    from prefect_platform.operations import tokens
+
+    p = platform(c, env)
+    tokens.require_scopes(p, scope)
+    require_reader("token")
     words = [
-        "--project",
-        project,
-        "--service",
-        service,
+        f"--project={project}",
+        f"--service={service}",
         f"--description={description}",
-        "--expires",
-        expires,
-        "--scope",
-        scope,
+        f"--expires={expires}",
+        f"--scope={scope}",
     ]
-    _run(c, env, "create-token", *words, *(["--json"] if json else []))
+    made = access.gateway(p, ["create-token", *words, *(["--json"] if json else [])]).strip()
+    if why := streams.deliver(made):
+        raise tokens.revoke_undelivered(p, jsonlib.loads(made)["token"] if json else made, why)
 
 
 @task(
@@ -103,7 +115,7 @@ def revoke_token(c: Context, id: str, env: str = "local") -> None:
     """
     from prefect_platform.environment import access
 
-    told = jsonlib.loads(access.gateway(platform(c, env), ["revoke-token", id, "--json"]))
+    told = jsonlib.loads(access.gateway(platform(c, env), ["revoke-token", "--json", "--", id]))
     # A gateway of an earlier release does not tell the subject.
     subject = f" ({told['subject']})" if "subject" in told else ""
     print(f"{'was already revoked:' if told['already'] else 'revoked'} {told['jti']}{subject}")

@@ -62,9 +62,12 @@ def client_env(c: Context, token: str, env: str = "local") -> None:
     Example: eval "$(./invoke prefect.client-env --token "$TOKEN")"
     """
     from prefect_platform.operations import connect as connection
+    from prefect_platform.operations import tokens
 
+    p = platform(c, env)
+    tokens.require_token(token)
     print("unset PREFECT_API_KEY PREFECT_API_AUTH_STRING")
-    for name, value in connection.variables(platform(c, env), token).items():
+    for name, value in connection.variables(p, token).items():
         print(f"export {name}={shlex.quote(value)}")
     say("this output contains the token: do not log it")
 

@@ -101,7 +101,7 @@ def test_the_secrets_of_a_repository(platform: Clone, home: Path) -> None:
     gh.write_text(GH)
     gh.chmod(0o755)
     path = f"{home}:{os.environ['PATH']}"
-    connect = ("prefect.connect", "--github", "captionacc/app")
+    connect = ("prefect.connect", "--github", "example/app")
     platform.invoke(*connect, PATH=path)
     assert (home / "gh.PREFECT_API_URL").read_text() == f"{platform.url}/prefect/api"
     headers = json.loads((home / "gh.PREFECT_CLIENT_CUSTOM_HEADERS").read_text())
@@ -109,7 +109,7 @@ def test_the_secrets_of_a_repository(platform: Clone, home: Path) -> None:
     assert httpx.get(ask, headers=headers).status_code == 200
     assert headers["Authorization"].removeprefix("Bearer ") not in (home / "gh.calls").read_text()
     assert "nothing changed" in platform.invoke(*connect, PATH=path).stderr
-    platform.invoke("prefect.disconnect", "--github", "captionacc/app", PATH=path)
+    platform.invoke("prefect.disconnect", "--github", "example/app", PATH=path)
     assert not list(home.glob("gh.PREFECT_*"))
     _until_refused(ask, headers)
     bare = str(home / "nothing")

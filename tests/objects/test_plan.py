@@ -169,7 +169,7 @@ def test_settings_become_values() -> None:
     settings = {
         "work_pools": [
             {
-                "name": "captionacc-workers",
+                "name": "example-workers",
                 "type": "process",
                 "concurrency_limit": 5,
                 "queues": [{"name": "q"}],
@@ -179,7 +179,7 @@ def test_settings_become_values() -> None:
         "port": 4200,
     }
     assert desired_objects(settings) == Desired(
-        pools=(Pool("captionacc-workers", concurrency_limit=5, queues=(Queue("q"),)),),
+        pools=(Pool("example-workers", concurrency_limit=5, queues=(Queue("q"),)),),
         limits=(Limit("ocr", 5), Limit("train", 2)),
     )
 

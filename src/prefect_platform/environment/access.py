@@ -9,15 +9,20 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from prefect_platform.config import tls
-from prefect_platform.errors import PlatformError, PreflightError
+from prefect_platform.errors import ConfigError, PlatformError, PreflightError
 from prefect_platform.provisioning.prefect.api import PrefectApi
 from prefect_platform.secretstore.file_store import FileStore
+from prefect_platform.targets.protocol import ProgramFailed
 
 from .opened import Platform
 
+OWN_SCOPES = ("prefect", "metrics")
+"""Scopes that every gateway asks for, besides those of its routes."""
 _TOKEN_DAYS = 90
 _RENEW_SECONDS = 30 * 86400
 _ENDED = ("STOPPED", "EXITED", "DONE")
+_USAGE, _SAYS = 2, "gateway: "
+"""The exit code of the gateway's command for an argument that is wrong, and how its message begins."""
 
 
 def kept_token(platform: Platform) -> str:
@@ -39,7 +44,7 @@ def token(platform: Platform) -> str:
     if kept := kept_token(platform):
         return kept
     store = FileStore(platform.settings.state / "secrets")
-    words = ["create-token", "--project", "platform", "--service", "checks", "--scope", "prefect metrics"]
+    words = ["create-token", "--project", "platform", "--service", "checks", "--scope", " ".join(OWN_SCOPES)]
     text = gateway(
         platform, [*words, "--description", "the platform's own checks", "--expires", f"{_TOKEN_DAYS}d"]
     ).strip()
@@ -69,13 +74,24 @@ def _key_ids(keys: str) -> set[str]:
 
 
 def gateway(platform: Platform, words: Sequence[str]) -> str:
-    """Run the gateway's own command where the gateway runs; returns what it printed. Raises PlatformError."""
+    """Run the gateway's own command where the gateway runs; returns what it printed. Raises ConfigError for a wrong argument."""
     try:
         return platform.target.run_in("gateway", ["-m", "prefect_platform.gateway", *words])
-    except PlatformError as error:
-        if error.hint or "token database" not in error.reason:
-            raise
-        raise PlatformError(error.reason, _database_hint(platform)) from None
+    except ProgramFailed as error:
+        raise _explained(platform, words, error) from None
+
+
+def _explained(platform: Platform, words: Sequence[str], error: ProgramFailed) -> PlatformError:
+    reason = error.reason.removeprefix(_SAYS)
+    # GATEWAY_…: a variable of its configuration is wrong, no argument.
+    if error.code == _USAGE and error.reason.startswith(_SAYS) and not reason.startswith("GATEWAY_"):
+        task = f"gateway.{words[0]}"
+        lists = "./invoke gateway.list-tokens shows the tokens and their IDs"
+        hint = lists if words[0] == "revoke-token" else f"./invoke --help {task}"
+        return ConfigError(f"{task}: {reason}", hint)
+    if error.hint or "token database" not in error.reason:
+        return error
+    return PlatformError(error.reason, _database_hint(platform))
 
 
 def _database_hint(platform: Platform) -> str:

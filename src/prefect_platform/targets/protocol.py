@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from prefect_platform.config.stack import Stack
 from prefect_platform.config.traits import Traits
-from prefect_platform.errors import ConfigError
+from prefect_platform.errors import ConfigError, PlatformError
 from prefect_platform.planning.bundle import Bundle
 from prefect_platform.planning.diff import Observed, Plan, Step
 from prefect_platform.planning.where import Where
@@ -138,6 +138,14 @@ class Target(Protocol):
 
     def tail(self, service: str, lines: int) -> list[str]: ...
     def follow(self, services: Sequence[str]) -> Iterator[tuple[str, str]]: ...
+
+
+class ProgramFailed(PlatformError):
+    """A program that `run_in` ran, and its exit code."""
+
+    def __init__(self, said: str, code: int) -> None:
+        self.code = code
+        super().__init__(said)
 
 
 # -- capabilities

@@ -14,7 +14,7 @@ from prefect_platform.config import stack as stacks
 from prefect_platform.errors import ConfigError, PlatformError
 from prefect_platform.planning.stop_order import stop_order
 from prefect_platform.targets.docker import health
-from prefect_platform.targets.protocol import Process
+from prefect_platform.targets.protocol import Process, ProgramFailed
 
 from . import compose_file
 from .on_host import Site
@@ -87,7 +87,9 @@ def run_in(site: Site, stack: str, argv: Sequence[str]) -> str:
     words = ["exec", "-e", "SECRETS_WATCH=", name, "/bin/sh", compose_file.ENTRYPOINT, "python", *argv]
     done = site.host.docker(*words, check=False)
     if done.code:
-        raise PlatformError((done.stderr or done.text).strip() or f"{argv[0]} ended with {done.code}")
+        raise ProgramFailed(
+            (done.stderr or done.text).strip() or f"{argv[0]} ended with {done.code}", done.code
+        )
     return done.text
 
 

@@ -19,7 +19,7 @@ from prefect_platform.planning.bundle import Bundle
 from prefect_platform.planning.diff import Observed, Plan
 from prefect_platform.planning.where import Where
 from prefect_platform.targets.combined import lock, sqlite
-from prefect_platform.targets.protocol import LOW_BYTES, Entry, Estimate, Preview, Process, Say
+from prefect_platform.targets.protocol import LOW_BYTES, Entry, Estimate, Preview, Process, ProgramFailed, Say
 
 from . import cost, render, secret_values, sleeping
 from .apply import Applying
@@ -106,7 +106,7 @@ class Target:
         machine = self.applying.wake()
         code, out, error = self.fly.run(machine["id"], _MACHINE, *words)
         if code:
-            raise PlatformError((error or out).strip() or f"{words[0]} ended with {code}")
+            raise ProgramFailed((error or out).strip() or f"{words[0]} ended with {code}", code)
         return out
 
     def _status(self) -> Json:

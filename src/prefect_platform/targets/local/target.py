@@ -22,7 +22,7 @@ from prefect_platform.planning.diff import Observed, Plan
 from prefect_platform.planning.where import Where
 from prefect_platform.targets.combined import lock, sqlite
 from prefect_platform.targets.combined.supervisord_conf import MARK
-from prefect_platform.targets.protocol import LOW_BYTES, Process, Say
+from prefect_platform.targets.protocol import LOW_BYTES, Process, ProgramFailed, Say
 
 from . import apply, logs, observe, preflight, remove, rendered
 from .installation import Installation
@@ -148,7 +148,7 @@ class Target:
             said = (done.stderr or done.stdout).strip() or f"{argv[0]} ended with {done.returncode}"
             if preflight.room(self.state) < LOW_BYTES:
                 raise ApplyError(said, "free disk space, then run the command again")
-            raise PlatformError(said)
+            raise ProgramFailed(said, done.returncode)
         return done.stdout
 
     def memory(self) -> int:
