@@ -21,8 +21,12 @@ def _loaded_by_plain_invoke() -> bool:
 
 
 if _loaded_by_plain_invoke():
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:  # None: it was closed when this Python started
+                stream.flush()
+        except OSError:
+            pass  # nobody reads it, or its disk is full: the wrapper says so
     wrapper = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "invoke")
     os.execv("/bin/sh", ["sh", wrapper, *sys.argv[1:]])
 

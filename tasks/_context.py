@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from invoke.context import Context
 
-from prefect_platform.cli import hints
+from prefect_platform.cli import hints, streams
 from prefect_platform.cli.config import files_of
 from prefect_platform.cli.hints import addressed
 
@@ -24,6 +24,17 @@ ROOT = Path(__file__).resolve().parents[1]
 def say(line: str) -> None:
     """Messages go to stderr; stdout is for data."""
     print(addressed(line), file=sys.stderr, flush=True)
+
+
+def require_reader(what: str) -> None:
+    """For what is printed once. Raises PlatformError, before it is made, where nobody can receive it."""
+    from prefect_platform.errors import PlatformError
+
+    if why := streams.unread():
+        raise PlatformError(
+            f"standard output: {why}: nobody would receive the {what}; nothing was made",
+            "run it again where its output is read",
+        )
 
 
 def show(data: Any) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from prefect_platform.cli import interrupts, streams
 from prefect_platform.cli.hints import addressed
 
 from ._context import say, services, show
@@ -88,11 +90,11 @@ def _object(step: Step) -> str:
     return f"{step.action} {step.subject}{f': {step.cause}' if step.cause else ''}"
 
 
-def status(p: Platform, json: bool) -> None:
+def status(p: Platform, name: str, json: bool) -> None:
     from prefect_platform.checks import health
     from prefect_platform.errors import CheckFailed
 
-    found = health.check(p)
+    found = health.check(p, name)
     checks(found, json, {})
     if not all(check.ok for check in found):
         raise CheckFailed(
@@ -102,9 +104,24 @@ def status(p: Platform, json: bool) -> None:
 
 
 def logs(p: Platform, name: str, service: str, lines: int, follow: bool) -> None:
+    from invoke.exceptions import Exit
+
+    try:
+        names = services(p, name, service)
+        _print_tail(p, names, lines)
+        if follow:
+            _follow(p, names)
+    except KeyboardInterrupt:
+        if not follow:
+            raise
+        interrupts.arrived()
+        # How following ends: there is nothing to resume.
+        raise Exit(code=interrupts.INTERRUPTED) from None
+
+
+def _print_tail(p: Platform, names: Sequence[str], lines: int) -> None:
     from prefect_platform.environment import access
 
-    names = services(p, name, service)
     for each in names:
         shown = access.tail(p, each, lines)
         if not shown:
@@ -112,10 +129,18 @@ def logs(p: Platform, name: str, service: str, lines: int, follow: bool) -> None
         for line in shown:
             print(f"{each} | {line}" if len(names) > 1 else line)
     sys.stdout.flush()
+
+
+def _follow(p: Platform, names: Sequence[str]) -> None:
+    """Until Ctrl-C, or until nobody reads it."""
+    from prefect_platform.environment import access
+
     hide = access.redactor(p)
-    for each, line in p.target.follow(names) if follow else ():
+    for each, line in () if streams.unread() else p.target.follow(names):
         text = hide(line)
         print(f"{each} | {text}" if len(names) > 1 else text, flush=True)
+        if streams.unread():
+            return
 
 
 def restart(p: Platform, name: str, service: str) -> None:
@@ -145,7 +170,7 @@ def rollback(p: Platform, name: str, to: str, restore: bool) -> None:
     with p.target.lock(f"{name}.rollback", 600):
         release = require(p.target, Releases).roll_back(p.stacks[name], to, restore)
     say(f"{name} runs release {release}; the settings are unchanged, so the next setup deploys them again")
-    status(p, False)
+    status(p, name, False)
 
 
 def execute(p: Platform, name: str, service: str) -> None:

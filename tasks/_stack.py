@@ -93,11 +93,14 @@ def remove_stack(p: Platform, name: str, yes: bool, data: bool) -> None:
             f"the whole environment: ./invoke platform.remove --env {p.settings.env}",
         )
     what = p.target.removal(name, data)
+    if not what:
+        return say(f"environment {p.settings.env!r}: nothing is set up, nothing to remove")
     if not yes:
         raise ConfigError(f"this would remove {what}", "add --yes to do it")
     with p.target.lock(f"{name or 'platform'}.remove", 600):
         p.target.remove(p.stacks, name, data)
     say(f"removed {what}")
+    return None
 
 
 def namespace(folder: Path) -> Collection:
@@ -141,7 +144,7 @@ def namespace(folder: Path) -> Collection:
 
         Example: ./invoke prefect.status --json
         """
-        _output.status(open_stack(c, env, name), json)
+        _output.status(open_stack(c, env, name), name, json)
 
     @task(
         help={

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from invoke.context import Context
 
-from ._context import platform, say, show
+from prefect_platform.cli import streams
+
+from ._context import platform, require_reader, say, show
 from ._task import task
 
 _PROXY_APP = {
@@ -167,10 +169,18 @@ def create_api_token(c: Context, name: str, user: str = "akadmin", env: str = "p
     Needs an administrator's API token.
     """
     from prefect_platform.environment.provisioners import sign_on as authentik
+    from prefect_platform.errors import PlatformError
     from prefect_platform.provisioning.authentik import bootstrap
 
-    with authentik.api(platform(c, env)) as client:
-        print(bootstrap.create_token(client, name, user))
+    p = platform(c, env)
+    require_reader("token")
+    with authentik.api(p) as client:
+        made = bootstrap.create_token(client, name, user)
+    if why := streams.deliver(made):
+        raise PlatformError(
+            f"authentik.create-api-token: standard output: {why}: nobody received the token {name!r}",
+            "delete it, or copy its key: Authentik, Directory, Tokens and App passwords",
+        )
 
 
 @task(name="first-password")

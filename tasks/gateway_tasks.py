@@ -6,7 +6,9 @@ import json as jsonlib
 
 from invoke.context import Context
 
-from ._context import platform, say, show
+from prefect_platform.cli import streams
+
+from ._context import platform, require_reader, say
 from ._task import task
 
 
@@ -26,7 +28,7 @@ def login_url(c: Context, env: str = "local") -> None:
     """
     from prefect_platform.config import sso
     from prefect_platform.environment import access
-    from prefect_platform.errors import ConfigError
+    from prefect_platform.errors import ConfigError, PlatformError
 
     p = platform(c, env)
     if sso.guards_prefect(p.settings):
@@ -34,8 +36,16 @@ def login_url(c: Context, env: str = "local") -> None:
             f"people sign in at {p.url}/: login links are disabled", "platform.prefect.auth: login-link"
         )
     access.require_door(p)
-    print(access.gateway(p, ["login-url"]).rstrip("\n"))
+    require_reader("link")
+    link = access.gateway(p, ["login-url"]).rstrip("\n")
+    if why := streams.deliver(link):
+        raise PlatformError(
+            f"gateway.login-url: standard output: {why}: nobody received the link; it ends in five minutes",
+            "run it again where its output is read",
+        )
     say("the link works once, for five minutes")
+    if not access.runs(p):
+        say(f"environment {env!r} is not running: until ./invoke prefect.setup nothing answers at that link")
 
 
 @task(
@@ -60,13 +70,14 @@ def create_token(
 ) -> None:
     """Create a token; it is printed once.
 
-    Example: ./invoke gateway.create-token --project captionacc --service modal
+    Example: ./invoke gateway.create-token --project example-app --service worker
     """
-    from prefect_platform.config import routes
     from prefect_platform.environment import access
+    from prefect_platform.operations import tokens
 
     p = platform(c, env)
-    routes.check_scopes(p.settings.values["gateway"]["routes"], scope)
+    tokens.require_scopes(p, scope)
+    require_reader("token")
     given = {
         "project": project,
         "service": service,
@@ -76,11 +87,11 @@ def create_token(
     }
     words = [f"--{name}={value}" for name, value in given.items()]  # a value may begin with a dash
     made = jsonlib.loads(access.gateway(p, ["create-token", *words, "--json"]))
-    if json:
-        return show(made)
-    print(made["token"])
-    what = f"{made['subject']}: token {made['jti'][:12]} for {made['scope']}"
-    return say(f"{what}, valid until {made['expires_at']}; not shown again")
+    if why := streams.deliver(jsonlib.dumps(made, indent=2) if json else made["token"]):
+        raise tokens.revoke_undelivered(p, made["token"], why)
+    if not json:
+        what = f"{made['subject']}: token {made['jti'][:12]} for {made['scope']}"
+        say(f"{what}, valid until {made['expires_at']}; not shown again")
 
 
 @task(
@@ -109,7 +120,7 @@ def revoke_token(c: Context, id: str, env: str = "local") -> None:
     """
     from prefect_platform.environment import access
 
-    told = jsonlib.loads(access.gateway(platform(c, env), ["revoke-token", id, "--json"]))
+    told = jsonlib.loads(access.gateway(platform(c, env), ["revoke-token", "--json", "--", id]))
     # A gateway of an earlier release does not tell the subject.
     subject = f" ({told['subject']})" if "subject" in told else ""
     print(f"{'was already revoked:' if told['already'] else 'revoked'} {told['jti']}{subject}")

@@ -11,8 +11,8 @@ from ._stack import remove_stack, set_up
 from ._task import task
 
 
-@task()
-def setup(c: Context, env: str = "local", wait: int = 600) -> None:
+@task(help={"dry-run": "show the plan and touch nothing"})
+def setup(c: Context, env: str = "local", dry_run: bool = False, wait: int = 600) -> None:
     """Set up every stack of an environment.
 
     Example: ./invoke platform.setup --env production
@@ -20,12 +20,15 @@ def setup(c: Context, env: str = "local", wait: int = 600) -> None:
     from prefect_platform.operations import preconditions, stack_order
 
     p = open_platform(c, env)
+    if dry_run:
+        return _output.plan_environment(p, False)
     names = stack_order.order(p, p.main)
     if len(names) > 1:
         preconditions.require_all(p, names)
     for name in names:
         say(f"== {name}")
         set_up(p, name, False, wait, False)
+    return None
 
 
 @task()
@@ -45,7 +48,7 @@ def status(c: Context, env: str = "local", json: bool = False) -> None:
 
     Example: ./invoke platform.status --env production
     """
-    _output.status(open_platform(c, env), json)
+    _output.status(open_platform(c, env), "", json)
 
 
 @task(

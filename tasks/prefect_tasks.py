@@ -18,11 +18,14 @@ def smoke(c: Context, env: str = "local", json: bool = False) -> None:
     Example: ./invoke prefect.smoke
     """
     from prefect_platform.checks import health
+    from prefect_platform.environment import access
     from prefect_platform.errors import CheckFailed
 
     from ._output import checks
 
-    found = health.prove(platform(c, env), canary_must_run=True)
+    p = platform(c, env)
+    access.require_running(p)
+    found = health.prove(p, canary_must_run=True)
     checks(found, json, {})
     if not all(check.ok for check in found):
         raise CheckFailed("the smoke test failed", "each FAIL line above names the next command")
@@ -39,6 +42,7 @@ def pools(c: Context, env: str = "local", json: bool = False) -> None:
     from prefect_platform.provisioning.prefect.pools import pools_table
 
     p = platform(c, env)
+    access.require_running(p)
     with access.api(p) as client:
         rows = pools_table(client, environment.desired(p))
     if json:
@@ -58,9 +62,12 @@ def client_env(c: Context, token: str, env: str = "local") -> None:
     Example: eval "$(./invoke prefect.client-env --token "$TOKEN")"
     """
     from prefect_platform.operations import connect as connection
+    from prefect_platform.operations import tokens
 
+    p = platform(c, env)
+    tokens.require_token(token)
     print("unset PREFECT_API_KEY PREFECT_API_AUTH_STRING")
-    for name, value in connection.variables(platform(c, env), token).items():
+    for name, value in connection.variables(p, token).items():
         print(f"export {name}={shlex.quote(value)}")
     say("this output contains the token: do not log it")
 
@@ -112,6 +119,7 @@ def restore(c: Context, file: str, env: str = "local", yes: bool = False) -> Non
       --file .state/local/backups/prefect-20261125T120000Z.db
     """
     from prefect_platform.checks import health
+    from prefect_platform.environment import access
     from prefect_platform.errors import CheckFailed
     from prefect_platform.operations import backups
 
@@ -120,10 +128,13 @@ def restore(c: Context, file: str, env: str = "local", yes: bool = False) -> Non
     p = platform(c, env)
     kept = backups.bring_back(p, file, yes)
     say(f"restored; previous database: {kept or 'nothing'}")
+    if not access.runs(p):
+        return say(f"environment {env!r} is not running; next: ./invoke prefect.setup")
     found = health.prove(p)
     checks(found, False, {})
     if not all(check.ok for check in found):
         raise CheckFailed("restored, but not healthy", "each FAIL line above names the next command")
+    return None
 
 
 @task(

@@ -94,6 +94,40 @@ def write_atomic(file: Path, content: bytes, mode: int = 0o600) -> None:
         raise
 
 
+def delete_folder(folder: Path) -> None:
+    """With all that is in it, also in read-only folders. Raises ApplyError for what cannot be deleted; the rest is gone then."""
+    if not folder.is_dir():
+        return
+    _open(folder)
+    for path, names, _ in os.walk(folder):
+        for name in names:  # before it is walked into
+            _open(Path(path, name))
+    failed: list[OSError] = []
+    for path, names, others in os.walk(folder, topdown=False, onerror=failed.append):
+        for each in (
+            *(Path(path, name) for name in (*others, *names)),
+            *((folder,) if path == str(folder) else ()),
+        ):
+            try:
+                each.rmdir() if each.is_dir() and not each.is_symlink() else each.unlink(missing_ok=True)
+            except OSError as error:
+                failed.append(error)
+    # A folder that is not empty only says that something in it stays.
+    if why := [each for each in failed if each.errno != errno.ENOTEMPTY]:
+        more = f", and {len(why) - 1} more" if len(why) > 1 else ""
+        raise ApplyError(
+            f"{why[0].filename}: cannot be deleted: {why[0].strerror}{more}",
+            "delete it as its owner, then run the command again",
+        )
+
+
+def _open(folder: Path) -> None:
+    """Let its user list, enter and change it; of another user's folder deletion says what is wrong."""
+    if not folder.is_symlink():
+        with contextlib.suppress(OSError):
+            folder.chmod(stat.S_IMODE(folder.stat().st_mode) | stat.S_IRWXU)
+
+
 def _told(file: Path, error: OSError) -> ApplyError:
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     what = "free disk space" if full else "fix the permissions"

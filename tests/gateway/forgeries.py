@@ -12,7 +12,7 @@ NOW = int(time.time())
 
 
 def altered_payload(forge: Forge) -> str:
-    body = forge.input({"project": "other", "sub": "other/modal"}).split(".")[1]
+    body = forge.input({"project": "other", "sub": "other/worker"}).split(".")[1]
     return f"{forge.head}.{body}.{forge.signature}"
 
 

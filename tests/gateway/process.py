@@ -60,7 +60,7 @@ class Gateway:
         return done
 
     def new_token(self, *options: str) -> str:
-        done = self.cli("create-token", "--project", "captionacc", "--service", "modal", *options)
+        done = self.cli("create-token", "--project", "example-app", "--service", "worker", *options)
         return done.stdout.strip()
 
     def start(self, wait_for: str = "ok") -> None:

@@ -30,9 +30,9 @@ def test_the_untouched_token_and_its_remake_are_admitted(shared: Gateway, forge:
     for token in (forge.token, forge.sign(), forge.sign({"nbf": NOW - 10})):
         response = shared.verify(token)
         assert (response.status_code, response.content) == (200, b"")
-        assert response.headers["X-Platform-Subject"] == "captionacc/modal"
-        assert response.headers["X-Platform-Project"] == "captionacc"
-        assert response.headers["X-Platform-Service"] == "modal"
+        assert response.headers["X-Platform-Subject"] == "example-app/worker"
+        assert response.headers["X-Platform-Project"] == "example-app"
+        assert response.headers["X-Platform-Service"] == "worker"
         assert response.headers["X-Platform-Token-Id"] == forge.payload["jti"]
         assert "authorization" not in response.headers
 

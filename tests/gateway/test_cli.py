@@ -18,15 +18,15 @@ NEEDED = ["GATEWAY_DATABASE_URL", "GATEWAY_SIGNING_KEYS", "GATEWAY_ISSUER", "GAT
 
 
 def create(gateway: Gateway, **options: str) -> subprocess.CompletedProcess[str]:
-    chosen = {"project": "captionacc", "service": "modal", **options}
+    chosen = {"project": "example-app", "service": "worker", **options}
     words = [word for name, value in chosen.items() for word in (f"--{name}", value)]
     return gateway.cli("create-token", *words, check=False)
 
 
 def test_only_the_token_goes_to_stdout(gateway: Gateway) -> None:
-    done = create(gateway, description="Modal GPU workers", expires="90d")
+    done = create(gateway, description="GPU workers", expires="90d")
     assert re.fullmatch(r"[\w-]+\.[\w-]+\.[\w-]+\n", done.stdout)
-    assert "captionacc/modal" in done.stderr
+    assert "example-app/worker" in done.stderr
     assert done.stdout.strip() not in done.stderr
 
 
@@ -69,17 +69,17 @@ def test_what_makes_no_sense_is_refused(gateway: Gateway, option: str, value: st
 
 
 def test_listing_shows_everything_but_the_token(gateway: Gateway) -> None:
-    token = gateway.new_token("--description", "Modal GPU workers")
+    token = gateway.new_token("--description", "GPU workers")
     other = gateway.new_token("--expires", "1s")
     told = json.loads(gateway.cli("list-tokens", "--all", "--json").stdout)
-    assert {entry["project"] for entry in told} == {"captionacc"}
+    assert {entry["project"] for entry in told} == {"example-app"}
     assert set(told[0]) == {
         *("jti", "kind", "subject", "project", "service", "description", "scope", "state"),
         *("issued_at", "expires_at", "revoked_at", "last_used_at"),
     }
     assert datetime.fromisoformat(told[0]["issued_at"]).utcoffset() is not None
     table = gateway.cli("list-tokens", "--all").stdout
-    assert "Modal GPU workers" in table
+    assert "GPU workers" in table
     for text in (table, json.dumps(told)):
         assert token.split(".")[2] not in text
         assert other.split(".")[2] not in text

@@ -36,14 +36,14 @@ def database_of(gateway: Gateway) -> str:
 
 def test_issue_verify_revoke(postgres: Gateway, cluster: Cluster) -> None:
     postgres.start()
-    token = postgres.new_token("--description", "Modal GPU workers")
+    token = postgres.new_token("--description", "GPU workers")
     admitted = postgres.verify(token)
     assert admitted.status_code == 200
     postgres.cli("revoke-token", admitted.headers["X-Platform-Token-Id"][:8])
     assert postgres.status_within(5, token, 401) == 401
     assert postgres.stop() == 0
     query = "SELECT project, last_used_at IS NOT NULL, revoked_at >= issued_at FROM gateway_tokens"
-    assert cluster.sql(database_of(postgres), query) == [("captionacc", True, True)]
+    assert cluster.sql(database_of(postgres), query) == [("example-app", True, True)]
 
 
 def test_tokens_in_use_that_end_soon(postgres: Gateway) -> None:

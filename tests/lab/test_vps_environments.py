@@ -95,6 +95,10 @@ def test_its_end_leaves_nothing_of_it(
         assert "alpha" not in docker(kind, "ls", "--format", "{{.Name}}")
     assert "alpha" not in ssh("ls /opt/platform /opt/platform/host/routes")
     assert _ids(docker, "lab") == before
+    # What the host shares runs on, and is not taken for it.
+    assert (
+        "environment 'alpha' is not running" in standing.invoke("platform.status", code=5, env="alpha").stdout
+    )
     standing.invoke("traefik.setup")
     standing.invoke("prefect.status")
 

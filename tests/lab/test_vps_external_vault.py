@@ -24,6 +24,9 @@ def ssh_home(host: LabHost) -> str:
     return call("ssh", "-F", host.ssh_config, "platform-lab-deployer", "pwd").strip()
 
 
+ENVIRONMENTS = ("external", "ordinary", "here")
+
+
 @pytest.fixture(scope="module")
 def external(vps: Vps, host: LabHost, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("external")
@@ -36,12 +39,18 @@ def external(vps: Vps, host: LabHost, tmp_path_factory: pytest.TempPathFactory) 
         assert operator.token
         (folder / "token").write_text(operator.token.value)
         vault = {"vault": {"address": each.address}}
-        vps.others["external"] = {**vps.settings, **vault}
+        # No two environments have the same public URL; these never serve theirs.
+        urls = {
+            name: vps.url.replace("127.0.0.1", f"127.0.0.{number}")
+            for number, name in enumerate(ENVIRONMENTS, 2)
+        }
+        own = {name: {**vps.settings, **vault, "gateway": {"public_url": url}} for name, url in urls.items()}
+        vps.others["external"] = own["external"]
         # Somebody without root, but in the group docker; and an engine on this very machine.
         home = ssh_home(host)
         ordinary = {"host": "platform-lab-deployer", "root": f"{home}/platform"}
-        vps.others["ordinary"] = {**vps.settings, **vault, **ordinary}
-        vps.others["here"] = {**vps.settings, **vault, "host": "localhost", "root": str(folder / "here")}
+        vps.others["ordinary"] = {**own["ordinary"], **ordinary}
+        vps.others["here"] = {**own["here"], "host": "localhost", "root": str(folder / "here")}
         vps.write()
         yield each
     finally:

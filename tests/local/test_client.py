@@ -100,11 +100,13 @@ REFUSED = {
 @pytest.mark.parametrize(
     ("name", "held"), [*((name, "bad token") for name in REFUSED), ("list pools", "no token")]
 )
-def test_without_a_good_token_it_fails_with_401(clone: Clone, client: Client, name: str, held: str) -> None:
+def test_without_a_good_token_it_fails_with_401(
+    clone: Clone, client: Client, token: str, name: str, held: str
+) -> None:
     if held == "no token":
         lines = client.lines + "unset PREFECT_CLIENT_CUSTOM_HEADERS\n"
     else:
-        lines = clone.invoke("prefect.client-env", "--token", "none").stdout
+        lines = clone.invoke("prefect.client-env", "--token", token[:-9] + "forgedSig").stdout
     with ended(client.start(*REFUSED[name], lines=lines)) as process:
         out, _ = process.communicate(timeout=60)
     assert process.returncode not in (0, None)

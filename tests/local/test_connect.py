@@ -107,7 +107,7 @@ def test_the_secrets_of_a_repository(platform: Clone, home: Path) -> None:
     gh.write_text(GH)
     gh.chmod(0o755)
     path = f"{home}:{os.environ['PATH']}"
-    connect = ("prefect.connect", "--github", "captionacc/app")
+    connect = ("prefect.connect", "--github", "example/app")
     platform.invoke(*connect, PATH=path)
     assert (home / "gh.secret.PREFECT_API_URL").read_text() == f"{platform.url}/prefect/api"
     headers = json.loads((home / "gh.secret.PREFECT_CLIENT_CUSTOM_HEADERS").read_text())
@@ -121,7 +121,7 @@ def test_the_secrets_of_a_repository(platform: Clone, home: Path) -> None:
     (home / "gh.variable.PREFECT_FLOWS_HEARTBEAT_FREQUENCY").write_text("3600")
     said = platform.invoke(*connect, PATH=path).stderr
     assert "now has the variables PREFECT_FLOWS_HEARTBEAT_FREQUENCY" in said
-    platform.invoke("prefect.disconnect", "--github", "captionacc/app", PATH=path)
+    platform.invoke("prefect.disconnect", "--github", "example/app", PATH=path)
     assert not list(home.glob("gh.*.PREFECT_*"))
     _until_refused(ask, headers)
     bare = str(home / "nothing")

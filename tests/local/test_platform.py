@@ -19,6 +19,7 @@ import pytest
 from prefect_platform.secretstore.file_store import FileStore
 
 from .conftest import Clone, free_ports
+from .refusal import refused
 
 VERSION = "/prefect/api/admin/version"
 pytestmark = pytest.mark.timeout(600)
@@ -73,6 +74,8 @@ def test_a_dry_run_touches_no_file(platform: Clone) -> None:
         assert "restart   prefect-server" in planned
         assert "RETENTION_PERIOD=P33D" in planned
         assert "worker" not in planned.splitlines()[0]
+        assert platform.invoke("platform.setup", "--dry-run").stdout == planned
+        assert platform.invoke("platform.plan").stdout == planned
         assert times() == before
     finally:
         del platform.settings["prefect"]["retention_days"]
@@ -196,6 +199,69 @@ def test_logs_are_followed(platform: Clone) -> None:
             assert seen[-1], "it ended by itself"
         os.killpg(process.pid, signal.SIGINT)
         assert process.wait(30) == 130
+        assert process.stderr
+        assert process.stderr.read() == "", "there is nothing to resume"
+
+
+def test_following_ends_when_nobody_reads(platform: Clone) -> None:
+    with platform.start("prefect.logs", "--service", "server", "--lines", "1", "--follow") as process:
+        assert process.stdout
+        process.stdout.readline()
+        process.stdout.close()
+        end = time.monotonic() + 60
+        while process.poll() is None and time.monotonic() < end:
+            platform.invoke("prefect.pools")
+        process.kill()
+        assert process.wait() == 0, "it follows for nobody"
+
+
+def _valid(platform: Clone) -> int:
+    return len(json.loads(platform.invoke("gateway.list-tokens", "--json").stdout))
+
+
+NEW = ("gateway.create-token", "--project", "p", "--service", "s")
+
+
+@pytest.mark.parametrize("words", [NEW, (*NEW, "--json"), ("gateway.login-url",)])
+@pytest.mark.parametrize("onto", [">&-", "| true", ">/dev/full"])
+def test_what_is_printed_once_and_reaches_nobody_is_an_error(
+    platform: Clone, words: tuple[str, ...], onto: str
+) -> None:
+    before = _valid(platform)
+    line = f"{{ {platform.root}/invoke {' '.join(words)}; echo $? >&2; }} {onto}"
+    said = platform.invoke("-c", line, program="/bin/sh").stderr
+    assert "nobody" in said
+    assert "\nhint: run it again where its output is read\n1\n" in said
+    assert _valid(platform) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "says", "hint"),
+    [
+        ((*NEW, "--expires", "90"), "gateway.create-token: --expires '90'", "--help gateway.create-token"),
+        (
+            ("gateway.create-token", "--service=s", "--project", "my app"),
+            "gateway.create-token: --project 'my app'",
+            "--help gateway.create",
+        ),
+        (
+            ("gateway.create-token", "--service=s", "--project=-p"),
+            "gateway.create-token: --project '-p'",
+            "--help gateway.create-token",
+        ),
+        (("gateway.revoke-token", "abc"), "gateway.revoke-token: ID: must be", "gateway.list-tokens"),
+        (("gateway.revoke-token", "00000000"), "00000000: no such token", "gateway.list-tokens"),
+        ((*NEW, "--scope", "prefect nope"), "--scope 'nope' opens nothing", "scopes: prefect, metrics"),
+    ],
+)
+def test_a_wrong_argument_is_named_and_makes_no_token(
+    platform: Clone, words: tuple[str, ...], says: str, hint: str
+) -> None:
+    before = _valid(platform)
+    problem, _, told = refused(platform, *words, code=2).partition("\nhint: ")
+    assert says in problem
+    assert hint in told
+    assert _valid(platform) == before
 
 
 def test_a_copied_stack_is_a_namespace(platform: Clone) -> None:

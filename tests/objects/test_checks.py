@@ -83,6 +83,7 @@ def test_wrong_token(spec: CheckSpec) -> None:
     checks = wait_for_checks(replace(spec, token="wrong-token"), 0)
     assert red(checks) == QUICK - {"ping", "refuses", "events refuses"}
     assert "401" in by_name(checks)["events"].detail
+    assert "something else answers at platform.gateway.public_url" in by_name(checks)["ready"].hint
     assert "wrong-token" not in str(checks)
 
 

@@ -125,10 +125,10 @@ def test_what_is_not_declared_is_named_and_left() -> None:
     wanted = Desired(pools=(Pool("p"),), limits=())
     assert plan_objects(wanted, found) == ()
     assert notices(wanted, found) == (
-        "work pool other: not in the configuration",
-        "queue p/theirs: not in the configuration",
-        "global limit db: not in the configuration",
-        "global limit l: not in the configuration",
+        "work pool other: not in the configuration; left alone (harmless): declare it, or delete it in the UI",
+        "queue p/theirs: not in the configuration; left alone (harmless): declare it, or delete it in the UI",
+        "global limit db: not in the configuration; left alone (harmless): declare it, or delete it in the UI",
+        "global limit l: not in the configuration; left alone (harmless): declare it, or delete it in the UI",
     )
 
 
@@ -136,7 +136,7 @@ def test_settings_become_values() -> None:
     settings = {
         "work_pools": [
             {
-                "name": "captionacc-workers",
+                "name": "example-workers",
                 "type": "process",
                 "concurrency_limit": 5,
                 "queues": [{"name": "q"}],
@@ -146,7 +146,7 @@ def test_settings_become_values() -> None:
         "port": 4200,
     }
     assert desired_objects(settings) == Desired(
-        pools=(Pool("captionacc-workers", concurrency_limit=5, queues=(Queue("q"),)),),
+        pools=(Pool("example-workers", concurrency_limit=5, queues=(Queue("q"),)),),
         limits=(Limit("ocr", 5), Limit("train", 2)),
     )
 

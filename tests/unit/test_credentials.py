@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
@@ -33,6 +35,23 @@ URLS = (
     f"postgresql://gw%3A{PASSWORD}@db.example.com/gw",
     f"https://u%253A{PASSWORD}@x.org",
     f"https://x.org?pass%77ord={PASSWORD}",
+    f"postgresql://gw%40az:{PASSWORD}@127.0.0.1:54321/gw",
+    f"postgresql://gw%40az%3A{PASSWORD}@db.example.com/gw",
+    f"postgresql://gw%40az%3A%2F{PASSWORD}@db.example.com/gw",
+    f"postgresql://gw%2540az:{PASSWORD}@db.example.com/gw",
+    f"postgresql://gw:%0A{PASSWORD}@db.example.com/gw",
+    f"postgresql://gw%3A%250A{PASSWORD}@db.example.com/gw",
+    f"postgresql://gw@az:{PASSWORD}@db.example.com/gw",
+    f"postgresql://gw:@{PASSWORD}@db.example.com/gw",
+    f"gw%40az:{PASSWORD}@x.org",
+    f"gw%40az%3A{PASSWORD}@x.org",
+    f"postgresql://gw@db/gw?userPassword={PASSWORD}",
+    f"postgresql://gw@db/gw?userpassword={PASSWORD}",
+    f"postgresql://gw@db/gw?sslmode=require&db.pass={PASSWORD}",
+    f"postgresql://gw@db/gw?dbPass={PASSWORD}",
+    f"postgresql://gw@db/gw?password[]={PASSWORD}",
+    f"postgresql://gw@db/gw?privateKey={PASSWORD}",
+    f"jdbc:postgresql://db/gw;user=gw;password={PASSWORD}",
 )
 
 
@@ -131,6 +150,55 @@ def test_a_seal_names_its_key_and_holds_no_credential(load: Load, key: str) -> N
     load({"vault": {"seal": {"type": "awskms", "region": "eu-1", "kms_key_id": "alias/vault"}}})
 
 
+SEALS: tuple[dict[str, Any], ...] = (
+    {"type": "pkcs11", "pin": 987654},
+    {"type": "pkcs11", "pin": 98.7654},
+    {"type": "pkcs11", "userPin": "987654"},
+    {"type": "aead", "key": "987654"},
+    {"type": "aead", "Key": 987654},
+    {"type": "static", "current_key": "987654"},
+    {"type": "static", "previous_key": "987654"},
+    {"type": "awskms", "session_token": [987654]},
+    {"type": "x", "anything": b"postgresql://u:987654@db"},
+)
+
+
+@pytest.mark.parametrize("seal", SEALS, ids=str)
+def test_a_seal_s_key_is_refused_whatever_its_type(load: Load, seal: dict[str, Any]) -> None:
+    for given_settings in (
+        {"vault": {"seal": seal}},
+        {"environments": {"staging": {"vault": {"seal": seal}}}},
+    ):
+        with pytest.raises(ConfigError, match="holds a password") as caught:
+            load(given_settings, env="local")
+        assert "987654" not in str(caught.value)
+    if not isinstance([*seal.values()][-1], bytes):
+        with pytest.raises(ConfigError, match=r"^INVOKE_PLATFORM_VAULT_SEAL: .*holds a password") as caught:
+            load({}, environ={"INVOKE_PLATFORM_VAULT_SEAL": json.dumps(seal)})
+        assert "987654" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "seal",
+    [
+        {"type": "static", "current_key": "file:///keys/a", "current_key_id": "a1"},
+        {"type": "static", "current_key": "env://SEAL_KEY", "current_key_id": "a1"},
+        {"type": "gcpckms", "credentials": "/credentials/gcp.json", "key_ring": "r", "crypto_key": "vault"},
+        {"type": "pkcs11", "lib": "/usr/lib/p11.so", "slot": 0, "key_label": "vault", "mechanism": "0x1085"},
+        {
+            "type": "transit",
+            "address": "https://v:8200",
+            "key_name": "k",
+            "tls_client_key": "/a.pem",
+            "disable_renewal": True,
+        },
+    ],
+    ids=str,
+)
+def test_a_seal_s_names_and_references_are_accepted(load: Load, seal: dict[str, Any]) -> None:
+    assert load({"vault": {"seal": seal}}).values["vault"]["seal"] == seal
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -140,6 +208,8 @@ def test_a_seal_names_its_key_and_holds_no_credential(load: Load, key: str) -> N
         "ghcr.io/goauthentik/server:2026.8.5@sha256:" + "0" * 64,
         "ops@example.com",
         "root@203.0.113.7",
+        "postgresql://gw%40az@db.example.com:5432/gw?sslmode=require&sslrootcert=/a/b.crt&pgbouncer=true",
+        "postgresql://gw@db/gw?passfile=/a&shopping=1&spinning=2&sslkey=/k.pem&application_name=a",
         "runs that need a token; see https://wiki.example.com/pools",
     ],
 )
@@ -151,6 +221,19 @@ def test_what_has_no_password_is_none(text: str) -> None:
 @given(st.text(min_size=1).filter(lambda text: "\n" not in text), st.sampled_from(["", "gw"]))
 def test_no_password_hides_behind_its_own_characters(password: str, user: str) -> None:
     assert credentials.holds_password(f"postgresql://{user}:{password}@db/name")
+
+
+@hypothesis_settings(deadline=None)
+@given(st.text(min_size=1), st.text(), st.sampled_from([":", "%3A", "%253a"]))
+def test_no_encoding_of_user_or_password_hides_it(password: str, user: str, colon: str) -> None:
+    """As `urllib.parse.quote` writes them, once or twice."""
+    for url in (f"postgresql://{_quoted(user)}{colon}{_quoted(password)}@db:5432/name",):
+        assert credentials.holds_password(url)
+        assert credentials.holds_password(url.replace("%", "%25"))
+
+
+def _quoted(text: str) -> str:
+    return quote(text.encode(errors="surrogatepass"), safe="")
 
 
 def _patterns(schema: Any, path: str = "") -> Iterator[tuple[str, str]]:

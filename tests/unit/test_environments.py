@@ -105,3 +105,15 @@ def test_one_environments_role_is_unknown_to_the_others_server(load: Load) -> No
     for env, network in (("production", "platform-data"), ("staging", "platform-data-staging")):
         postgres = _compose(_rendered(load, env)["postgres"])["services"]["postgres"]
         assert postgres["networks"] == [network]
+
+
+def test_a_setting_of_the_server_is_no_reason_to_migrate(load: Load) -> None:
+    def migration(**prefect: Any) -> Any:
+        chosen = _settings(load, "production")
+        chosen.values["prefect"] |= prefect
+        each = stack.for_target(stack.read_all(ROOT), TRAITS["compose"])["prefect"]
+        built = render.build(each, chosen, names.where(chosen, each.scope), MEMORY)
+        return _compose(compose_file.finish(built, names.frame(chosen, each)))["services"]["migrate"]
+
+    assert migration(log_level="DEBUG", retention_days=7) == migration()
+    assert migration(image="prefecthq/prefect:3.9.1-python3.12") != migration()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -37,14 +37,28 @@ PACKAGE = "prefect_platform"
 
 
 def _imports(text: str, module: str) -> Iterator[tuple[int, str]]:
-    """(line, module that is imported), absolute."""
+    """(line, module that is imported), absolute; by statement or by name."""
     for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.Import):
+        if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in _BY_NAME and node.args:
+            yield from ((node.lineno, name) for name in _by_name(node.args[0], module))
+        elif isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             above = module.split(".")[: -node.level] if node.level else []
             base = ".".join([*above, *([node.module] if node.module else [])])
             yield from ((node.lineno, f"{base}.{alias.name}") for alias in node.names)
+
+
+_BY_NAME = ("import_module", "__import__")
+
+
+def _by_name(argument: ast.expr, module: str) -> Iterator[str]:
+    """The module that a text names, or what a text with gaps begins with."""
+    first = argument.values[0] if isinstance(argument, ast.JoinedStr) and argument.values else argument
+    if isinstance(first, ast.Constant) and isinstance(first.value, str):
+        name = first.value.lstrip(".")
+        level = len(first.value) - len(name)
+        yield ".".join([*(module.split(".")[:-level] if level else []), name]).strip(".")
 
 
 def _part(module: str) -> str:
@@ -73,15 +87,28 @@ def wrong_imports(text: str, module: str) -> list[str]:
     return found
 
 
-def _modules() -> list[tuple[Path, str]]:
+MACHINE = f"{PACKAGE}.targets.fly.machine."
+"""Programs of the Fly machine import each other as scripts do."""
+
+
+def _modules(root: Path = ROOT) -> list[tuple[Path, str]]:
     found = []
-    for base, folder in ((ROOT / "src", ROOT / "src" / PACKAGE), (ROOT, ROOT / "tasks")):
+    for base, folder in ((root / "src", root / "src" / PACKAGE), (root, root / "tasks")):
         for path in sorted(folder.rglob("*.py")):
-            # Programs of the Fly machine import each other as scripts do.
-            if "machine" not in path.relative_to(base).parts[:-1]:
-                parts = path.relative_to(base).with_suffix("").parts
-                found.append((path, ".".join(parts)))
+            module = ".".join(path.relative_to(base).with_suffix("").parts)
+            if not module.startswith(MACHINE):
+                found.append((path, module))
     return found
+
+
+def test_only_the_programs_of_the_fly_machine_are_left_out(tmp_path: Path) -> None:
+    names = ["targets/fly/machine/sleep.py", "targets/compose/machine/a.py", "machine/b.py"]
+    for name in names:
+        file = tmp_path / "src" / PACKAGE / name
+        file.parent.mkdir(parents=True)
+        file.touch()
+    seen = {str(path.relative_to(tmp_path / "src" / PACKAGE)) for path, _ in _modules(tmp_path)}
+    assert seen == set(names[1:])
 
 
 def test_imports_go_one_way() -> None:
@@ -98,6 +125,24 @@ def test_imports_go_one_way() -> None:
         ("prefect_platform.gateway.app", "from prefect_platform.errors import PlatformError"),
         ("prefect_platform.checks.run", "import prefect_platform_lab"),
         ("prefect_platform.targets.local.target", "from prefect_platform.targets.compose import names"),
+        ("prefect_platform.targets.local.target", "from prefect_platform.targets import compose"),
+        ("prefect_platform.targets.local.target", "from prefect_platform import targets"),
+        ("prefect_platform.targets.local.target", "from .. import compose"),
+        ("prefect_platform.targets.local.target", "from ..compose import names"),
+        ("prefect_platform.targets.local.target", "import prefect_platform.targets.compose"),
+        ("prefect_platform.targets.local.target", "import prefect_platform.targets.compose.names as n"),
+        ("prefect_platform.targets.local.__init__", "from .. import compose"),
+        ("prefect_platform.targets.local.deeper.target", "from ... import compose"),
+        ("prefect_platform.targets.local.target", "import_module('..compose', __package__)"),
+        ("prefect_platform.targets.docker.host", "from prefect_platform.targets import compose"),
+        ("prefect_platform.targets.open", "from .compose import names"),
+        ("prefect_platform.targets.open", "from . import compose"),
+        ("prefect_platform.targets.__init__", "from .compose import names"),
+        ("prefect_platform.config.settings", "import_module('prefect_platform.operations.deploy')"),
+        ("prefect_platform.config.settings", "importlib.import_module('prefect_platform.operations.deploy')"),
+        ("prefect_platform.config.settings", "__import__('prefect_platform.operations.deploy')"),
+        ("prefect_platform.config.settings", "import_module(f'prefect_platform.targets.{name}')"),
+        ("prefect_platform.config.settings", "import_module('..operations.deploy', __package__)"),
     ],
 )
 def test_an_import_against_the_direction_is_found(module: str, text: str) -> None:
@@ -107,36 +152,40 @@ def test_an_import_against_the_direction_is_found(module: str, text: str) -> Non
 SHARED = {"docker", "combined", "protocol"}
 
 
+TARGETS = {path.parent.name for path in (ROOT / "src" / PACKAGE / "targets").glob("*/__init__.py")}
+
+
 def _sideways(text: str, module: str) -> list[str]:
-    """Imports from one target's folder into another's: what they share stands in `docker` or `combined`."""
+    """Imports from one target's folder into another's: what they share stands in `docker` or `combined`. What is beside the folders
+    opens a target by its name alone.
+    """
     parts = module.split(".")
-    if parts[1:2] != ["targets"] or len(parts) < 4:
+    if parts[1:2] != ["targets"]:
         return []
-    targets = {
-        (line, name.split(".")[2])
-        for line, name in _imports(text, module)
-        if name.startswith(f"{PACKAGE}.targets.") and len(name.split(".")) > 3
-    }
-    allowed = SHARED | {parts[2]} if parts[2] not in SHARED else {parts[2], "protocol"}
-    return [
-        f"{module}:{line} imports from {other}" for line, other in sorted(targets) if other not in allowed
-    ]
+    mine = parts[2] if len(parts) > 3 else ""
+    allowed = {"protocol"} if mine in ("", *SHARED) else {*SHARED}
+    found = []
+    for line, name in _imports(text, module):
+        if mine and name == f"{PACKAGE}.targets":
+            found.append(f"{module}:{line} imports all targets")
+        _, _, inside = name.partition(f"{PACKAGE}.targets.")
+        other = inside.split(".")[0]
+        if other in TARGETS and other not in {*allowed, mine}:
+            found.append(f"{module}:{line} imports from {other}")
+    return found
 
 
 def test_no_target_knows_another() -> None:
     assert [line for path, module in _modules() for line in _sideways(path.read_text(), module)] == []
 
 
-def test_no_module_imports_itself_in_a_circle() -> None:
-    """Module by module, imports inside functions left out: those are made for speed, not to break a circle."""
+def circles(modules: Mapping[str, str]) -> list[tuple[str, ...]]:
+    """Module by module, imports inside functions left out: those are made for speed, not to break a circle. module → its text."""
     graph: dict[str, set[str]] = {}
-    names = {module.removesuffix(".__init__") for _, module in _modules()}
-    for path, module in _modules():
-        top = [
-            node for node in ast.parse(path.read_text()).body if isinstance(node, ast.ImportFrom | ast.Import)
-        ]
-        text = "\n".join(ast.unparse(node) for node in top)
-        targets = {name for _, name in _imports(text, module)}
+    names = {module.removesuffix(".__init__") for module in modules}
+    for module, text in modules.items():
+        top = "\n".join(ast.unparse(node) for node in _at_import(ast.parse(text).body))
+        targets = {name for _, name in _imports(top, module)}
         reached = {each if each in names else each.rpartition(".")[0] for each in targets}
         graph[module.removesuffix(".__init__")] = (reached & names) - {module.removesuffix(".__init__")}
 
@@ -152,7 +201,45 @@ def test_no_module_imports_itself_in_a_circle() -> None:
         return ()
 
     done: set[str] = set()
-    assert [found for name in sorted(graph) if (found := circle(name, (), done))] == []
+    return [found for name in sorted(graph) if (found := circle(name, (), done))]
+
+
+def _at_import(body: Iterable[ast.AST]) -> Iterator[ast.Import | ast.ImportFrom]:
+    """The imports that run when the module is imported, however deep; none of a function, nor of what only a type checker reads."""
+    for node in body:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            yield node
+        elif isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
+            yield from _at_import(node.orelse)
+        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            yield from _at_import(ast.iter_child_nodes(node))
+
+
+def test_no_module_imports_itself_in_a_circle() -> None:
+    assert circles({module: path.read_text() for path, module in _modules()}) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "from . import c2",
+        "try:\n    from . import c2\nexcept ImportError:\n    pass",
+        "try:\n    pass\nexcept ImportError:\n    from . import c2",
+        "if sys.version_info > (3, 12):\n    from .c2 import name",
+        "with quiet():\n    import p.c2",
+        "class C:\n    from .c2 import name",
+    ],
+)
+def test_a_circle_is_found(text: str) -> None:
+    assert circles({"p.c1": text, "p.c2": "from .c1 import a"})
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["def f():\n    from . import c2", "if TYPE_CHECKING:\n    from .c2 import name", "from . import c3"],
+)
+def test_what_runs_later_or_never_is_no_circle(text: str) -> None:
+    assert not circles({"p.c1": text, "p.c2": "from .c1 import a", "p.c3": ""})
 
 
 STACKS = {path.parent.name for path in (ROOT / "stacks").glob("*/stack.yml")}
@@ -168,6 +255,14 @@ NOT_STACKS = {
     ("compose/names.py", "/etc/traefik/dynamic"),
     ("fly/render.py", "/usr/local/bin/traefik"),
     ("local/installation.py", "traefik"),
+    ("local/routes.py", "traefik.yml"),
+    # The runtime's copy of an empty database, and the images that Fly's is made of.
+    ("local/installation.py", "prefect-template.db"),
+    ("fly/render.py", "/platform/prefect-template.db"),
+    ("fly/render.py", "prefect_image"),
+    ("fly/render.py", "traefik_image"),
+    # The journal of Vault's set-up.
+    ("docker/vault_access.py", "vault-keys.json"),
     # Sections of the settings that a preview overrides.
     ("fly/preview.py", "gateway"),
     ("fly/preview.py", "prefect"),
@@ -197,8 +292,11 @@ def stack_names(text: str) -> Iterator[tuple[int, str]]:
 def _names_a_stack(text: str) -> bool:
     if re.search(r"\s", text) or text.startswith(PACKAGE.replace("_", "-")):
         return False
-    items = text.split("/")
-    return any(re.fullmatch(rf"(platform-)?{name}(-[a-z0-9-]*)?", each) for name in STACKS for each in items)
+    return any(
+        re.fullmatch(rf"(platform[-_])?{name}([-_.:@].*)?", each)
+        for name in STACKS
+        for each in text.split("/")
+    )
 
 
 def _named(folder: str) -> set[tuple[str, str]]:
@@ -230,6 +328,12 @@ def test_no_target_knows_a_stack_by_its_name() -> None:
         "folder = f'{root}/host/vault/claim'",
         "names['gateway']",
         "name = 'platform-vault'",
+        "name.startswith('redis_')",
+        "image = 'postgres:17'",
+        "name.startswith('vault.')",
+        "f'{folder}/redis_{env}'",
+        "name = 'platform_vault'",
+        "image = 'docker.io/library/redis@sha256:0'",
     ],
 )
 def test_a_stack_s_name_is_found(text: str) -> None:
@@ -247,9 +351,6 @@ def test_a_stack_s_name_is_found(text: str) -> None:
 )
 def test_a_section_or_a_sentence_is_no_stack_s_name(text: str) -> None:
     assert not list(stack_names(text))
-
-
-TARGETS = {path.parent.name for path in (ROOT / "src" / PACKAGE / "targets").glob("*/__init__.py")}
 
 
 def test_nothing_outside_knows_a_single_target() -> None:
@@ -284,7 +385,22 @@ def test_a_reader_finds_things() -> None:
     files = [path.name for path in package.iterdir() if path.is_file()]
     assert len(folders) <= 12
     assert len(files) <= 6
-    assert [str(path) for path in (package / "targets").rglob("_*.py") if path.name != "__init__.py"] == []
+    assert hidden(package / "targets") == []
+
+
+def hidden(folder: Path) -> list[str]:
+    """Modules and packages whose name begins with an underscore."""
+    paths = [path.relative_to(folder) for path in folder.rglob("*.py")]
+    return [
+        str(path) for path in paths if any(part[0] == "_" for part in path.parts if part != "__init__.py")
+    ]
+
+
+@pytest.mark.parametrize("name", ["_hidden/__init__.py", "local/_hidden/target.py", "local/_names.py"])
+def test_a_hidden_module_is_found(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).parent.mkdir(parents=True)
+    (tmp_path / name).touch()
+    assert hidden(tmp_path) == [name]
 
 
 def test_files_and_functions_are_small() -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+
+import pytest
 
 from prefect_platform.config import stack
 from prefect_platform.planning import bundle, diff, render
@@ -62,8 +65,8 @@ def test_a_setting_restarts_only_what_it_touches_and_says_so(
     steps = _make(_bundles(load, stacks, retention_days=7), _applied(_bundles(load, stacks)))
     assert steps[0] == "write prefect/settings.env: changed"
     assert [step for step in steps if not step.startswith("write")] == [
-        "restart prefect-server: environment changed: PREFECT_SERVER_EVENTS_RETENTION_PERIOD, "
-        "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD; reads changed: settings.env"
+        "restart prefect-server: its settings changed: PREFECT_SERVER_EVENTS_RETENTION_PERIOD, "
+        "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD; its files changed: settings.env"
     ]
 
 
@@ -76,6 +79,23 @@ def test_the_files_of_a_package_are_one_line_where_they_are_many() -> None:
         "write     gateway/other/a.py           new",
         "write     gateway/other/b.py           new",
         "write     prefect/settings.env         changed",
+    ]
+
+
+@pytest.mark.parametrize(
+    "subject", ["zombies", "automation platform: crash zombie flow runs", "x" * 27, "x" * 28]
+)
+@pytest.mark.parametrize("action", ["keep", "initialise", "reconfigure"])
+def test_a_long_name_does_not_run_into_its_cause(action: str, subject: str) -> None:
+    cause = "crash a run after 90 s"
+    assert re.split("  +", str(diff.Step(action, subject, cause))) == [action, subject, cause]
+
+
+def test_a_restart_says_what_changed_in_a_persons_words(load: Load, stacks: dict[str, stack.Stack]) -> None:
+    workers = [{"name": "default", "pool": "default", "limit": 7}]
+    steps = _make(_bundles(load, stacks, workers=workers), _applied(_bundles(load, stacks)))
+    assert [step for step in steps if step.startswith("restart")] == [
+        "restart prefect-worker: its command changed"
     ]
 
 

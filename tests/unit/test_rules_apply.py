@@ -41,7 +41,7 @@ def _with_database(bundle: Bundle) -> Bundle:
 
 def _with_dumps(fake: FakeHost, bundle: Bundle, before: str, plan: Plan) -> Plan:
     """As `observe` completes it; `before` is the current release's Compose file."""
-    dumps = retention.dumps(fake.site, [bundle], {"app/compose.yml": before.encode()}, plan)
+    dumps = retention.dumps(fake.site, [bundle], {"app/compose.yml": before.encode()})
     return Plan((*dumps, *plan.steps))
 
 
@@ -194,7 +194,7 @@ def test_a_stack_that_migrates_itself_is_dumped_before_another_version(
 
 def test_a_first_release_is_not_preceded_by_a_dump(fake: FakeHost) -> None:
     bundle = _with_database(_bundle(fake, server=SERVER, migrate=MIGRATE))
-    assert retention.dumps(fake.site, [bundle], {}, _plan("migrate")) == ()
+    assert retention.dumps(fake.site, [bundle], {}) == ()
 
 
 def test_the_plan_lists_the_dumps_that_a_new_one_replaces(fake: FakeHost) -> None:
@@ -206,7 +206,7 @@ def test_the_plan_lists_the_dumps_that_a_new_one_replaces(fake: FakeHost) -> Non
         (folder / name).touch()
         os.utime(folder / name, (1e9 - age, 1e9 - age))
     bundle = _with_database(_bundle(fake, server=SERVER, migrate=MIGRATE))
-    steps = retention.dumps(fake.site, [bundle], {"app/compose.yml": b""}, _plan("migrate"))
+    steps = retention.dumps(fake.site, [bundle], {"app/compose.yml": b""})
     # An interrupted setup made the one of this release already: it counts once.
     assert [(step.action, step.subject) for step in steps] == [
         ("create", f"dump app-{BEFORE}.dump"),
@@ -228,14 +228,22 @@ def test_a_plan_with_work_names_what_is_deleted_and_one_without_does_not(fake: F
     assert diff.make([], diff.Observed(True, {}, {}, {}, {}, later=plan.steps)).steps == ()
 
 
-def test_a_migration_is_preceded_by_a_dump(fake: FakeHost) -> None:
+def test_a_migration_to_another_version_is_preceded_by_a_dump_and_one_for_another_setting_is_not(
+    fake: FakeHost,
+) -> None:
     fake.release("app", BEFORE)
     fake.runner.answer("sh", "-c", "*pg_dump*")
     bundle = _with_database(_bundle(fake, server=SERVER, migrate=MIGRATE))
-    same = bundle.files["compose.yml"].decode()
-    apply.bring_up(fake.site, bundle, "new", BEFORE, _with_dumps(fake, bundle, same, _plan("migrate")))
-    done = [("pg_dump" in call.line, " migrate" in call.line) for call in fake.runner.calls]
-    assert [each for each in done if any(each)] == [(True, False), (False, True)]
+    now = bundle.files["compose.yml"].decode()
+    for before, done in (
+        (now.replace("app:1", "app:0"), [(True, False), (False, True)]),
+        (now, [(False, True)]),
+    ):
+        plan = _with_dumps(fake, bundle, before, _plan("migrate"))
+        apply.bring_up(fake.site, bundle, "new", BEFORE, plan)
+        seen = [("pg_dump" in call.line, " migrate" in call.line) for call in fake.runner.calls]
+        assert [each for each in seen if any(each)] == done
+        fake.runner.calls.clear()
 
 
 def test_what_is_unhealthy_is_restarted_by_name(fake: FakeHost) -> None:
@@ -267,12 +275,14 @@ def test_only_a_stack_that_mounts_its_private_folder_gets_its_files_and_the_plan
     fake.runner.answer("sh", "-c", "*umask 077 && tar*")
     file.write_text("one")
     assert steps() == []
-    assert steps(f"{folder}:/private:ro") == [("private file acme-ca.pem", "new")]
-    Path(folder).mkdir(parents=True)
-    (Path(folder) / "acme-ca.pem").write_text("one")
+    ((subject, cause),) = steps(f"{folder}:/private:ro")
+    assert cause == "new"
+    laid = Path(folder) / subject.removeprefix("private file ")
+    laid.parent.mkdir(parents=True)
+    laid.write_text("one")
     assert steps(f"{folder}:/private:ro") == []
-    file.write_text("two")
-    assert steps(f"{folder}:/private:ro") == [("private file acme-ca.pem", "changed")]
+    laid.write_text("somebody's")
+    assert steps(f"{folder}:/private:ro") == [(subject, "changed")]
 
 
 def test_a_failed_setup_goes_back_and_says_why(fake: FakeHost) -> None:

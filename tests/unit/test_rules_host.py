@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import socket
 import threading
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,8 +15,10 @@ from prefect_platform.errors import LockedError, PlatformError, PreflightError
 from prefect_platform.planning.bundle import Service
 from prefect_platform.planning.diff import Plan, Step
 from prefect_platform.targets.docker import ports, releases
+from prefect_platform.targets.docker.runner import SshRunner
 from prefect_platform.targets.protocol import Prepares, require
 
+from .conftest import ROOT, Load
 from .rules import DOCKER, FACTS, FakeHost, container
 
 
@@ -45,21 +49,49 @@ def test_a_port_that_another_process_has_is_refused_with_its_name(
 ) -> None:
     _listening(fake, held)
     with pytest.raises(PreflightError, match=r"port 80, which door-door .*nginx \(pid 7\)"):
-        ports.check(fake.target.host, [_service(wanted)])
+        ports.check(fake.target.host, [_service(wanted)], fake.target.settings)
+
+
+@pytest.mark.parametrize(
+    ("raw", "environ", "key"),
+    [
+        ({"traefik": {"http_port": 81}}, {}, "platform.traefik.http_port"),
+        (
+            {"environments": {"lab": {"traefik": {"http_port": 81}}}},
+            {},
+            "platform.environments.lab.traefik.http_port",
+        ),
+        ({}, {}, "platform.environments.lab.traefik.http_port"),
+        ({}, {"INVOKE_PLATFORM_TRAEFIK_HTTP_PORT": "81"}, "INVOKE_PLATFORM_TRAEFIK_HTTP_PORT"),
+    ],
+    ids=["common", "environment", "shipped", "variable"],
+)
+def test_the_hint_for_a_taken_port_names_the_key_where_it_takes_effect(
+    load: Load, fake: FakeHost, raw: dict[str, Any], environ: dict[str, str], key: str
+) -> None:
+    env = "lab" if raw.get("traefik") is None else "vps"
+    raw = {**raw, "environments": {**raw.get("environments", {}), "vps": {"target": "compose", "host": "h"}}}
+    chosen = load(raw, env=env, environ=environ, root=ROOT)
+    port = chosen.values["traefik"]["http_port"]
+    _listening(fake, f"0.0.0.0:{port}")
+    published = replace(_service(f"0.0.0.0:{port}:8080"), stack="traefik")
+    with pytest.raises(PreflightError) as caught:
+        ports.check(fake.target.host, [published], chosen)
+    assert caught.value.hint.endswith(f"choose another port: {key}")
 
 
 def test_a_port_on_another_address_or_our_own_is_free(fake: FakeHost) -> None:
     _listening(fake, "10.0.0.2:80")
-    ports.check(fake.target.host, [_service("10.0.0.1:80:8080")])
+    ports.check(fake.target.host, [_service("10.0.0.1:80:8080")], fake.target.settings)
     _listening(fake, "0.0.0.0:80")
     mine = container("door", "door", "platform-door")
     mine["NetworkSettings"] = {
         "Ports": {"8080/tcp": [{"HostIp": "0.0.0.0", "HostPort": "80"}], "9/tcp": None}
     }
     fake.containers(mine)
-    ports.check(fake.target.host, [_service("0.0.0.0:80:8080")])
+    ports.check(fake.target.host, [_service("0.0.0.0:80:8080")], fake.target.settings)
     with pytest.raises(PreflightError):
-        ports.check(fake.target.host, [_service("0.0.0.0:80:8080", "0.0.0.0:443:8443")])
+        ports.check(fake.target.host, [_service("0.0.0.0:80:8080", "0.0.0.0:443:8443")], fake.target.settings)
 
 
 def test_a_nearly_full_disk_is_refused_only_when_there_is_something_to_do(fake: FakeHost) -> None:
@@ -203,3 +235,18 @@ def test_an_engine_that_does_not_answer_is_explained(fake: FakeHost, monkeypatch
     fake.runner.answer("sh", "-c", "*docker info*", out="")
     with pytest.raises(PreflightError, match="docker is not installed"):
         fake.target.processes()
+
+
+def test_the_command_to_try_is_one_that_reaches_the_host_as_we_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    config = tmp_path / "ssh config"
+    with socket.socket() as taken:
+        # Bound, and nobody listens: refused.
+        taken.bind(("127.0.0.1", 0))
+        config.write_text(f"Host there\n  HostName 127.0.0.1\n  Port {taken.getsockname()[1]}\n")
+        with pytest.raises(PreflightError) as refused:
+            SshRunner("there", config).run(["true"])
+    assert "Connection refused" in refused.value.reason
+    assert f"ssh -F '{config}' there true" in refused.value.hint

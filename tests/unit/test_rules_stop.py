@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from .rules import FakeHost, container
+from prefect_platform.environment import access
+from prefect_platform.environment.opened import Platform
+
+from .rules import FakeHost, container, stack
 
 AFTER = "com.docker.compose.depends_on"
 WORKER = container("prefect", "a-worker") | {"Id": "w"}
@@ -43,3 +46,22 @@ def test_restarts_keep_the_same_order_one_after_another(fake: FakeHost) -> None:
         "docker restart platform-prefect-a-worker-lab",
         "docker restart platform-prefect-server-lab",
     ]
+
+
+def test_nothing_to_stop_is_said(fake: FakeHost) -> None:
+    fake.containers()
+    fake.target.stop(())
+    assert fake.docker() == []
+    assert fake.said == ["environment 'lab' is not running"]
+
+
+def test_what_a_host_shares_does_not_make_an_environment_a_running_one(fake: FakeHost) -> None:
+    stacks = {
+        name: stack(name, scope=scope) for name, scope in (("traefik", "host"), ("prefect", "environment"))
+    }
+    platform = Platform(fake.target.settings, stacks, fake.target, fake.said.append)
+    proxy, server = container("traefik", "gateway", env="host"), container("prefect", "server")
+    ended = container("prefect", "server", Status="exited", Running=False)
+    for found, runs in (((), False), ((proxy,), False), ((proxy, ended), False), ((proxy, server), True)):
+        fake.containers(*found)
+        assert access.runs(platform) == runs

@@ -110,17 +110,124 @@ def test_the_message_names_the_file_in_which_the_key_stands(tmp_path: Path) -> N
     ]
 
 
-def test_the_lab_is_an_environment_that_nobody_declares(tmp_path: Path) -> None:
-    """It comes with the clone, so that no settings file has to hold it; one that is declared counts instead."""
+def test_the_lab_is_an_environment_that_nobody_declares() -> None:
+    """It comes with the clone, so that no settings file has to hold it."""
     shipped = opened.open_platform(ROOT, {}, "lab", {}, print).settings
     assert (shipped.target, shipped.values["host"]) == ("compose", "platform-lab")
-    raw = {
-        "environments": {
-            "lab": {"target": "compose", "host": "my-lab", "gateway": {"public_url": "http://a.example"}}
-        }
-    }
-    own = opened.open_platform(ROOT, raw, "lab", {}, print).settings
-    assert (own.values["host"], own.values["ssh_config"]) == ("my-lab", None)
+    assert shipped.values["gateway"]["public_url"] == "http://127.0.0.1:18080"
+
+
+@pytest.mark.parametrize("overlay", [None, {}, {"prefect": {"log_level": "DEBUG"}}], ids=str)
+def test_what_is_set_of_the_lab_is_set_over_what_is_shipped(overlay: dict[str, Any] | None) -> None:
+    own = opened.open_platform(ROOT, {"environments": {"lab": overlay}}, "lab", {}, print).settings
+    assert (own.target, own.values["host"]) == ("compose", "platform-lab")
+    assert own.values["prefect"]["log_level"] == ("DEBUG" if overlay else "INFO")
+
+
+def test_the_lab_s_public_urls_follow_its_port() -> None:
+    in_file = {"environments": {"lab": {"traefik": {"http_port": 38180}}}}
+    by_variable = {"INVOKE_PLATFORM_TRAEFIK_HTTP_PORT": "38180"}
+    for raw, environ in ((in_file, {}), ({}, by_variable)):
+        lab = opened.open_platform(ROOT, raw, "lab", environ, print).settings
+        assert lab.values["gateway"]["public_url"] == "http://127.0.0.1:38180"
+        assert lab.values["authentik"]["public_url"] == "http://localhost:38180"
+    given = {"environments": {"lab": {"gateway": {"public_url": "http://a.example"}, **in_file}}}
+    del given["environments"]["lab"]["environments"]
+    assert opened.open_platform(ROOT, given, "lab", {}, print).url == "http://a.example"
+
+
+@pytest.mark.parametrize("traefik", [3, None, {"http_port": "x"}], ids=str)
+def test_a_wrong_port_of_the_lab_is_refused_by_its_place(traefik: Any) -> None:
+    with pytest.raises(ConfigError, match=r"platform\.environments\.lab\.traefik|platform\.traefik"):
+        opened.open_platform(ROOT, {"environments": {"lab": {"traefik": traefik}}}, "lab", {}, print)
+
+
+_SECOND = {
+    "gateway": {"port": 9080, "verifier_port": 9300, "auth_port": 9097, "ops_port": 9099},
+    "prefect": {"port": 5200},
+}
+_VPS = {"target": "compose", "host": "h"}
+_FLY = {"target": "fly", "fly": {"app": "my-app"}, "prefect": {"workers": []}}
+_X = {"public_url": "https://x.example"}
+
+
+@pytest.mark.parametrize(
+    ("raw", "env", "other"),
+    [
+        ({"gateway": _X, "environments": {"second": _SECOND}}, "second", "local"),
+        (
+            {"gateway": _X, "environments": {"second": _SECOND, "local": {"target": "local"}}},
+            "local",
+            "second",
+        ),
+        ({"environments": {"a": {**_VPS, "gateway": _X}, "b": {**_VPS, "gateway": _X}}}, "a", "b"),
+        (
+            {
+                "environments": {
+                    "a": {**_VPS, "gateway": _X},
+                    "b": {**_FLY, "gateway": {"public_url": "https://X.example:443"}},
+                }
+            },
+            "b",
+            "a",
+        ),
+        (
+            {
+                "environments": {
+                    "production": {**_VPS, "domain": "x.org"},
+                    "b": {**_FLY, "gateway": {"public_url": "https://prefect.x.org"}},
+                }
+            },
+            "b",
+            "production",
+        ),
+        ({"environments": {"a": {**_VPS, "gateway": {"public_url": "http://127.0.0.1:18080"}}}}, "a", "lab"),
+    ],
+)
+def test_a_public_url_of_two_environments_is_refused_with_both_names(
+    raw: dict[str, Any], env: str, other: str
+) -> None:
+    """Else this one's tokens are sent to the other's gateway."""
+    with pytest.raises(
+        ConfigError, match=r"gateway\.public_url: environments .* have the same public URL"
+    ) as caught:
+        opened.open_platform(ROOT, raw, env, {}, print)
+    assert f"environments {env} and {other} " in caught.value.reason
+    assert "give " in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("raw", "env"),
+    [
+        ({"environments": {"second": {}}}, "second"),
+        ({"environments": {"second": _SECOND}}, "second"),
+        ({**_VPS, "gateway": _X, "environments": {"production": {}}}, "production"),
+        # One installation with its URL among the common settings goes on working.
+        ({"gateway": _X, "environments": {"production": _VPS}}, "production"),
+        ({"gateway": _X, "environments": {"second": _SECOND}}, "local"),
+        ({"domain": "x.org", "environments": {"second": _SECOND, "production": _VPS}}, "production"),
+        ({"gateway": _X, "environments": {"lab": None}}, "lab"),
+        (
+            {
+                "environments": {
+                    "a": {**_FLY, "gateway": _X},
+                    "b": {**_FLY, "fly": {"app": "my-other", "private": True}, "gateway": _X},
+                }
+            },
+            "b",
+        ),
+    ],
+)
+def test_environments_with_public_urls_of_their_own_are_accepted(raw: dict[str, Any], env: str) -> None:
+    opened.open_platform(ROOT, raw, env, {}, print)
+
+
+def test_the_example_of_the_readme_is_valid_in_both_its_environments() -> None:
+    block = re.search(r"For example:\n\n((?:    .*\n|\n)+)", (ROOT / "README.md").read_text())
+    assert block
+    raw = yaml.safe_load(block[1])["platform"]
+    urls = {env: opened.open_platform(ROOT, raw, env, {}, print).url for env in ("local", "second")}
+    assert len({*urls.values()}) == 2
 
 
 def test_no_settings_file_is_in_a_commit() -> None:

@@ -82,7 +82,7 @@ def test_a_file_that_cannot_be_settings(tmp_path: Path, text: str, line: int, sa
     (tmp_path / "invoke.yaml").write_text(text + "\n")
     said = _refusal(tmp_path).reason
     assert says in said
-    assert said.startswith((f"invoke.yaml:{line}: ", f"{tmp_path}/invoke.yaml, line {line}: ")), said
+    assert said.startswith(f"invoke.yaml:{line}: "), said
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_a_json_file_that_cannot_be_settings(tmp_path: Path, text: str, line: in
     (tmp_path / "invoke.json").write_text(text)
     said = _refusal(tmp_path).reason
     assert says in said
-    assert said.startswith((f"invoke.json:{line}: ", f"{tmp_path}/invoke.json, line {line}: ")), said
+    assert said.startswith(f"invoke.json:{line}: "), said
 
 
 def test_json_is_read_whatever_its_whitespace(tmp_path: Path) -> None:
@@ -111,10 +111,10 @@ def test_json_is_read_whatever_its_whitespace(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("a = 1\nb = (\n", "invoke.py, line 2: SyntaxError"),
-        ("a = 1\nb = 1 / 0\n", "invoke.py, line 2: ZeroDivisionError"),
+        ("a = 1\nb = (\n", "invoke.py:2: SyntaxError"),
+        ("a = 1\nb = 1 / 0\n", "invoke.py:2: ZeroDivisionError"),
         ("import os\n", "'os' is a module"),
-        ("import nope_nope\n", "invoke.py, line 1: ModuleNotFoundError"),
+        ("import nope_nope\n", "invoke.py:1: ModuleNotFoundError"),
         ("platform = 5\n", "platform: must be a mapping"),
     ],
 )
@@ -133,7 +133,7 @@ def test_the_homes_file_is_read_as_strictly(tmp_path: Path, home: Path) -> None:
     for text, says in (("1: b", "key '1' is not text"), ("platform: hi", "platform: must be a mapping")):
         (home / ".invoke.yaml").write_text(f"{text}\n")
         said = _refusal(tmp_path).reason
-        assert said.startswith((f"{home}/.invoke.yaml, line 1: ", f"{home}/.invoke.yaml:1: "))
+        assert said.startswith(f"{home}/.invoke.yaml:1: ")
         assert says in said
     (home / ".invoke.yaml").write_text("docker: {1: b}\n")
     assert _read(tmp_path) is None, "what other projects need is theirs"
@@ -155,7 +155,7 @@ def test_what_is_no_regular_file_is_refused(tmp_path: Path, kind: str) -> None:
         "folder": "is a folder",
         "dangling": "gone.yaml, which does not exist",
     }
-    assert refused.reason.startswith(f"{file}: ")
+    assert refused.reason.startswith(f"{file.name}: ")
     assert says[kind] in refused.reason
     assert "invoke.example.yaml" in refused.hint
 

@@ -12,7 +12,7 @@ import yaml
 from invoke.util import helpline
 
 import tasks
-from prefect_platform.cli import mistakes, overview, task_help
+from prefect_platform.cli import mistakes, options, overview, task_help
 from prefect_platform.cli.aliases import without_aliases
 from prefect_platform.cli.program import PlatformProgram
 
@@ -141,6 +141,9 @@ def test_the_overview_shows_what_the_environments_use(
     groups = {line.split()[2] for line in shown if line.startswith("  ./invoke --list ")}
     assert seen <= groups
     assert not unseen & groups
+    rest = "\n".join(shown).partition("Not used by your environments: ")[2]
+    assert unseen <= {*re.findall(r"[a-z]+", rest)}, "what is not shown is named, with how to see it"
+    assert "./invoke --list NAME" in rest or not unseen
     assert len(shown) <= 40
     assert [line for line in shown if len(line) > COLUMNS or "…" in line] == []
 
@@ -207,6 +210,47 @@ def test_a_mistake_is_named_as_the_help_names_it(
     told = capsys.readouterr().err.splitlines()
     assert (ended.value.code, told[1:]) == (2, [f"hint: ./invoke --help {words[0]}"])
     assert told[0].endswith(says)
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["--dry", "prefect.stop"], "prefect.stop has no dry run; ./invoke --help prefect.stop"),
+        (["prefect.remove", "--yes", "--data", "--dry"], "without --yes, ./invoke prefect.remove only says"),
+        (["-R", "prefect.setup"], "./invoke prefect.setup --dry-run shows the plan and touches nothing"),
+        (["platform.setup", "--dry"], "./invoke platform.setup --dry-run shows the plan and touches nothing"),
+        (["gateway.revoke-token", "--dry"], "gateway.revoke-token has no dry run"),
+        (["prefect.exec", "server", "sh"], "the command comes after --: ./invoke --help prefect.exec"),
+    ],
+)
+def test_a_refused_line_names_what_was_meant(
+    words: list[str], hint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    program = PlatformProgram(ROOT)
+    program.namespace = tasks.namespace
+    with pytest.raises(SystemExit) as ended:
+        program.run(["./invoke", *words])
+    told = capsys.readouterr()
+    assert (ended.value.code, told.out) == (2, "")
+    assert f"hint: {hint}" in told.err
+
+
+def test_only_options_of_the_task_are_known() -> None:
+    """By their letters too, joined with a value, and turned off."""
+    for name in NAMES:
+        for argument in tasks.namespace[name].get_arguments():
+            words = [f"-{each}" if len(each) == 1 else f"--{each}" for each in argument.names]
+            if argument.kind is bool and argument.default is True:
+                words.append(f"--no-{argument.names[0]}")
+            for word in words:
+                value = ["--value"] if argument.takes_value else []
+                given = [[word, *value], *([f"{word}=-v"] for _ in value)]
+                for each in given:
+                    assert options.unknown([name, *each], tasks.namespace, ()) is None, (name, each)
+                    found = options.unknown([name, *each, "--other=1", name], tasks.namespace, ())
+                    assert found
+                    assert found[0] == "--other"
+        assert options.unknown([name, "--core"], tasks.namespace, {"--core"}) is None
 
 
 def test_what_is_said_of_workers_and_releases_is_of_that_stack() -> None:

@@ -20,7 +20,7 @@ TASKS = '''\
 import os
 import sys
 
-from invoke import Collection, task
+from invoke import Collection, Exit, task
 
 
 @task
@@ -61,6 +61,18 @@ def flood(c):
 
 
 @task
+def change(c, code=0):
+    """Change something, with messages and data on the way."""
+    for number in range(3):
+        print("message", file=sys.stderr, flush=True)
+        print("data", flush=True)
+        os.system("echo of a program >&2")
+    with open("changed", "w") as file:
+        file.write("yes")
+    raise Exit(code=code)
+
+
+@task
 def wait(c):
     """Wait for a signal."""
     import time
@@ -71,7 +83,7 @@ def wait(c):
 
 prefect = Collection("prefect")
 prefect.add_task(setup)
-namespace = Collection(where, needs, bug, flood, wait)
+namespace = Collection(where, needs, bug, flood, change, wait)
 namespace.add_collection(prefect)
 namespace.configure({"lab": {"gateway": {"port": 4200}, "strict": True, "routes": []}})
 '''

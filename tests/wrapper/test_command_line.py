@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import re
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -96,7 +99,18 @@ def test_version(ready: Clone) -> None:
         (["-f", "no-such.yaml", "where"], "no-such.yaml: no such settings file"),
         (["-f", "tasks/settings.txt", "where"], "not supported"),
         (["--list", "nonsense"], "no such namespace: 'nonsense'"),
-        (["-T", "x", "prefect.setup"], "./invoke: -T 'x': not a whole number\nhint: ./invoke --help"),
+        (["-D", "2", "where"], "./invoke --list-depth: only with --list\nhint: ./invoke --help"),
+        (["-F", "json", "where"], "./invoke --list-format: only with --list\nhint: ./invoke --help"),
+        (["needs", "--unknown"], "needs: unknown option --unknown\nhint: ./invoke --help needs"),
+        (["where", "local"], "./invoke: no such task: 'local'"),
+        (
+            ["prefect.setup", "local"],
+            "hint: an environment is given with --env: ./invoke prefect.setup --env local\n",
+        ),
+        (["prefect.setup", "remote"], "--env: ./invoke prefect.setup --env remote; a value with spaces"),
+        (["local", "prefect.setup"], "--env: ./invoke prefect.setup --env local\n"),
+        (["local"], "hint: an environment is given after the task"),
+        (["prefect.setup", "setup"], "no such task: 'setup'\nhint: did you mean prefect.setup?"),
         (["-D", "x", "-l"], "./invoke: -D 'x': not a whole number\nhint: ./invoke --help"),
         (["-F", "nope", "-l"], "--list-format: 'nope' is none of flat, nested, json\nhint: ./invoke --help"),
         (["-F", "nope", "prefect.setup"], "--list-format: 'nope' is none of"),
@@ -111,13 +125,13 @@ def test_a_wrong_command_line(ready: Clone, words: list[str], says: str) -> None
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("platform:\n  a: [\n", "invoke.yaml, line 3: invalid YAML"),
+        ("platform:\n  a: [\n", "invoke.yaml:3: invalid YAML"),
         (
             "platform:\n  a: 1\n  b: 2\n  a: 3\n",
-            "invoke.yaml, line 4: invalid YAML: duplicate key 'a'",
+            "invoke.yaml:4: invalid YAML: duplicate key 'a'",
         ),
-        ("platform: \n\ty: 1", "invoke.yaml, line 2: invalid YAML"),
-        ("- platform\n", "expected a mapping of settings, found list"),
+        ("platform: \n\ty: 1", "invoke.yaml:2: invalid YAML"),
+        ("- platform\n", "invoke.yaml: expected a mapping of settings, found list"),
         ("run: {}\nplatfrom:\n  a: 1\n", "invoke.yaml:2: platfrom: unknown key; did you mean 'platform'?"),
         ("environments: {}\n", "invoke.yaml:1: environments: unknown key; settings are under `platform:`"),
         ("lab: 5\n", "settings: lab: a mapping in one file, a single value in another"),
@@ -125,13 +139,16 @@ def test_a_wrong_command_line(ready: Clone, words: list[str], says: str) -> None
             "run:\n  env: 7\n",
             "settings: run.env: a mapping in one file, a single value in another",
         ),
-        ("caf\xe9: 1\n", "not UTF-8 (byte"),
+        ("caf\xe9: 1\n", "invoke.yaml: not UTF-8 (byte"),
         ("platform: hi\n", "invoke.yaml:1: platform: must be a mapping"),
         ("platform: !!set {a}\n", "invoke.yaml:1: platform: must be a mapping"),
-        ("run: {}\n1: b\n", "invoke.yaml, line 2: invalid YAML: key '1' is not text"),
-        ("platform: &p {prefect: *p}\n", "invoke.yaml, line 1: invalid YAML: contains itself"),
-        ("platform:\n  domain: 2020-13-45\n", "line 2: invalid YAML: '2020-13-45' is not a valid timestamp"),
-        ("platform: " + "[" * 3000, "invoke.yaml, line 1: nested too deep"),
+        ("run: {}\n1: b\n", "invoke.yaml:2: invalid YAML: key '1' is not text"),
+        ("platform: &p {prefect: *p}\n", "invoke.yaml:1: invalid YAML: contains itself"),
+        (
+            "platform:\n  domain: 2020-13-45\n",
+            "invoke.yaml:2: invalid YAML: '2020-13-45' is not a valid timestamp",
+        ),
+        ("platform: " + "[" * 3000, "invoke.yaml:1: nested too deep"),
         (
             "tasks: {executor_class: foo.bar}\n",
             "invoke.yaml:1: tasks.executor_class: 'foo.bar': no such class",
@@ -230,6 +247,73 @@ def test_a_reader_that_leaves_early(ready: Clone) -> None:
     assert call.stderr.read() == ""
     call.stderr.close()
     assert call.wait() == 0
+
+
+def _gone() -> int:
+    """The writing end of a pipe that nobody reads."""
+    reads, writes = os.pipe()
+    os.close(reads)
+    return writes
+
+
+@pytest.mark.parametrize("plan", ["stdout", "stderr", "both"])
+@pytest.mark.parametrize("code", [0, 5])
+def test_work_is_finished_and_its_code_told_though_nobody_reads(ready: Clone, plan: str, code: int) -> None:
+    gone = _gone()
+    with (ready.root / "kept").open("wb") as kept:
+        done = subprocess.run(
+            [ready.root / "invoke", "change", f"--code={code}"],
+            cwd=ready.root,
+            env=ready.environ(),
+            stdout=kept if plan == "stderr" else gone,
+            stderr=kept if plan == "stdout" else gone,
+            check=False,
+        )
+    os.close(gone)
+    assert done.returncode == code
+    assert (ready.root / "changed").read_text() == "yes"
+    wanted = {"both": "", "stderr": "data\n" * 3, "stdout": "message\nof a program\n" * 3}
+    assert (ready.root / "kept").read_text() == wanted[plan]
+
+
+@pytest.mark.parametrize("code", [0, 5])
+@pytest.mark.parametrize("onto", ["2>/dev/full", "2>&-"])
+def test_messages_that_nobody_can_receive_stop_no_work(ready: Clone, code: int, onto: str) -> None:
+    result = _in_shell(ready, f"./invoke change --code={code} {onto}")
+    assert (result.returncode, result.stdout, result.stderr) == (code, "data\n" * 3, "")
+    assert (ready.root / "changed").read_text() == "yes"
+
+
+@pytest.mark.parametrize("onto", ["2>/dev/full", "2>&-", ">&- 2>&-"])
+def test_an_environment_is_made_though_nobody_reads_of_it(clone: Clone, onto: str) -> None:
+    """The builder waits for another one here, and says so."""
+    holder = (clone.root / ".venv.guard").open("w")
+    fcntl.flock(holder, fcntl.LOCK_EX)
+    with subprocess.Popen(
+        ["sh", "-c", f"./invoke change {onto}"], cwd=clone.root, env=clone.environ()
+    ) as call:
+        time.sleep(1)
+        assert call.poll() is None
+        holder.close()
+    assert call.returncode == 0
+    assert (clone.root / "changed").read_text() == "yes"
+    assert "waiting" not in (clone.root / ".venv.guard").read_text()
+
+
+WITHOUT_EFFECT = ["--dry", "-R", "-p", "--pty", "--hide=both", "-w", "--warn-only", "-T", "-e", "--echo"]
+WITHOUT_EFFECT += ["--command-timeout=3", "--prompt-for-sudo-password", "--write-pyc"]
+
+
+@pytest.mark.parametrize("option", WITHOUT_EFFECT)
+def test_an_option_of_invoke_that_does_nothing_here_is_refused(ready: Clone, option: str) -> None:
+    """Before and after the task; --dry would let it run for real."""
+    for words in ([option, "change"], ["change", option], ["where", option, "change"]):
+        assert_clean(ready.run(*words), f"unknown option {option.partition('=')[0]}")
+        assert not (ready.root / "changed").exists()
+    if option != "-w":  # the letter of its --word
+        assert_clean(ready.run("needs", option), f"needs: unknown option {option.partition('=')[0]}")
+    flag = option.partition("=")[0]
+    assert not re.search(rf"(?<![\w-]){flag}(?![\w-])", ready.run("--help").stdout)
 
 
 CLOSED = [

@@ -77,6 +77,25 @@ def test_it_answers_as_the_wrapper_does(ready: Clone, plain: Plain, folder: str)
         assert found == (wanted.returncode, wanted.stdout, wanted.stderr), words
 
 
+@pytest.mark.parametrize("onto", [">&-", "2>&-", ">&- 2>&-", "2>/dev/full", ">/dev/full"])
+def test_closed_and_full_streams_too(ready: Clone, plain: Plain, onto: str) -> None:
+    found = []
+    for program in (ready.root / "invoke", plain.program):
+        (ready.root / "changed").unlink(missing_ok=True)
+        line = f"'{program}' change --code=5 {onto}"
+        done = subprocess.run(
+            ["sh", "-c", line],
+            cwd=ready.root,
+            env=ready.environ({"HOME": str(plain.home)}),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        found.append((done.returncode, done.stdout, done.stderr, (ready.root / "changed").exists()))
+    assert found[0] == found[1]
+    assert found[0][0] == (1 if onto == ">/dev/full" else 5)
+
+
 def test_that_of_the_environment_too(ready: Clone, plain: Plain) -> None:
     (ready.root / "tasks" / "platform.py").write_text(
         "raise SystemExit('a task module passed for platform')\n"

@@ -22,20 +22,29 @@ _CANARY_SECONDS = 120
 _CALM_SECONDS = 45
 
 
-def check(platform: Platform) -> tuple[Check, ...]:
-    """What is true now, without a new canary run. Processes first: their logs say more than a failed request."""
+def check(platform: Platform, about: str = "") -> tuple[Check, ...]:
+    """What is true now, without a new canary run. Processes first: their logs say more than a failed request.
+
+    `about` is the stack that was asked for: where nothing runs but what the host shares, the environment is well for that alone.
+    """
     woken = isinstance(platform.target, Sleeps) and platform.target.wake()
     with ThreadPoolExecutor() as pool:
         # Beside the processes, whose state decides whether the answers say anything.
         answered = pool.submit(_as_client, platform, _CALM_SECONDS if woken else 0)
         running, found = _machine(platform)
-        if not running:
+        if not any(each.stack == about or _own(platform, each) for each in running):
             nothing = f"environment {platform.settings.env!r} is not running"
-            return (Check("processes", False, nothing, 0.0, "./invoke prefect.setup"),)
+            return (Check("processes", False, nothing, 0.0, f"./invoke {platform.main}.setup"),)
         doors = {each.name for each in running if each.stack in ("traefik", "gateway")}
         if any(not each.ok and each.name in {"disk", *doors} for each in found):
             return tuple(found)
         return (*found, *answered.result())
+
+
+def _own(platform: Platform, process: Process) -> bool:
+    """Whether it is the environment's: what a host shares runs on when an environment was removed."""
+    stack = platform.stacks.get(process.stack)
+    return platform.target.traits.combined or stack is None or stack.scope != "host"
 
 
 def _as_client(platform: Platform, patience: float) -> list[Check]:

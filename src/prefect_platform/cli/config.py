@@ -29,15 +29,15 @@ class PlatformConfig(Config):
     """Invoke's Config; every error of a file or a variable is a ConfigError."""
 
     def _load_yaml(self, path: os.PathLike[str]) -> dict[str, Any]:
-        return settings_file.read_yaml(Path(path))
+        return settings_file.read_yaml(Path(path), self._name(Path(path)))
 
     _load_yml = _load_yaml
 
     def _load_json(self, path: os.PathLike[str]) -> dict[str, Any]:
-        return settings_file.read_json(Path(path))
+        return settings_file.read_json(Path(path), self._name(Path(path)))
 
     def _load_py(self, path: str) -> dict[str, Any]:
-        return settings_file.guarded_python(path, super()._load_py)
+        return settings_file.guarded_python(path, self._name(Path(path)), super()._load_py)
 
     def _load_file(self, prefix: str, absolute: bool = False, merge: bool = True) -> None:
         try:
@@ -48,7 +48,8 @@ class PlatformConfig(Config):
             raise
         except OSError as error:
             raise ConfigError(
-                f"{error.filename}: {error.strerror}", "make the settings file readable for this user"
+                f"{self._name(Path(error.filename))}: {error.strerror}",
+                "make the settings file readable for this user",
             ) from error
 
     def merge(self) -> None:
@@ -121,10 +122,14 @@ class PlatformConfig(Config):
                 f"{place or '.'.join(keys)}: {name!r}: no such class", "remove it, or name MODULE.CLASS"
             ) from None
 
+    def _name(self, path: Path) -> str:
+        """The clone's own file by its name alone, as all our texts call it."""
+        prefix = self._project_prefix
+        return path.name if prefix and path.with_suffix("") == Path(f"{prefix}invoke") else str(path)
+
     def _place(self, path: Path, *keys: str) -> str:
-        """`invoke.yaml:3: platform`: the clone's own file by its name alone, as all our texts call it."""
-        project = self._project_path
-        name = path.name if project and path == Path(project) else str(path)
+        """`invoke.yaml:3: platform`."""
+        name = self._name(path)
         line = settings_file.line(path, *keys)
         return f"{name}{f':{line}' if line else ''}: {'.'.join(keys)}"
 

@@ -11,6 +11,8 @@ import sys
 from types import FrameType
 from typing import NoReturn
 
+INTERRUPTED = 130
+"""The exit code, as shells have it."""
 AGAIN_SECONDS = 0.2
 
 

@@ -6,6 +6,7 @@ import difflib
 import itertools
 import re
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from invoke.exceptions import ParseError
 
@@ -18,21 +19,57 @@ HARMFUL = re.compile(
     r"(?:stop|remove|down|reboot|restart|restore|rollback|revoke|rotate|disconnect|set-database-aside|migrate)(?:-|\Z)"
 )
 """The last part of a task that stops, removes or replaces something. Nobody may be led there by a slip."""
+_DRY = ("--dry", "-R")
+"""Invoke's own, which other programs made with it have."""
 FIRST = "prefect"
 """Whose task is meant by a bare `setup`."""
 
 
-def explain(error: ParseError, tasks: Sequence[str], placed: Mapping[str, str]) -> ConfigError:
-    """Translate Invoke's parse error; `tasks` are the names that exist, `placed` what the task takes by its place: parameter → its name in texts."""
-    context = error.context
-    task = context.name if context is not None else None
+@dataclass(frozen=True)
+class Asked:
+    """The task that a wrong word follows (`task`), or else precedes (`meant` is either), and what is known of it.
+
+    `tasks` are the names that exist, `takes` the long flags of `meant`, `placed` what it takes by its place: parameter → its name in texts,
+    `words` whether it takes words after `--`.
+    """
+
+    task: str | None
+    meant: str | None = None
+    tasks: Sequence[str] = ()
+    takes: Sequence[str] = ()
+    placed: Mapping[str, str] = field(default_factory=dict)
+    words: bool = False
+    environments: Collection[str] = ()
+
+
+def explain(error: ParseError, asked: Asked) -> ConfigError:
+    """Translate Invoke's parse error."""
     found = _UNKNOWN.match(str(error))
     if found is None:
-        return ConfigError(f"{task or './invoke'}: {_in_our_words(error, placed)}", _help_for(task))
+        return ConfigError(
+            f"{asked.task or './invoke'}: {_in_our_words(error, asked.placed)}", _help_for(asked.task)
+        )
     word = found["word"]
     if word.startswith("-"):
-        return _unknown_flag(word, task, list(context.flags) if context is not None else [])
-    return _unknown_task(word, tasks)
+        return _unknown_flag(word, asked, list(error.context.flags) if error.context is not None else [])
+    if hint := _misplaced(word, asked):
+        return ConfigError(f"{asked.task or './invoke'}: unexpected word {word!r}", hint)
+    return _unknown_task(word, asked.tasks)
+
+
+def _misplaced(word: str, asked: Asked) -> str:
+    """How to give a word that is no task: an environment's name, or what follows a task that takes one; empty for a misspelt task."""
+    names = [part for name in asked.tasks for part in (name, *name.split("."))]
+    if asked.task and asked.words and word not in asked.environments:
+        return f"the command comes after --: ./invoke --help {asked.task}"
+    guess = asked.task and not asked.placed and re.fullmatch(r"[a-z0-9][a-z0-9-]*", word)
+    if word in asked.environments or (guess and word not in names):
+        if "--env" in asked.takes:
+            quotes = "" if word in asked.environments else "; a value with spaces needs quotes"
+            return f"an environment is given with --env: ./invoke {asked.meant} --env {word}{quotes}"
+        if not asked.meant and word in asked.environments:
+            return f"an environment is given after the task: ./invoke {FIRST}.status --env {word}"
+    return ""
 
 
 def _in_our_words(error: ParseError, placed: Mapping[str, str]) -> str:
@@ -90,13 +127,25 @@ def meant(word: str, tasks: Sequence[str]) -> str:
     return "" if HARMFUL.match(near.rpartition(".")[2]) else near
 
 
-def _unknown_flag(word: str, task: str | None, flags: Sequence[str]) -> ConfigError:
-    flag = word.split("=", 1)[0]
+def _unknown_flag(word: str, asked: Asked, flags: Sequence[str]) -> ConfigError:
+    flag, task = word.split("=", 1)[0], asked.task
+    problem = f"{task or './invoke'}: unknown option {flag}"
+    if flag in _DRY and asked.meant:
+        return ConfigError(f"{problem}; nothing was done", _without_effect(asked.meant, asked.takes))
     near = _nearest(flag, flags)
     hint = f"did you mean {near}? " if near else ""
     if task is None:
         hint += "a task's options come after its name; "
-    return ConfigError(f"{task or './invoke'}: unknown option {flag}", hint + _help_for(task))
+    return ConfigError(problem, hint + _help_for(task))
+
+
+def _without_effect(task: str, takes: Sequence[str]) -> str:
+    """How to see what a task would do."""
+    if "--dry-run" in takes:
+        return f"./invoke {task} --dry-run shows the plan and touches nothing"
+    if "--yes" in takes:
+        return f"without --yes, ./invoke {task} only says what it would do"
+    return f"{task} has no dry run; ./invoke --help {task}"
 
 
 def _nearest(word: str, names: Sequence[str]) -> str:

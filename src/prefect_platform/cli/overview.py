@@ -52,6 +52,9 @@ def lines(root: Path, collection: Collection, targets: frozenset[str]) -> list[s
     ]
     if groups:
         told += ["Groups of tasks", *_columns(groups), ""]
+    if hidden := sorted(name for name in collection.collections if not _shown(root, name, targets)):
+        text = f"Not used by your environments: {', '.join(hidden)}. ./invoke --list NAME shows them too."
+        told += [*textwrap.wrap(text, WIDTH), ""]
     if own := sorted(collection.transform(name) for name in collection.tasks):
         told += [*textwrap.wrap(f"For developers: {', '.join(own)}", WIDTH), ""]
     return [

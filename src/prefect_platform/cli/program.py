@@ -26,10 +26,10 @@ if __name__ == "__main__":
 
 import itertools
 import os
-import select
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from importlib import util
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from invoke.exceptions import Exit, ParseError, UnexpectedExit
 from invoke.loader import FilesystemLoader
@@ -42,13 +42,15 @@ if __name__ == "__main__":
 from prefect_platform import __version__
 from prefect_platform.errors import ConfigError, PlatformError
 
-from . import interrupts, streams
+from . import interrupts, options, streams
 from .aliases import without_aliases
 from .config import PlatformConfig
-from .hints import addressed
+from .hints import LOCAL, addressed
+
+if TYPE_CHECKING:
+    from .mistakes import Asked
 
 ROOT = Path(__file__).resolve().parents[3]
-INTERRUPTED = 130
 LAYOUTS = ("flat", "nested", "json")
 """Invoke's, of --list-format."""
 
@@ -84,6 +86,16 @@ class PlatformProgram(Program):
             config_class=PlatformConfig,
         )
 
+    def core_args(self) -> list[Argument]:
+        """An option without effect is unknown here: who gives --dry must not see a task run."""
+        return [each for each in super().core_args() if each.name not in options.WITHOUT_EFFECT]
+
+    def parse_core_args(self) -> None:
+        super().parse_core_args()
+        for each in super().core_args():
+            if each.name in options.WITHOUT_EFFECT:
+                self.args[each.name] = each  # Invoke's own code asks for its value
+
     def task_args(self) -> list[Argument]:
         arguments: list[Argument] = super().task_args()
         for argument in arguments:
@@ -102,12 +114,7 @@ class PlatformProgram(Program):
             sys.stdout.flush()
         except KeyboardInterrupt:
             print("interrupted; run it again to resume", file=sys.stderr)
-            return INTERRUPTED
-        except BrokenPipeError:
-            if not _stdout_is_closed():
-                raise
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 0
+            return interrupts.INTERRUPTED
         except OSError as error:
             if not streams.discard_if_unwritable(error):
                 raise
@@ -156,12 +163,32 @@ class PlatformProgram(Program):
             self.parse_cleanup()
         except ParseError as error:
             from .mistakes import explain
-            from .task_help import placed
 
-            found = hasattr(self, "collection")
-            tasks = sorted(self.collection.task_names) if found else []
-            name = error.context.name if error.context is not None else None
-            raise explain(error, tasks, placed(self.collection[name]) if name else {}) from error
+            task = error.context.name if error.context is not None else None
+            raise explain(error, self._asked(task)) from error
+
+    def _asked(self, task: str | None) -> Asked:
+        """What the words meant as far as it is known; before a task's name comes the first one that follows."""
+        from .mistakes import Asked
+        from .task_help import placed
+
+        if not hasattr(self, "collection"):
+            return Asked(task)
+        names = sorted(self.collection.task_names)
+        words = self.core.unparsed
+        meant = task or next((word for word in words if word in names), None)
+        found = self.collection[meant] if meant else None
+        platform = self.config.get("platform")
+        declared = platform.get("environments") if isinstance(platform, Mapping) else None
+        return Asked(
+            task,
+            meant,
+            names,
+            [f"--{each.names[0]}" for each in found.get_arguments()] if found else (),
+            placed(found) if found else {},
+            bool(getattr(found, "words", False)),
+            frozenset({LOCAL, *(declared if isinstance(declared, Mapping) else ())}),
+        )
 
     def load_collection(self) -> None:
         try:
@@ -177,6 +204,8 @@ class PlatformProgram(Program):
         if task:
             self.args.help.value = task
             self.core.unparsed.clear()
+        if found := options.unknown(self.core.unparsed, self.collection, self.initial_context.flags):
+            raise ParseError(f"No idea what {found[0]!r} is!", found[1])
         super().parse_tasks()
 
     def parse_cleanup(self) -> None:
@@ -189,6 +218,8 @@ class PlatformProgram(Program):
                 f"./invoke --list-format: {layout!r} is none of {', '.join(LAYOUTS)}", "./invoke --help"
             )
         wanted = self.args.list.value
+        if not wanted:
+            self._refuse_options_of_list()
         if isinstance(wanted, str):
             try:
                 self.collection.subcollection_from_path(wanted)
@@ -198,6 +229,11 @@ class PlatformProgram(Program):
                     f"./invoke --list: no such namespace: {wanted!r}", f"namespaces: {names}"
                 ) from None
         super().parse_cleanup()
+
+    def _refuse_options_of_list(self) -> None:
+        for name in ("list-depth", "list-format"):
+            if self.args[name].got_value:
+                raise ConfigError(f"./invoke --{name}: only with --list", "./invoke --help")
 
     def update_config(self, merge: bool = True) -> None:
         super().update_config(merge=merge)
@@ -230,13 +266,6 @@ def _help_task(words: Sequence[str], known: Collection[str]) -> str:
     mine = list(itertools.takewhile(lambda word: word != "--", words))
     asked = [number for number, word in enumerate(mine) if word in ("--help", "-h")]
     return next((word for word in reversed(mine[: asked[0]]) if word in known), "") if asked else ""
-
-
-def _stdout_is_closed() -> bool:
-    """True if the reader of our standard output is gone, as after `| head`; a task's own broken socket is another matter."""
-    poll = select.poll()
-    poll.register(sys.stdout.fileno(), 0)
-    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
 
 
 def main() -> None:

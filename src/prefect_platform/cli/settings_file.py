@@ -36,41 +36,42 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # Invoke's copy of PyYAML
             raise _problem(node, f"{text} is not a valid {kind}") from None
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path, name: str) -> dict[str, Any]:
+    """`name` is what errors call the file."""
     loader = None
     try:
-        loader = _Loader(_text(path))
+        loader = _Loader(_text(path, name))
         node = loader.get_single_node()
         _check(node)
         data = loader.construct_document(node) if node is not None else None
     except yaml.YAMLError as error:
-        raise _invalid(path, "YAML", error) from error
+        raise _invalid(name, "YAML", error) from error
     except RecursionError:
-        raise _too_deep(path, loader.line if loader is not None else 0) from None
-    return mapping(path, data)
+        raise _too_deep(name, loader.line if loader is not None else 0) from None
+    return mapping(name, data)
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    text = _text(path)
+def read_json(path: Path, name: str) -> dict[str, Any]:
+    text = _text(path, name)
     try:
         data = json.loads(text)
         json.dumps(data, ensure_ascii=False).encode()
     except json.JSONDecodeError as error:
-        raise ConfigError(f"{path}, line {error.lineno}: invalid JSON: {error.msg}", HINT) from error
+        raise ConfigError(f"{name}:{error.lineno}: invalid JSON: {error.msg}", HINT) from error
     except ValueError as error:  # a number of thousands of digits, half of a surrogate pair
-        raise ConfigError(f"{path}, line 1: invalid JSON: {str(error)[:200]}", HINT) from error
+        raise ConfigError(f"{name}:1: invalid JSON: {str(error)[:200]}", HINT) from error
     except RecursionError:
-        raise _too_deep(path, text[: _deepest(text)].count("\n")) from None
+        raise _too_deep(name, text[: _deepest(text)].count("\n")) from None
     try:
         _check(compose(path))
     except yaml.YAMLError as error:
-        raise _invalid(path, "JSON", error) from error
-    return mapping(path, data)
+        raise _invalid(name, "JSON", error) from error
+    return mapping(name, data)
 
 
-def guarded_python(path: str, read: Any) -> dict[str, Any]:
+def guarded_python(path: str, name: str, read: Any) -> dict[str, Any]:
     """What Invoke's `read` takes from a Python file, with the file's own exceptions as ConfigError."""
-    regular(Path(path))
+    regular(Path(path), name)
     try:
         return dict(read(path))
     except Exception as error:
@@ -78,33 +79,33 @@ def guarded_python(path: str, read: Any) -> dict[str, Any]:
             frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path
         ]
         line = error.lineno if isinstance(error, SyntaxError) else next(iter(lines), None)
-        place = f"{path}, line {line}" if line else path
+        place = f"{name}:{line}" if line else name
         raise ConfigError(f"{place}: {type(error).__name__}: {str(error)[:200]}", HINT) from error
 
 
-def regular(path: Path) -> None:
+def regular(path: Path, name: str) -> None:
     """Raises ConfigError for what is no regular file (a FIFO would be waited for), FileNotFoundError where there is nothing."""
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
         if path.is_symlink():
             raise ConfigError(
-                f"{path}: a symlink to {os.readlink(path)}, which does not exist",
+                f"{name}: a symlink to {os.readlink(path)}, which does not exist",
                 "point it to your settings file, or remove it: cp invoke.example.yaml invoke.yaml begins a new one",
             ) from None
         raise
     if not stat.S_ISREG(mode):
         what = "is a folder, not a file" if stat.S_ISDIR(mode) else "not a regular file"
         raise ConfigError(
-            f"{path}: {what}", "move it away; cp invoke.example.yaml invoke.yaml begins a settings file"
+            f"{name}: {what}", "move it away; cp invoke.example.yaml invoke.yaml begins a settings file"
         )
 
 
-def mapping(path: Path, data: Any) -> dict[str, Any]:
+def mapping(name: str, data: Any) -> dict[str, Any]:
     if data is None:
         return {}
     if not isinstance(data, dict):
-        raise ConfigError(f"{path}: expected a mapping of settings, found {type(data).__name__}", HINT)
+        raise ConfigError(f"{name}: expected a mapping of settings, found {type(data).__name__}", HINT)
     return data
 
 
@@ -127,12 +128,13 @@ def line(path: Path, *keys: str) -> int:
     return found
 
 
-def _text(path: Path) -> str:
-    regular(path)
+def _text(path: Path, name: str = "") -> str:
+    name = name or str(path)
+    regular(path, name)
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not UTF-8 (byte {error.start})", "save the file as UTF-8") from error
+        raise ConfigError(f"{name}: not UTF-8 (byte {error.start})", "save the file as UTF-8") from error
 
 
 def _check(node: Any) -> None:
@@ -181,14 +183,14 @@ def _problem(node: Any, text: str) -> Exception:
     return error
 
 
-def _invalid(path: Path, language: str, error: Any) -> ConfigError:
+def _invalid(name: str, language: str, error: Any) -> ConfigError:
     mark = getattr(error, "problem_mark", None)
-    place = f"{path}, line {mark.line + 1}" if mark else f"{path}"
+    place = f"{name}:{mark.line + 1}" if mark else name
     return ConfigError(f"{place}: invalid {language}: {getattr(error, 'problem', None) or error}", HINT)
 
 
-def _too_deep(path: Path, lines_before: int) -> ConfigError:
-    return ConfigError(f"{path}, line {lines_before + 1}: nested too deep", HINT)
+def _too_deep(name: str, lines_before: int) -> ConfigError:
+    return ConfigError(f"{name}:{lines_before + 1}: nested too deep", HINT)
 
 
 def _deepest(text: str) -> int:

@@ -14,20 +14,39 @@ from prefect_platform.errors import ConfigError
 
 Path = tuple[str | int, ...]
 
-# `//user:password@`. Also a password that holds / ? or #, which RFC 3986 would take for the end of the host.
-_USERINFO = re.compile(r"//[^/?#@\s]*:[^\n]*@")
+# `//user:password@`, the colon encoded or not. Also a password that holds / ? or #, which RFC 3986 would take for the end of the host.
+_USERINFO = re.compile(r"(?i)//[^/?#@\s]*(?::|%(?:25)*3a)[^\n]*@")
 # The same without a scheme, or after one slash. An image's digest is none.
-_BARE_USERINFO = re.compile(r"(?:\S*/)?[^/@\s:]*:[^/@\s]+@(?!sha256:)\S*")
-_NAME = r"(?:pass(?:word|wd|phrase)?|pwd|pin|secret|token|api[_-]?key|access[_-]?key|secret[_-]?key)"
-_PARAMETER = re.compile(rf"(?i)(?<![a-z0-9])(?:[a-z0-9]+[_-])*(?:ssl)?{_NAME}\s*=\s*[^\s&]")
-_KEY = re.compile(rf"(?i)(?:.*[_-])?{_NAME}")
+_BARE_USERINFO = re.compile(r"(?:\S*/)?[^/\s:]*:[^/@\s]+@(?!sha256:)\S*")
+_AUTHORITY = re.compile(r"//([^/?#\s]*)")
+# Words that name a credential at the end of any name; those too short for that stand alone, or behind a dash or a capital.
+_LONG = r"pass(?:word|wd|phrase)|pwd|secret|token|(?:api|access|secret|private|encryption)[_-]?key"
+_PARAMETER = re.compile(
+    rf"(?:(?i:{_LONG})|(?<![A-Za-z0-9])(?i:(?:ssl)?pass|pin)|(?<=[a-z0-9])(?:Pass|Pin))[\[\]]*\s*=\s*[^\s&]"
+)
+_KEY = re.compile(rf"(?i)(?:.*[_-])?(?:{_LONG}|pass|pin)")
+# Of a seal: the key itself, which may instead be read from a file or a variable.
+_KEY_MATERIAL = re.compile(r"(?i)key|(?:current|previous)_key")
+_REFERENCE = re.compile(r"(?:file|env)://")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 def holds_password(text: str) -> bool:
-    """Whether a text is (or contains) a URL with a password, or a `password=` of a query or a connection string, however it is encoded."""
-    read = unquote(unquote(text)).replace("\\", "/")
-    return bool(_USERINFO.search(read) or _BARE_USERINFO.fullmatch(read) or _PARAMETER.search(read))
+    """Whether a text is (or contains) a URL with a password, or a `password=` of a query or a connection string, however it is encoded.
+
+    The text as it is decides first, as a URL is split before its parts are decoded: a decoded `@` or line break would hide the rest.
+    """
+    once = unquote(text)
+    return any(_holds(each.replace("\\", "/")) for each in (text, once, unquote(once)))
+
+
+def _holds(text: str) -> bool:
+    authorities = (found[1].rpartition("@")[0] for found in _AUTHORITY.finditer(text))
+    return (
+        any(":" in unquote(unquote(user)) for user in authorities)
+        or bool(_USERINFO.search(text) or _BARE_USERINFO.fullmatch(text))
+        or bool(_PARAMETER.search(text))
+    )
 
 
 def passwords(
@@ -36,11 +55,22 @@ def passwords(
     """Every place that contains a password, with (stack, variable) of the secret that takes it (empty when none does); without a
     stack, the setting that names a file for it.
     """
-    for where, value, taker in _strings(values, schema, path, ("", "")):
-        # A key of a free mapping (a seal's attributes) may name a credential; those of ours are names of files.
-        free = bool(where) and isinstance(where[-1], str) and not _declared(schema, where[len(path) :])
-        if holds_password(value) or (free and value and _KEY.fullmatch(str(where[-1]))):
+    for where, value, taker in _scalars(values, schema, path, ("", "")):
+        inside = where[len(path) :]
+        # Keys of a free mapping (a seal's attributes) may name a credential; those of ours are names of files.
+        free = [
+            str(key)
+            for length, key in enumerate(inside, 1)
+            if isinstance(key, str) and not _declared(schema, inside[:length])
+        ]
+        text = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+        if holds_password(text) or (text and any(_names_credential(key, text) for key in free)):
             yield where, taker
+
+
+def _names_credential(key: str, value: str) -> bool:
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", key)
+    return bool(_KEY.fullmatch(words) or (_KEY_MATERIAL.fullmatch(words) and not _REFERENCE.match(value)))
 
 
 def refusal(place: str, taker: tuple[str, str], env: str) -> ConfigError:
@@ -60,26 +90,27 @@ def refusal(place: str, taker: tuple[str, str], env: str) -> ConfigError:
 
 def control_characters(values: Any, schema: Mapping[str, Any], path: Path = ()) -> Iterator[Path]:
     """Every string with a line break or another control character. `x-lines: true` in its schema allows both."""
-    for where, value, _ in _strings(values, schema, path, ("", "")):
+    for where, value, _ in _scalars(values, schema, path, ("", "")):
         lines = (_declared(schema, where[len(path) :]) or {}).get("x-lines")
-        if not lines and _CONTROL.search(value):
+        if isinstance(value, str) and not lines and _CONTROL.search(value):
             yield where
 
 
-def _strings(
+def _scalars(
     values: Any, schema: Mapping[str, Any], path: Path, taker: tuple[str, str]
-) -> Iterator[tuple[Path, str, tuple[str, str]]]:
+) -> Iterator[tuple[Path, Any, tuple[str, str]]]:
+    """Every value that is no group, also a number: a PIN is one. A switch or nothing holds no password."""
     taker = schema.get("x-given", taker)
-    if isinstance(values, str):
-        yield path, values, taker
-    elif isinstance(values, Mapping):
+    if isinstance(values, Mapping):
         for key, value in values.items():
             if holds_password(str(key)):
                 yield path, str(key), taker
-            yield from _strings(value, schema.get("properties", {}).get(key, {}), (*path, str(key)), taker)
-    elif isinstance(values, list):
+            yield from _scalars(value, schema.get("properties", {}).get(key, {}), (*path, str(key)), taker)
+    elif isinstance(values, list | tuple | set):
         for index, value in enumerate(values):
-            yield from _strings(value, schema.get("items", {}), (*path, index), taker)
+            yield from _scalars(value, schema.get("items", {}), (*path, index), taker)
+    elif values is not None and not isinstance(values, bool):
+        yield path, values, taker
 
 
 def _declared(schema: Mapping[str, Any], path: Path) -> Mapping[str, Any] | None:

@@ -12,7 +12,7 @@ from prefect_platform.config.settings import Settings
 from prefect_platform.errors import ConfigError
 
 KEY = "platform.gateway.routes"
-_PORTS = (
+PORTS = (
     ("gateway", "port"),
     ("gateway", "verifier_port"),
     ("gateway", "auth_port"),
@@ -55,7 +55,7 @@ class Platform:
 
 def ports(chosen: Settings) -> list[tuple[str, int]]:
     """(key, port) of what listens on one machine."""
-    return [(f"platform.{section}.{key}", chosen.values[section][key]) for section, key in _PORTS]
+    return [(f"platform.{section}.{key}", chosen.values[section][key]) for section, key in PORTS]
 
 
 def platform_of(chosen: Settings) -> Platform:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -65,9 +65,9 @@ def check(routes: Sequence[Mapping[str, Any]], platform: Platform) -> None:
             )
 
 
-def check_scopes(routes: Sequence[Mapping[str, Any]], text: str) -> None:
-    """Raises ConfigError for a token's scope that would open nothing, naming those that exist."""
-    own = {route["name"] for route in routes if route["auth"] in ("token", "sso-or-token")}
+def check_scopes(routes: Sequence[Mapping[str, Any]], text: str, of_stacks: Collection[str] = ()) -> None:
+    """Raises ConfigError for a token's scope that would open nothing, naming those that exist. `of_stacks`: what a stack's own routes ask for."""
+    own = {route["name"] for route in routes if route["auth"] in ("token", "sso-or-token")} | {*of_stacks}
     words = text.split(" ")
     if unknown := [word for word in words if word not in own | {*SCOPES}]:
         exist = ", ".join([*SCOPES, *sorted(own)])

@@ -37,6 +37,7 @@ def with_sso(chosen: settings.Settings, stacks: dict[str, stack.Stack]) -> dict[
 
 
 def cross_check(chosen: settings.Settings) -> None:
+    urls.refuse_shared(chosen)
     prefect = chosen.values["prefect"]
     _check_pools_of_workers(chosen)
     names = [worker["name"] for worker in prefect["workers"]]
@@ -87,6 +88,13 @@ def _check_ports(chosen: settings.Settings) -> None:
                 f"{place}: {port} is {other} too; each needs a port of its own",
                 f"change one of the two: {place}",
             )
+
+
+def port_keys(chosen: settings.Settings, section: str, port: int) -> str:
+    """The keys that set a port, where they take effect: on one machine any section's, else those of the stack that publishes it."""
+    of_stack = [(section, key) for key in chosen.values.get(section, {}) if key.endswith("port")]
+    places = route_targets.PORTS if chosen.traits.combined else of_stack
+    return ", ".join(chosen.key(*place) for place in places if chosen.values[place[0]][place[1]] == port)
 
 
 def _check_database(chosen: settings.Settings, url: str) -> None:

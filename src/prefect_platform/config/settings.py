@@ -4,34 +4,32 @@ from __future__ import annotations
 
 import copy
 import difflib
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
 from jsonschema.exceptions import ValidationError
 
-from prefect_platform.config import credentials, state_folder
+from prefect_platform.config import credentials, overlays, state_folder, variables
 from prefect_platform.config.place import Place
 from prefect_platform.config.roles import Roles
 from prefect_platform.config.schema import Validator
 from prefect_platform.config.traits import Traits
+from prefect_platform.config.variables import HINT
 from prefect_platform.errors import ConfigError
 from prefect_platform.files import parse_yaml
 
 Values = dict[str, Any]
-PREFIX = "INVOKE_PLATFORM_"
 ENV_NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
-HINT = "invoke.example.yaml explains every key"
 
 
 @dataclass(frozen=True)
 class Settings:
     """One environment's settings, complete: every key of the schema is present in `values`. `traits` are its target's, `roles` the
-    stacks with a part of their own.
+    stacks with a part of their own, `layer` what the environment itself sets, `variables` keys that a variable sets → its name,
+    `others` the environments beside it.
     """
 
     root: Path
@@ -41,6 +39,9 @@ class Settings:
     roles: Roles = field(default_factory=Roles)
     origin: Place = field(default_factory=lambda: Place(Path(), ()), compare=False, repr=False)
     overlay: tuple[str, ...] = field(default=(), compare=False)
+    layer: Values = field(default_factory=dict)
+    variables: Mapping[tuple[str, ...], str] = field(default_factory=dict)
+    others: tuple[Settings, ...] = ()
 
     def place(self, *path: str | int) -> str:
         """Where a setting comes from, for messages: `invoke.yaml:12: platform.gateway.port`; its key alone if it is a default."""
@@ -54,6 +55,16 @@ class Settings:
     def state(self) -> Path:
         """Folder of this environment's state on this machine (absolute)."""
         return (self.root / str(self.values["state"])).resolve() / self.env
+
+    def key(self, *path: str) -> str:
+        """Where a setting of this environment takes effect: the variable or the environment's own key that overrides the common one."""
+        if path in self.variables:
+            return self.variables[path]
+        found: Any = self.layer
+        for part in path:
+            found = found.get(part) if isinstance(found, dict) else None
+        environment = f"environments.{self.env}." if found is not None else ""
+        return f"platform.{environment}{'.'.join(path)}"
 
     @property
     def vault_folder(self) -> Path:
@@ -84,26 +95,55 @@ def load(
     if not ENV_NAME.fullmatch(env):
         raise ConfigError(f"--env {env!r}: not a name (lower-case letters, digits, dashes)")
     base = _plain(raw)
-    overlays = base.pop("environments", None)
-    overlays = {} if overlays is None else overlays
-    if not isinstance(overlays, dict):
+    own = base.pop("environments", None)
+    own = {} if own is None else own
+    if not isinstance(own, dict):
         raise ConfigError(f"{place.of(['environments'])}: must map environment names to settings", HINT)
-    for name, overlay in overlays.items():
+    for name, overlay in own.items():
         _check_overlay(place, name, overlay, base, schema)
-    _ship(root, overlays)
-    if env != "local" and env not in overlays:
+    layers = overlays.with_shipped(root, own)
+    if env != "local" and env not in layers:
         raise ConfigError(
-            f"--env {env}: no such environment; {_known(overlays)}",
+            f"--env {env}: no such environment; {_known(layers)}",
             f"add it: platform.environments.{env} in invoke.yaml",
         )
-    values = _merge(base, overlays.get(env) or {})
-    place = replace(place, variables=_override(values, schema, environ))
-    values = _merge(values, dict(overrides or {}))
-    prefix = ["environments", env] if env in overlays else []
-    _validate(place, values, schema, prefix)
+    values = overlays.merge(base, layers.get(env, {}))
+    place = replace(place, variables=variables.override(values, _names(schema), environ))
+    values = overlays.follow(root, env, overlays.merge(values, dict(overrides or {})))
+    _validate(place, values, schema, ["environments", env] if env in layers else [])
+    chosen = _complete(root, env, values, layers.get(env, {}), schema, targets)
+    others = _others(root, env, base, layers, schema, targets)
+    overlay = ("environments", env) if env in layers else ()
+    return replace(chosen, origin=place, overlay=overlay, variables=place.variables, others=others)
+
+
+def _complete(
+    root: Path, env: str, values: Values, layer: Values, schema: Values, targets: Mapping[str, Traits]
+) -> Settings:
     filled = _filled(values, schema)
     traits = targets[filled["target"]]
-    return Settings(root, env, filled, traits, Roles.of(schema), place, tuple(prefix))
+    return Settings(root, env, filled, traits, Roles.of(schema), layer=layer)
+
+
+def _others(
+    root: Path,
+    env: str,
+    base: Values,
+    layers: Mapping[str, Values],
+    schema: Values,
+    targets: Mapping[str, Traits],
+) -> tuple[Settings, ...]:
+    """The other environments of the same settings. `local` is one without being declared, unless the settings are for another target."""
+    names = {*layers} - {env}
+    if env != "local" and base.get("target", "local") == "local":
+        names.add("local")
+    found = []
+    for name in sorted(names):
+        layer = layers.get(name, {})
+        values = overlays.follow(root, name, overlays.merge(base, layer))
+        if Validator(schema).is_valid(values):
+            found.append(_complete(root, name, values, layer, schema, targets))
+    return tuple(found)
 
 
 def platform_schema(sections: Mapping[str, Values], targets: Iterable[str]) -> Values:
@@ -124,6 +164,11 @@ def leaves(schema: Values, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[s
             yield (*path, key), sub
 
 
+def _names(schema: Values) -> dict[str, tuple[tuple[str, ...], Values]]:
+    """Every variable → the key that it sets, with its schema."""
+    return {variables.PREFIX + "_".join(path).upper(): (path, sub) for path, sub in leaves(schema)}
+
+
 def _plain(raw: Any) -> Values:
     def convert(value: Any) -> Any:
         if hasattr(value, "items"):
@@ -135,21 +180,6 @@ def _plain(raw: Any) -> Values:
     return {key: convert(value) for key, value in raw.items()}
 
 
-def _merge(base: Values, over: Values) -> Values:
-    merged = copy.deepcopy(base)
-    for key, value in over.items():
-        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = _merge(merged[key], value) if both else copy.deepcopy(value)
-    return merged
-
-
-def _ship(root: Path, overlays: Values) -> None:
-    """Add the environments that a folder of the clone brings (lab/environment.yaml), unless the user declares one of that name."""
-    for file in sorted(root.glob("*/environment.yaml")):
-        if file.parent.name not in overlays:
-            overlays[file.parent.name] = parse_yaml(file.read_text(encoding="utf-8"))
-
-
 def _check_overlay(place: Place, name: Any, overlay: Any, base: Values, schema: Values) -> None:
     if not isinstance(name, str) or not ENV_NAME.fullmatch(name):
         raise ConfigError(f"{place.of(['environments'])}: {name!r} is not an environment name")
@@ -159,44 +189,11 @@ def _check_overlay(place: Place, name: Any, overlay: Any, base: Values, schema: 
         nested = place.of(["environments", name, "environments"])
         raise ConfigError(f"{nested}: an environment cannot contain others", "move them one level up")
     # Every overlay is checked, not only the chosen one: a slip in production shows while working on staging.
-    _validate(place, _merge(base, overlay or {}), schema, ["environments", name])
+    _validate(place, overlays.merge(base, overlay or {}), schema, ["environments", name])
 
 
 def _known(overlays: Values) -> str:
     return "environments: " + ", ".join(sorted({"local", *overlays}))
-
-
-def _override(values: Values, schema: Values, environ: Mapping[str, str]) -> dict[tuple[str, ...], str]:
-    """Set what variables set. Returns them: key → name of the variable."""
-    known = {PREFIX + "_".join(path).upper(): (path, sub) for path, sub in leaves(schema)}
-    used = {}
-    for variable in sorted(name for name in environ if f"{name}_".startswith(PREFIX)):
-        if variable not in known:
-            near = difflib.get_close_matches(variable, known, 1, 0.5)
-            raise ConfigError(
-                f"{variable}: no such setting" + (f"; did you mean {near[0]}?" if near else ""), HINT
-            )
-        path, sub = known[variable]
-        node = values
-        for key in path[:-1]:
-            node = node.setdefault(key, {})
-        node[path[-1]] = _cast(variable, environ[variable], sub)
-        used[path] = variable
-    return used
-
-
-def _cast(variable: str, text: str, schema: Values) -> Any:
-    if any("\ud800" <= letter <= "\udfff" for letter in text):  # how Python reads bytes that are no UTF-8
-        raise ConfigError(f"{variable}: not UTF-8", "set it to text in UTF-8")
-    kinds = schema.get("type", "string")
-    if kinds == "string" or (isinstance(kinds, list) and "string" in kinds and text):
-        return text
-    try:
-        value = yaml.safe_load(text)
-        json.dumps(value, default=str)  # refuses what contains itself
-    except (yaml.YAMLError, RecursionError, ValueError, TypeError, LookupError, AttributeError):
-        raise ConfigError(f"{variable}: not a value of type {kinds}", HINT) from None
-    return value
 
 
 def _validate(

@@ -18,9 +18,6 @@ _GIVEN = {
 }
 
 
-_ACME_CA = "acme-ca.pem"
-
-
 @dataclass(frozen=True)
 class Certificate:
     """What matters of one. `names` are DNS names and addresses."""
@@ -146,7 +143,7 @@ def blind() -> ssl.SSLContext:
 
 
 def private_names(settings: Settings) -> list[str]:
-    """Paths of `private_files`, sorted. Reads no private key."""
+    """Paths of `private_files`, sorted; each in a folder named by content, so that Traefik starts anew with a new one. Reads no private key."""
     section, root = settings.values["traefik"], settings.root
     found = []
     if section["tls"] == "own":
@@ -156,7 +153,7 @@ def private_names(settings: Settings) -> list[str]:
         folder = digest(root, section["acme_dns_credentials"])
         found += [f"{folder}/{name}" for name in credentials(settings)]
     if section["acme_ca_cert"]:
-        found.append(_ACME_CA)
+        found.append(f"{digest(root, section['acme_ca_cert'])}/acme_ca_cert.pem")
     return sorted(found)
 
 
@@ -169,8 +166,7 @@ def private_files(settings: Settings) -> dict[str, bytes]:
         name = path.rpartition("/")[2]
         if name in given:
             return given[name].encode()
-        key = "acme_ca_cert" if path == _ACME_CA else name.removesuffix(".pem")
-        return Path(root / section[key]).read_bytes()
+        return Path(root / section[name.removesuffix(".pem")]).read_bytes()
 
     return {path: content(path) for path in private_names(settings)}
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from prefect_platform.config import tls
-from prefect_platform.errors import ConfigError, PlatformError, ProgramFailed
+from prefect_platform.errors import ConfigError, PlatformError, PreflightError, ProgramFailed
 from prefect_platform.provisioning.prefect.api import PrefectApi
 from prefect_platform.secretstore.file_store import FileStore
 
@@ -17,8 +17,9 @@ from .opened import Platform
 
 _TOKEN_DAYS = 90
 _RENEW_SECONDS = 30 * 86400
-_BAD_INPUT = 2
-"""The exit code with which the gateway's command refuses its input."""
+_ENDED = ("STOPPED", "EXITED", "DONE")
+_USAGE, _SAYS = 2, "gateway: "
+"""The exit code of the gateway's command for an argument that is wrong, and how its message begins."""
 
 
 def kept_token(platform: Platform) -> str:
@@ -70,14 +71,37 @@ def _key_ids(keys: str) -> set[str]:
 
 
 def gateway(platform: Platform, words: Sequence[str]) -> str:
-    """Run the gateway's own command where the gateway runs; returns what it printed. Raises ConfigError for input that it refuses."""
+    """Run the gateway's own command where the gateway runs; returns what it printed. Raises ConfigError for a wrong argument."""
     try:
         return platform.target.run_in("gateway", ["-m", "prefect_platform.gateway", *words])
     except ProgramFailed as error:
-        task, said = f"gateway.{words[0]}", error.reason.removeprefix("gateway: ")
-        if error.code != _BAD_INPUT or said == error.reason:
-            raise
-        raise ConfigError(f"{task}: {said}", f"./invoke --help {task}") from None
+        raise _explained(platform, words, error) from None
+
+
+def _explained(platform: Platform, words: Sequence[str], error: ProgramFailed) -> PlatformError:
+    reason = error.reason.removeprefix(_SAYS)
+    # GATEWAY_…: a variable of its configuration is wrong, no argument.
+    if error.code == _USAGE and error.reason.startswith(_SAYS) and not reason.startswith("GATEWAY_"):
+        task = f"gateway.{words[0]}"
+        lists = "./invoke gateway.list-tokens shows the tokens and their IDs"
+        hint = lists if words[0] == "revoke-token" else f"./invoke --help {task}"
+        return ConfigError(f"{task}: {reason}", hint)
+    if error.hint or "token database" not in error.reason:
+        return error
+    return PlatformError(error.reason, _database_hint(platform))
+
+
+def _database_hint(platform: Platform) -> str:
+    again = f"./invoke {platform.main}.setup"
+    if not platform.settings.values["gateway"]["database_url"]:
+        return again
+    return f"correct platform.gateway.database_url or GATEWAY_DATABASE_PASSWORD, or make that database reachable; then {again}"
+
+
+def runs(platform: Platform) -> bool:
+    """Whether any process of the environment runs or is to run, beside what its host shares; False also for one never set up."""
+    shared = {name for name, each in platform.stacks.items() if each.scope == "host"}
+    return any(each.state not in _ENDED and each.stack not in shared for each in platform.target.processes())
 
 
 def require_door(platform: Platform) -> None:
@@ -95,6 +119,14 @@ def require_door(platform: Platform) -> None:
         names = ", ".join(f"{each.name} ({each.state})" for each in down)
         raise PlatformError(
             f"not running: {names}: a link would lead nowhere", f"./invoke {platform.main}.status"
+        )
+
+
+def require_running(platform: Platform) -> None:
+    """Raises PreflightError: what asks the services would only report that nothing answers."""
+    if not runs(platform):
+        raise PreflightError(
+            f"environment {platform.settings.env!r} is not running", f"./invoke {platform.main}.setup"
         )
 
 

@@ -38,5 +38,5 @@ def bring_back(platform: Platform, file: str, yes: bool) -> str:
             f"this would replace the database with {path.name}; later runs exist only in the copy that is set aside",
             "add --yes to do it",
         )
-    with platform.target.lock("prefect.restore", 600):
+    with platform.target.lock(f"{platform.main}.restore", 600):
         return require(platform.target, Backups).restore(platform.stacks[platform.main], path)

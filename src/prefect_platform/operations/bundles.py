@@ -6,7 +6,7 @@ from prefect_platform.config import stack
 from prefect_platform.environment import provisioners
 from prefect_platform.environment.opened import Platform
 from prefect_platform.errors import ConfigError
-from prefect_platform.operations.stack_order import order, require_needs, require_stack
+from prefect_platform.operations.stack_order import missing_needs, order, require_needs, require_stack
 from prefect_platform.planning import bundle, render
 from prefect_platform.planning.diff import Plan
 
@@ -19,7 +19,7 @@ def bundles(platform: Platform, name: str) -> list[bundle.Bundle]:
     included too; elsewhere a stack is set up by itself, and its needs must be set up. Raises ConfigError, PreflightError.
     """
     require_stack(platform, name)
-    if not platform.target.traits.combined:
+    if missing_needs(platform, name):
         # A host that cannot run anything is the first thing to say, before what it does not run yet.
         platform.target.preflight(Plan(()), ())
         require_needs(platform, name)
@@ -56,8 +56,7 @@ def _check_connections(platform: Platform, chosen: stack.Stack) -> None:
     used = {*order(platform, platform.main), chosen.name}
     for each in (one for one in platform.stacks.values() if one.name in used):
         where = platform.target.where(each.name, each.scope)
-        services = render.build(each, platform.settings, where).compose["services"].values()
-        wanted[each.name] = sum((spec or {}).get("x-connections", 0) for spec in services)
+        wanted[each.name] = render.connections(each, platform.settings, where)
     there, needed = platform.settings.values["postgres"]["max_connections"], sum(wanted.values()) + _SPARE
     if needed > there:
         told = ", ".join(f"{name} {number}" for name, number in wanted.items() if number)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -15,8 +14,9 @@ from prefect_platform.environment.provisioners import Done, Ready
 from prefect_platform.planning import bundle, diff
 from prefect_platform.targets.protocol import Exposes, Notes
 
+from . import given
 from .bundles import bundles, unready_bundles
-from .preconditions import require_preconditions
+from .preconditions import require_given_secrets, require_preconditions
 from .stack_order import order
 
 READY_SECONDS = 120
@@ -37,15 +37,21 @@ class Report:
 
 def make_plan(platform: Platform, built: Sequence[bundle.Bundle]) -> diff.Plan:
     """Everything that setup would do, as of now; touches nothing."""
-    todo = diff.make(built, platform.target.observe(built))
+    seen, kept = given.observe(platform, built)
+    todo = diff.make(built, seen)
+    return replace(todo, inside=(*kept, *_inside(platform, built, todo)))
+
+
+def _inside(platform: Platform, built: Sequence[bundle.Bundle], todo: diff.Plan) -> tuple[diff.Step, ...]:
+    """What the provisioners would do. Raises ConfigError for what they refuse."""
     running = _running(platform, built, todo)
-    inside = (
+    steps = (
         step
         for each in built
         for provisioner in provisioners.of(each.stack)
         for step in provisioner.plan(platform, running)
     )
-    return replace(todo, inside=tuple(dict.fromkeys(inside)))
+    return tuple(dict.fromkeys(steps))
 
 
 def warnings(platform: Platform, built: Sequence[bundle.Bundle]) -> tuple[str, ...]:
@@ -74,18 +80,21 @@ def setup(platform: Platform, name: str, wait: float, ready_seconds: float = REA
     built = bundles(platform, name)
     with platform.target.lock(f"{name}.setup", wait):
         for each in built:
-            # Not before it is needed: a Vault that is yet to be set up has no store.
-            if any(spec.given for spec in each.stack.secrets):
-                platform.target.store.store_given(each.stack, os.environ)
-        todo = make_plan(platform, built)
-        require_preconditions(platform, todo, built)
+            require_given_secrets(platform, each)
+        seen, kept = given.observe(platform, built)
+        todo = replace(diff.make(built, seen), inside=kept)
         for warning in warnings(platform, built):
             platform.say(f"warning: {warning}")
         if todo.steps:
-            platform.say(str(replace(todo, inside=())))
+            # What a provisioner would refuse is refused before the first step; without steps it is the first to act.
+            _inside(platform, built, todo)
+            require_preconditions(platform, todo, built)
+        if todo.steps or kept:
+            platform.say(str(todo))
+        given.store(platform, built)
         platform.target.apply(todo, built)
         done = _provision(platform, built, ready_seconds)
-        todo = replace(todo, inside=done.steps)
+        todo = replace(todo, inside=(*kept, *done.steps))
         return Report(todo, (*done.notices, *_notes(platform)), _checks(platform, name, todo))
 
 

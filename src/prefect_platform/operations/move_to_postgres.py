@@ -67,7 +67,9 @@ def _request(platform: Platform, folder: str) -> None:
         platform.main, [f"{platform.target.where(platform.main).bundle}/server.py", "check-database"]
     ).strip()
     if said.endswith(": ok"):
-        wanted = json.dumps({"from": f"{folder}/prefect.db", "asked": time.strftime("%Y-%m-%dT%H:%M:%S%z")})
+        spec = platform.stacks[platform.main].sqlite
+        source = f"{folder}/{spec.file if spec else ''}"
+        wanted = json.dumps({"from": source, "asked": time.strftime("%Y-%m-%dT%H:%M:%S%z")})
         platform.target.run_in(platform.main, ["-c", _GONE, f"{folder}/{RESULT}"])
         platform.target.run_in(platform.main, ["-c", _WRITE, f"{folder}/{REQUEST}", wanted])
         return

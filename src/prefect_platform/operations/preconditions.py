@@ -19,9 +19,9 @@ from .bundles import unready_bundles
 
 
 def require_preconditions(platform: Platform, todo: Plan, built: Sequence[Bundle]) -> None:
-    """Raises PreflightError: ports, disk, names that do not resolve."""
-    platform.target.preflight(todo, built)
+    """Raises PreflightError: ports, disk, names that do not resolve. Where nothing is to be done, nothing is asked."""
     if todo.steps:
+        platform.target.preflight(todo, built)
         require_names(platform)
 
 
@@ -30,14 +30,15 @@ def require_all(platform: Platform, names: Sequence[str]) -> None:
     for name in names:
         built = unready_bundles(platform, name)
         for each in built:
-            _require_given(platform, each)
+            require_given_secrets(platform, each)
         services = [service for each in built for service in each.services]
         # As if all of it had to start: a port that the stack's own container has is no conflict.
         platform.target.preflight(Plan(tuple(Step("start", each.full_name, "") for each in services)), built)
     require_names(platform)
 
 
-def _require_given(platform: Platform, bundle: Bundle) -> None:
+def require_given_secrets(platform: Platform, bundle: Bundle) -> None:
+    """Raises PreflightError for a secret that must be given and never was."""
     if not any(spec.given for spec in bundle.stack.secrets):
         return
     present: Collection[str] = ()

@@ -24,6 +24,21 @@ _VERBS = {
 }
 REPLACED = "REPLACED"
 """The state of a process whose programs are made again under it."""
+_CALLED = {
+    "after": "its start order",
+    "argv": "its command",
+    "command": "its command",
+    "depends_on": "its start order",
+    "entrypoint": "its command",
+    "environment": "its settings",
+    "image": "its image",
+    "mem_limit": "its memory limit",
+    "ports": "its ports",
+    "reads": "its files",
+    "stop_grace_period": "its time to stop",
+    "stop_seconds": "its time to stop",
+}
+"""What a person calls the facts of a service; the others have Compose's names."""
 UNHEALTHY = "unhealthy"
 """The cause of a restart that nothing declared asks for."""
 
@@ -72,7 +87,7 @@ class Step:
         return cls(_VERBS.get(verb, verb), subject, cause)
 
     def __str__(self) -> str:
-        return f"{self.action:9} {self.subject:28} {self.cause}"
+        return f"{self.action:8}  {self.subject:27}  {self.cause}".rstrip()
 
 
 @dataclass(frozen=True)
@@ -210,7 +225,7 @@ def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
             continue
         if isinstance(value, dict) and isinstance(before, dict):
             changed = sorted(name for name in {*before, *value} if before.get(name) != value.get(name))
-            causes.append(f"{key} changed: {', '.join(changed)}")
+            causes.append(f"{_CALLED.get(key, key)} changed: {', '.join(changed)}")
         else:
-            causes.append(f"{key} changed")
-    return causes
+            causes.append(f"{_CALLED.get(key, key)} changed")
+    return list(dict.fromkeys(causes))

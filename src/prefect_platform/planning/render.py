@@ -6,6 +6,7 @@ import importlib.util
 import json
 import re
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -39,24 +40,7 @@ def build(stack: Stack, settings: Settings, where: Where, memory: int = 0) -> Bu
 
     `memory` is the host's, in bytes: what nothing else limits takes its share of it.
     """
-    own, platform = settings.values["gateway"]["routes"], route_targets.platform_of(settings)
-    values = {
-        "settings": settings.values,
-        "own_routes": routes.routed(own, platform),
-        # Where Prefect answers under any name: the names that are a service's.
-        "foreign_hosts": [] if where.host else routes.foreign_hosts(own, platform),
-        "client_settings": client_settings(settings.values),
-        "where": where,
-        "memory": memory,
-        "topology": where.topology,
-        "env": settings.env,
-        "public_url": public_url(settings),
-        "sso": sso.doors(settings, where.host, where.address("authentik", "server")) if where.host else None,
-        "sso_url": sso.known_url(settings),
-        "database": database_url.parse(url) if (url := settings.values["prefect"]["database_url"]) else None,
-        # Names of the files that only the stack may read; what is in them is not an argument of rendering.
-        "private": private_files.names(settings, stack) if where.private else [],
-    }
+    values = _values(stack, settings, where, memory)
     rendered = {path: _render(stack, path, values) for path in sorted(stack.folder.glob("*.j2"))}
     # What renders to nothing is not wanted with these settings.
     files = {path.name.removesuffix(".j2"): text.encode() for path, text in rendered.items() if text.strip()}
@@ -78,34 +62,79 @@ def build(stack: Stack, settings: Settings, where: Where, memory: int = 0) -> Bu
     return Bundle(stack, files, services, dynamic if dynamic.strip() else None, parsed)
 
 
+def connections(stack: Stack, settings: Settings, where: Where) -> int:
+    """How many connections to the shared PostgreSQL the pools of a stack's services open together. Raises ConfigError."""
+    text = _render(stack, stack.folder / "compose.yml.j2", _values(stack, settings, where, 0))
+    services = _parsed(stack, text.encode())["services"].values()
+    return sum((spec or {}).get("x-connections", 0) for spec in services)
+
+
+def _values(stack: Stack, settings: Settings, where: Where, memory: int) -> dict[str, Any]:
+    """What the templates can use."""
+    sso_url = sso.known_url(settings)
+    return {
+        "settings": settings.values,
+        "client_settings": client_settings(settings.values),
+        "where": where,
+        "memory": memory,
+        "topology": where.topology,
+        "env": settings.env,
+        "public_url": public_url(settings),
+        "sso": sso.doors(settings, where.host, where.address("authentik", "server")) if where.host else None,
+        "sso_url": sso_url,
+        "sso_host": urlsplit(sso_url).hostname or "",
+        "database": database_url.parse(url) if (url := settings.values["prefect"]["database_url"]) else None,
+        # Names of the files that only the stack may read; what is in them is not an argument of rendering.
+        "private": private_files.names(settings, stack) if where.private else [],
+        **_rules(settings, where),
+    }
+
+
+def _rules(settings: Settings, where: Where) -> dict[str, Any]:
+    """Traefik's rules, for templates of routes."""
+    own, platform = settings.values["gateway"]["routes"], route_targets.platform_of(settings)
+    # Where Prefect answers under any name: the names that are a service's.
+    foreign = [] if where.host else routes.foreign_hosts(own, platform)
+    others = " && ".join(f"!Host(`{each}`)" for each in foreign)
+
+    def on(rule: str) -> str:
+        return f"Host(`{where.host}`) && ({rule})" if where.host else rule
+
+    return {
+        "own_routes": routes.routed(own, platform),
+        "foreign_hosts": foreign,
+        "on": on,
+        # For what accepts a session, or would take a path of a service that has a host to itself.
+        "at_home": lambda rule: f"{others} && ({rule})" if others else on(rule),
+        # By client: a machine with a token; a person's browser that opens a page.
+        "bearer": r"HeaderRegexp(`Authorization`, `(?i)^bearer[ \t]`)",
+        "odd_path": f"PathRegexp(`{routes.PARENT}`)",
+        "our_cookie": "HeaderRegexp(`Cookie`, `(?i)platform_(session|return)|authentik_proxy`)",
+        "page": "Method(`GET`) && HeaderRegexp(`Accept`, `text/html`)",
+    }
+
+
 def _render(stack: Stack, path: Path, values: Mapping[str, Any]) -> str:
     import jinja2  # not before it is needed: most commands render nothing
 
+    try:
+        return str(_template(path.read_text()).render(values))
+    except jinja2.TemplateError as error:
+        raise ConfigError(f"stacks/{stack.name}/{path.name}: {error}") from None
+
+
+@cache
+def _template(text: str) -> Any:
+    """Compiled once: a setup renders what it applies and, before, what shares a PostgreSQL with it."""
+    import jinja2
+
     env = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False)
     env.globals["listen"] = listen
-    host = values["where"].host
-
-    def on(rule: str) -> str:
-        return f"Host(`{host}`) && ({rule})" if host else rule
-
-    env.globals["on"] = on
-    others = " && ".join(f"!Host(`{each}`)" for each in values["foreign_hosts"])
-    # For what accepts a session, or would take a path of a service that has a host to itself.
-    env.globals["at_home"] = lambda rule: f"{others} && ({rule})" if others else on(rule)
-    # Traefik's rules by client: a machine with a token; a person's browser that opens a page.
-    env.globals["bearer"] = r"HeaderRegexp(`Authorization`, `(?i)^bearer[ \t]`)"
-    env.globals["odd_path"] = f"PathRegexp(`{routes.PARENT}`)"
-    env.globals["our_cookie"] = "HeaderRegexp(`Cookie`, `(?i)platform_(session|return)|authentik_proxy`)"
-    env.globals["page"] = "Method(`GET`) && HeaderRegexp(`Accept`, `text/html`)"
-    env.globals["sso_host"] = urlsplit(values["sso_url"]).hostname or ""
     env.filters["megabytes"] = lambda size: int(size[:-1]) * (1024 if size[-1] == "g" else 1)
     env.filters["yaml"] = yaml_text
     env.filters["env"] = env_text
     env.filters["wrapped"] = lambda rule: f"({rule})"
-    try:
-        return env.from_string(path.read_text()).render(values)
-    except jinja2.TemplateError as error:
-        raise ConfigError(f"stacks/{stack.name}/{path.name}: {error}") from None
+    return env.from_string(text)
 
 
 def yaml_text(value: object) -> str:

@@ -19,6 +19,21 @@ def env_line(name: str, value: str) -> str:
     return f"{name}='" + value.replace("'", "'\\''") + "'\n"
 
 
+def wrong_mode(file: Path) -> str:
+    """What is wrong with the mode of a file that only its user reads and writes; empty when it is 600."""
+    mode = file.stat().st_mode & 0o777
+    return "" if mode == 0o600 else f"its mode is {mode:03o}, not 600"
+
+
+def _lines(file: Path) -> Values:
+    """The values of an env file; none of one that no shell would read."""
+    try:
+        pairs = (line.partition("=") for line in shlex.split(file.read_text()))
+    except ValueError:
+        return {}
+    return {name: value for name, _, value in pairs}
+
+
 class FileStore(SecretStore):
     """`<state>/secrets/<stack>.json` (0600) stores values; an entrypoint loads `<stack>.env` beside it."""
 
@@ -55,15 +70,24 @@ class FileStore(SecretStore):
     def _publish(self, stack: str, values: Mapping[str, str]) -> None:
         env = "".join(env_line(name, value) for name, value in values.items()).encode()
         file = self.folder / f"{stack}.env"
-        if not file.exists() or file.read_bytes() != env:
+        if not file.exists() or wrong_mode(file) or file.read_bytes() != env:
             write_atomic(file, env, 0o600)
+
+    def published(self, stack: Stack) -> str:
+        """Why the stack's env file has to be written again; empty when it is as `ensure` leaves it, or secrets are still missing."""
+        if not stack.secrets or self.missing(stack):
+            return ""
+        file = self.folder / f"{stack.name}.env"
+        if not file.exists():
+            return "missing"
+        values = {name: secret.value for name, secret in self.values(stack).items()}
+        return wrong_mode(file) or ("" if _lines(file) == values else "changed")
 
     def _borrowed(self, stack: str, own: Mapping[str, str]) -> Values:
         """What `ensure` put into the env file from other stacks."""
         file = self.folder / f"{stack}.env"
-        lines = shlex.split(file.read_text()) if file.exists() else []
-        pairs = (line.partition("=") for line in lines)
-        return {name: value for name, _, value in pairs if name not in own}
+        lines = _lines(file) if file.exists() else {}
+        return {name: value for name, value in lines.items() if name not in own}
 
     def version(self, stack: Stack) -> str:
         # A keyed hash, so that it says nothing about the values.

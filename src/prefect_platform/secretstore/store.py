@@ -100,10 +100,20 @@ class SecretStore(ABC):
 
     def store_given(self, stack: Stack, environ: Mapping[str, str]) -> None:
         """Store the values of `given` secrets that `environ` has. Raises PreflightError for one that was never given."""
-        names = [spec.name for spec in stack.secrets if spec.given]
-        require_given(stack, self.read(stack.name) if names else {}, environ)
-        if new := {name: environ[name] for name in names if environ.get(name)}:
+        if any(spec.given for spec in stack.secrets):
+            require_given(stack, self.read(stack.name), environ)
+        if new := self.new_given(stack, environ):
             self.merge(stack.name, new)
+
+    def new_given(self, stack: Stack, environ: Mapping[str, str]) -> Values:
+        """What `store_given` would write: `given` secrets with another value than the stored one, or without one."""
+        names = [spec.name for spec in stack.secrets if spec.given and environ.get(spec.name)]
+        present = self.read(stack.name) if names else {}
+        return {
+            name: environ[name]
+            for name in names
+            if name not in present or present[name].value != environ[name]
+        }
 
 
 def require_given(stack: Stack, present: Collection[str], environ: Mapping[str, str]) -> None:

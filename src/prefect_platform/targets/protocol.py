@@ -109,7 +109,7 @@ class Target(Protocol):
     def stop(self, services: Sequence[str]) -> None: ...
     def restart(self, services: Sequence[str]) -> None: ...
     def removal(self, stack: str, data: bool) -> str:
-        """What `remove` would delete, for a person to confirm."""
+        """What `remove` would delete, for a person to confirm; empty when there is nothing."""
         ...
 
     def remove(self, stacks: Mapping[str, Stack], stack: str, data: bool) -> None: ...
@@ -268,7 +268,7 @@ C = TypeVar("C")
 _LACKS: dict[type, tuple[str, str]] = {
     Releases: (
         "keeps no releases, and no history of them",
-        "git checkout the version before, then ./invoke prefect.plan and prefect.setup",
+        "./invoke prefect.stop, git checkout the version before, ./invoke prefect.restore --file BACKUP --yes (made before the upgrade: an older Prefect refuses a newer database), ./invoke prefect.setup",
     ),
     Executes: ("has no containers", "its processes run on this machine: docs/local.md"),
     Backups: ("makes no backups", "copy the database by its own tools"),

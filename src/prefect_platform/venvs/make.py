@@ -198,16 +198,24 @@ def _rmtree(folder: Path) -> None:
         shutil.rmtree(folder)
 
 
+def _say(line: str) -> None:
+    """To standard error, if anybody can receive it; past Python's stream, which would keep an unwritable line and fail at exit."""
+    if sys.stderr is None:
+        return  # it was closed, and its descriptor is by now another file's
+    with contextlib.suppress(OSError):
+        os.write(2, f"{line}\n".encode(errors="replace"))
+
+
 def main(argv: Sequence[str]) -> int:
     folder, lock_file, *pth = argv
     os.umask(os.umask(_WRITABLE_BY_OTHERS) | _WRITABLE_BY_OTHERS)
     try:
-        ensure(Path(folder), Path(lock_file), lambda line: print(line, file=sys.stderr, flush=True), pth)
+        ensure(Path(folder), Path(lock_file), _say, pth)
     except PreflightError as error:
-        print(f"invoke: {error.message}", file=sys.stderr)
+        _say(f"invoke: {error.message}")
         return 3
     except KeyboardInterrupt:
-        print("invoke: interrupted; the next call rebuilds the environment", file=sys.stderr)
+        _say("invoke: interrupted; the next call rebuilds the environment")
         return 130
     return 0
 

@@ -14,6 +14,7 @@ from prefect_platform.provisioning.prefect import objects
 from prefect_platform.provisioning.prefect.api import ApiError, PrefectApi
 
 from .check_token import STEP as TOKEN_STEP
+from .check_token import issue
 from .protocol import Done, Ready
 
 _UNKNOWN = "unless it exists"
@@ -52,7 +53,9 @@ class PrefectObjects:
         if not known:
             platform.say("the gateway rejects the platform's token: issuing a new one")
             forget_token(platform)
+            issue(platform)
             renewed = (TOKEN_STEP,)
+            _require_ours(platform, ready)
         with api(platform) as client:
             observed = objects.observe(client, wanted)
             changes = objects.plan_objects(wanted, observed)
@@ -60,6 +63,16 @@ class PrefectObjects:
                 platform.say(str(change))
             objects.apply_changes(client, changes)
         return Done((*renewed, *_steps(changes)), objects.notices(wanted, observed))
+
+
+def _require_ours(platform: Platform, ready: Ready) -> None:
+    """Raises CheckFailed where even a token that was just issued is refused: the gateway that issued it is not the one that answers."""
+    with api(platform) as client:
+        if not _wait_ready(platform, client, ready):
+            raise CheckFailed(
+                f"{platform.url}: rejects a token that this environment's gateway just issued: something else answers there",
+                f"check {platform.settings.key('gateway', 'public_url')}; it must lead to the gateway of environment {platform.settings.env}",
+            )
 
 
 def _steps(changes: tuple[objects.Change, ...]) -> tuple[Step, ...]:

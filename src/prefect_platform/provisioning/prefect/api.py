@@ -17,6 +17,7 @@ Json = dict[str, Any]
 EVENTS_PAGE = 50  # the same of events
 PAGE = 200  # the server's default and greatest page size
 RETRIED = {502, 503}
+_REFUSED = "./invoke prefect.setup renews the platform's token, or says that something else answers at platform.gateway.public_url"
 
 
 class ApiError(PlatformError):
@@ -239,9 +240,8 @@ class PrefectApi:
         except httpx.RequestError as error:
             raise _lost(what, error) from None
         if not answer.is_success:
-            raise ApiError(
-                f"{what}: {answer.status_code} {answer.text[:300].strip()}".rstrip(), answer.status_code
-            )
+            said = f"{what}: {answer.status_code} {answer.text[:300].strip()}".rstrip()
+            raise ApiError(said, answer.status_code, _REFUSED if answer.status_code == 401 else "")
         if not answer.content:
             return None
         try:

@@ -83,18 +83,17 @@ def plan_objects(desired: Desired, observed: Observed) -> tuple[Change, ...]:
     return tuple(changes)
 
 
+_EXTRA = ": not in the configuration; left alone (harmless): declare it, or delete it in the UI"
+
+
 def notices(desired: Desired, observed: Observed) -> tuple[str, ...]:
     """What exists and is left alone: objects outside the configuration."""
     pools = {pool.name: {"default", *(queue.name for queue in pool.queues)} for pool in desired.pools}
     limits = {limit.name for limit in desired.limits}
-    found = [f"work pool {name}: not in the configuration" for name in sorted({*observed.pools} - {*pools})]
+    found = [f"work pool {name}{_EXTRA}" for name in sorted({*observed.pools} - {*pools})]
     for pool, queues in sorted(observed.queues.items()):
-        found += [
-            f"queue {pool}/{name}: not in the configuration" for name in sorted({*queues} - pools[pool])
-        ]
-    found += [
-        f"global limit {name}: not in the configuration" for name in sorted({*observed.limits} - limits)
-    ]
+        found += [f"queue {pool}/{name}{_EXTRA}" for name in sorted({*queues} - pools[pool])]
+    found += [f"global limit {name}{_EXTRA}" for name in sorted({*observed.limits} - limits)]
     return tuple(found)
 
 

@@ -123,7 +123,10 @@ def _read(service: str, process: subprocess.Popen[bytes], lines: queue.Queue[tup
 def stop(site: Site, services: Sequence[str]) -> None:
     """Stop these services, dependents first; with none named, all of the environment. What the host shares keeps running."""
     mine = [*site.host.containers(env=site.env), *(site.host.containers(env="host") if services else ())]
-    stop_all(site, [each for each in mine if not services or service_of(each) in services])
+    wanted = [each for each in mine if not services or service_of(each) in services]
+    if not wanted:
+        site.say(f"environment {site.env!r} is not running")
+    stop_all(site, wanted)
 
 
 def stop_all(site: Site, containers: Sequence[Mapping[str, Any]]) -> None:

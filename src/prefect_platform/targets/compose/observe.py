@@ -47,7 +47,7 @@ def observe(site: Site, bundles: Sequence[Bundle]) -> Observed:
     todo = diff.make(bundles, seen)
     if not todo.steps:
         return seen
-    dumps = retention.dumps(site, bundles, files, todo)
+    dumps = retention.dumps(site, bundles, files)
     return replace(seen, more=(*seen.more, *dumps), later=retention.outdated(site, bundles))
 
 

@@ -7,6 +7,7 @@ for the plan, made by it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from prefect_platform.config import private_files
 from prefect_platform.config.stack import Stack
@@ -25,6 +26,22 @@ _ABSENT_FILES = 'for f in "$@"; do [ -e "$f" ] || echo "$f"; done'
 
 def steps(site: Site, bundles: Sequence[Bundle]) -> tuple[Step, ...]:
     """What is missing, each once."""
+    with ThreadPoolExecutor() as pool:
+        # psql in a container takes as long as all other questions together.
+        absent = pool.submit(_absent_databases, site, [bundle.stack for bundle in bundles])
+        found = _steps_but_databases(site, bundles)
+        return tuple(dict.fromkeys((*found, *absent.result())))
+
+
+def _absent_databases(site: Site, stacks: Sequence[Stack]) -> list[Step]:
+    return [
+        Step("create", name, _ABSENT)
+        for stack in stacks
+        for name in databases.missing(site.host, site.postgres, stack)
+    ]
+
+
+def _steps_but_databases(site: Site, bundles: Sequence[Bundle]) -> list[Step]:
     found: dict[Step, None] = {}
     engine = site.host.engine
     for bundle in bundles:
@@ -39,13 +56,11 @@ def steps(site: Site, bundles: Sequence[Bundle]) -> tuple[Step, ...]:
             Step("join", f"network {network}", f"{container} is not in it")
             for container, network in (*_unjoined(site, bundle), *_edges_to_join(site, bundle))
         )
-        absent = databases.missing(site.host, site.postgres, bundle.stack)
-        found |= dict.fromkeys(Step("create", name, _ABSENT) for name in absent)
         found |= dict.fromkeys(_private_steps(site, bundle))
         if bundle.stack.secrets:
             logins = site.vault.plan_admit(bundle.stack, site.folder(bundle.stack))
             found |= dict.fromkeys(Step.of(change, "the agent's login") for change in logins)
-    return tuple(found)
+    return list(found)
 
 
 def create(site: Site, bundle: Bundle, plan: Plan) -> None:

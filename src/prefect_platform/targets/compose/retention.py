@@ -9,16 +9,22 @@ from prefect_platform.planning.bundle import Bundle
 from prefect_platform.planning.diff import Plan, Step
 from prefect_platform.targets.docker import databases, releases
 
-from . import compose_file, schema
+from . import schema
 from .on_host import Site
 
 
-def dumps(site: Site, bundles: Sequence[Bundle], files: Mapping[str, bytes], todo: Plan) -> tuple[Step, ...]:
-    """Those to make before anything is started. `files` are those of the current releases, by `<stack>/<file>`."""
+def dumps(site: Site, bundles: Sequence[Bundle], files: Mapping[str, bytes]) -> tuple[Step, ...]:
+    """Those to make before anything is started. `files` are those of the current releases, by `<stack>/<file>`.
+
+    Only where another version takes the databases over, as a rollback sees it: a dump for each change of a setting would soon have
+    replaced the five that are kept.
+    """
     found: list[Step] = []
     for bundle in bundles:
         before = files.get(f"{bundle.stack.name}/compose.yml")
-        if bundle.stack.databases and before is not None and _may_migrate(bundle, before, todo):
+        if not bundle.stack.databases or before is None:
+            continue
+        if schema.decided_by(before) != schema.decided_by(bundle.files["compose.yml"]):
             label = site.current(bundle.stack)
             new = databases.dump_names(bundle.stack, label)
             found += [Step("create", f"dump {name}", "the schema may change") for name in new]
@@ -56,10 +62,3 @@ def delete(site: Site, stack: Stack, plan: Plan) -> None:
 
 def _named(subjects: Sequence[str], kind: str) -> list[str]:
     return [each.removeprefix(kind) for each in subjects if each.startswith(kind)]
-
-
-def _may_migrate(bundle: Bundle, before: bytes, todo: Plan) -> bool:
-    """Whether a run-once service will run, or the services may migrate when they start."""
-    changed = todo.of("start", "restart")
-    once = any(f"{bundle.stack.name}-{name}" in changed for name in compose_file.once(bundle))
-    return once or schema.decided_by(before) != schema.decided_by(bundle.files["compose.yml"])

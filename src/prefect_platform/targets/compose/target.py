@@ -96,7 +96,7 @@ class Target:
             )
         starting = {*plan.of("start", "restart")}
         services = [each for bundle in bundles for each in bundle.services if each.full_name in starting]
-        ports.check(self.host, services)
+        ports.check(self.host, services, self.settings)
 
     def apply(self, plan: Plan, bundles: Sequence[Bundle]) -> None:
         """Do the steps. Interrupted anywhere, the next setup resumes."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from prefect_platform.config.rules import port_keys
+from prefect_platform.config.settings import Settings
 from prefect_platform.errors import PreflightError
 from prefect_platform.planning.bundle import Service
 
@@ -14,8 +16,8 @@ from .host import Host
 _LISTENERS = 'ss -Hltnp "sport = :$1" 2>/dev/null || true'
 
 
-def check(host: Host, services: Sequence[Service]) -> None:
-    """Raises PreflightError for a port that another process has, naming it."""
+def check(host: Host, services: Sequence[Service], settings: Settings) -> None:
+    """Raises PreflightError for a port that another process has, naming it and the keys that choose another."""
     for service in services:
         for published in service.spec.get("ports", ()):
             # [ADDRESS:]PORT:PORT in the container; without an address it is published on all.
@@ -26,7 +28,7 @@ def check(host: Host, services: Sequence[Service]) -> None:
                 if _overlap("".join(address) or "*", line.split()[3].rpartition(":")[0]):
                     raise PreflightError(
                         f"{host.runner.place}: port {port}, which {service.full_name} publishes, is taken by {_holder(line)}",
-                        f"stop that process (sudo ss -ltnp 'sport = :{port}' shows it), or choose another port: platform.traefik.http_port, https_port",
+                        f"stop that process (sudo ss -ltnp 'sport = :{port}' shows it), or choose another port: {port_keys(settings, service.stack, int(port))}",
                     )
 
 

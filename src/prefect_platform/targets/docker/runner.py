@@ -31,18 +31,18 @@ _CHANGED = "REMOTE HOST IDENTIFICATION HAS CHANGED"
 _HINTS = (
     (
         "Permission denied (",
-        "the host refuses the key: ssh-add -l shows the agent's keys; try `ssh {host} true`",
+        "the host refuses the key: ssh-add -l shows the agent's keys; try `ssh {there} true`",
     ),
     (
         _CHANGED,
         "the host key differs from known_hosts. If the host was reinstalled: ssh-keygen -R {host}",
     ),
-    ("Host key verification failed", "verify and accept the host key once: ssh {host} true"),
+    ("Host key verification failed", "verify and accept the host key once: ssh {there} true"),
     ("Could not resolve hostname", "correct platform.host in invoke.yaml (or the Host in your ssh config)"),
-    ("Connection refused", "check that the host is up and the port is right: try `ssh {host} true`"),
+    ("Connection refused", "check that the host is up and the port is right: try `ssh {there} true`"),
     (
         "timed out",
-        "check that the host is up and no firewall drops the connection: try `ssh {host} true`",
+        "check that the host is up and no firewall drops the connection: try `ssh {there} true`",
     ),
     ("No route to host", "the host cannot be reached from here: check the network, a VPN, a jump host"),
 )
@@ -121,6 +121,7 @@ class SshRunner:
     def __init__(self, host: str, config: Path | None = None) -> None:
         self.place = host
         self.host = host
+        self._there = f"-F {shlex.quote(str(config))} {host}" if config else host
         key = hashlib.sha256(f"{host}\0{config}\0{os.getuid()}".encode()).hexdigest()[:12]
         # A short path: the socket's may have about 100 bytes. A private folder: whoever can write the socket is us on the host.
         folder = (
@@ -203,8 +204,8 @@ class SshRunner:
         said = result.stderr.strip() or "ssh failed without output"
         if _CHANGED in said:  # a banner of fifteen lines
             said = f"{_CHANGED}: a man in the middle, or the host was reinstalled"
-        hint = next((hint for sign, hint in _HINTS if sign in said), "see what is wrong: ssh -v {host} true")
-        return PreflightError(f"{self.host}: {said[-800:]}", hint.format(host=self.host))
+        hint = next((hint for sign, hint in _HINTS if sign in said), "see what is wrong: ssh -v {there} true")
+        return PreflightError(f"{self.host}: {said[-800:]}", hint.format(host=self.host, there=self._there))
 
 
 def _run(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from prefect_platform.config import images
 from prefect_platform.config.settings import Settings
 from prefect_platform.config.stack import Stack
-from prefect_platform.errors import PreflightError
+from prefect_platform.errors import PlatformError, PreflightError
 from prefect_platform.secretstore.file_store import FileStore
 from prefect_platform.secretstore.store import Secret
 from prefect_platform.secretstore.vault import STACK, TOKEN
@@ -142,6 +142,12 @@ class Access:
         )
 
     def _show(self, lines: Sequence[str]) -> None:
+        why = "" if self.section["keep_recovery_keys"] else _unseen()
+        if why:
+            raise PlatformError(
+                f"Vault's recovery keys: standard error: {why}: nobody would see them; they are kept, as is the root token",
+                "./invoke vault.setup in a terminal shows them and completes the setup",
+            )
         for line in lines:
             self.say(line)
 
@@ -245,3 +251,13 @@ class VaultContainer:
         script = "rm -rf /volume/* /volume/.[!.]*"
         self._host.docker(*words, "-v", f"{container}-data:/volume", image, "-c", script)
         self._host.docker("start", container)
+
+
+def _unseen() -> str:
+    """Why a message on standard error reaches nobody; empty if one can be written. A closed one is /dev/null by now."""
+    try:
+        os.write(2, b"\n")
+        null = os.fstat(2).st_rdev == os.stat(os.devnull).st_rdev
+    except OSError as error:
+        return error.strerror or str(error)
+    return f"it goes to {os.devnull}" if null else ""

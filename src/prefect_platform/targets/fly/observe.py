@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 
 from prefect_platform.config.settings import Settings
@@ -57,7 +58,8 @@ class Observing:
     ) -> tuple[Step, ...]:
         """App-wide steps. Raises PreflightError for a volume elsewhere, and for secrets that only Fly has."""
         steps, secrets = [], self.fly.secrets()
-        lost = sorted({name for names in missing.values() for name in names} & set(secrets))
+        given = {name for stack in stacks for name in self.store.new_given(stack, os.environ)}
+        lost = sorted(({name for names in missing.values() for name in names} & set(secrets)) - given)
         if lost and machines:
             raise PreflightError(
                 f"app {self.fly.app} has {', '.join(lost)} already, which this clone lacks; new ones would invalidate every token and make stored blocks unreadable",
@@ -68,8 +70,11 @@ class Observing:
         if not volumes:
             steps.append(self._volume_step())
         imports = self.imported.changed(self.store, stacks, secrets)
-        # What is generated first is imported too.
-        imports |= {name: "not there yet" for names in missing.values() for name in names}
+        # What is given or generated first is imported too.
+        imports |= dict.fromkeys(sorted(given & set(secrets)), "changed")
+        imports |= {
+            name: "not there yet" for names in missing.values() for name in names if name not in imports
+        }
         steps += [Step("import", f"secret {name}", why) for name, why in imports.items()]
         if not machines:
             steps.append(Step("deploy", "machine", "there is none yet"))

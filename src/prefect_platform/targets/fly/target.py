@@ -14,6 +14,7 @@ from prefect_platform.config import private_app
 from prefect_platform.config.settings import Settings
 from prefect_platform.config.stack import Stack
 from prefect_platform.errors import ConfigError, PlatformError, ProgramFailed
+from prefect_platform.files import delete_folder
 from prefect_platform.planning.bundle import Bundle
 from prefect_platform.planning.diff import Observed, Plan
 from prefect_platform.planning.where import Where
@@ -256,10 +257,8 @@ class Target:
             raise ConfigError(f"app {self.app} is not there: nothing to remove")
         if data:
             self.fly.call("apps", "destroy", self.app, "-y")
-            import shutil
-
             for folder in ("releases", "secrets"):
-                shutil.rmtree(self.settings.state / folder, ignore_errors=True)
+                delete_folder(self.settings.state / folder)
             return
         for machine in self.fly.machines():
             self.fly.call("machine", "destroy", machine["id"], "--force", "-a", self.app)

@@ -10,28 +10,20 @@ from typing import Any
 
 from prefect_platform.config.stack import Stack
 from prefect_platform.errors import ApplyError
-from prefect_platform.files import make_private, write_atomic
+from prefect_platform.files import make_private
 from prefect_platform.planning.bundle import Bundle, Service
 from prefect_platform.planning.diff import Plan, wanted_files
 from prefect_platform.targets.combined import sqlite
-from prefect_platform.targets.combined.supervisord_conf import configuration
 from prefect_platform.venvs import make
 
-from . import routes
+from . import rendered, routes
 from .installation import Installation
 from .supervisord import UMASK, end, lost_supervisors, orphans
 
 
 def apply(on: Installation, plan: Plan, bundles: Sequence[Bundle]) -> None:
     """Do the steps. Interrupted anywhere, the next observe sees what is left to do."""
-    for folder in (
-        "run",
-        "logs",
-        "stacks/routes",
-        "secrets",
-        *(f"data/{bundle.stack.name}/tmp" for bundle in bundles),
-    ):
-        make_private(on.state / folder)
+    rendered.create_folders(on, bundles)
     _install(on, plan, bundles)
     for bundle in bundles:
         on.store.ensure(bundle.stack)
@@ -39,11 +31,7 @@ def apply(on: Installation, plan: Plan, bundles: Sequence[Bundle]) -> None:
     services = [service for bundle in bundles for service in bundle.services]
     versions = {bundle.stack.name: on.store.version(bundle.stack) for bundle in bundles}
     _stop_changed(on, plan, services)
-    _write(on, plan, bundles)
-    write_atomic(
-        on.supervisor.config,
-        configuration(str(on.state), on.settings.env, services, versions).encode(),
-    )
+    rendered.write(on, plan, bundles)
     _start(on, plan, services, versions)
 
 
@@ -107,14 +95,6 @@ def end_orphans(on: Installation, facts: Sequence[Mapping[str, Any]]) -> None:
     if lost:
         on.say(f"stopping {len(lost)} processes left by a dead supervisord")
         end(lost, patience)
-
-
-def _write(on: Installation, plan: Plan, bundles: Sequence[Bundle]) -> None:
-    wanted = wanted_files(bundles)
-    for path in plan.of("write"):
-        write_atomic(on.state / "stacks" / path, wanted[path])
-    for path in plan.of("delete"):
-        (on.state / "stacks" / path).unlink(missing_ok=True)
 
 
 def _start(on: Installation, plan: Plan, services: Sequence[Service], versions: Mapping[str, str]) -> None:

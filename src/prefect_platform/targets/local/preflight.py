@@ -63,14 +63,16 @@ def _existing(state: Path) -> Path:
     return next(path for path in (state, *state.parents) if path.exists())
 
 
-def check_port(name: str, host: str, port: int, ours: Callable[[psutil.Process], bool]) -> None:
-    """`name` can listen there, or a process of `ours` does already. Raises PreflightError, which says who has the port."""
+def check_port(name: str, host: str, port: int, ours: Callable[[psutil.Process], bool], key: str) -> None:
+    """`name` can listen there, or a process of `ours` does already. Raises PreflightError, which says who has the port, and the `key` that
+    sets it.
+    """
     problem = _cannot_bind(host, port)
     if problem is None:
         return
     if problem.errno == errno.EACCES:
         raise PreflightError(
-            f"port {port}: not allowed for this user", "choose a port above 1023 in invoke.yaml"
+            f"port {port} ({name}): not allowed for this user", f"set {key} to a port above 1023"
         )
     if problem.errno != errno.EADDRINUSE:
         raise PreflightError(f"{host}:{port}: {problem.strerror}", "correct platform.gateway.host")
@@ -79,7 +81,7 @@ def check_port(name: str, host: str, port: int, ours: Callable[[psutil.Process],
         who = f"{holder.info['name']} (pid {holder.pid})" if holder else "a process of another user"
         raise PreflightError(
             f"port {port} ({name}) is taken by {who}",
-            "stop it, or set another port; nothing was changed",
+            f"stop it, or set another port: {key}; nothing was changed",
         )
 
 

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import time
 import xmlrpc.client
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -45,29 +45,32 @@ class Supervisor:
     def config(self) -> Path:
         return self.state / "run" / "supervisord.conf"
 
-    def _rpc(self) -> Any:
-        proxy = xmlrpc.client.ServerProxy(
-            "http://local", transport=SupervisorTransport(None, None, f"unix://{self.socket}")
-        )
-        return proxy.supervisor
+    @contextlib.contextmanager
+    def _rpc(self) -> Iterator[Any]:
+        transport = SupervisorTransport(None, None, f"unix://{self.socket}")
+        with xmlrpc.client.ServerProxy("http://local", transport=transport) as proxy:
+            yield proxy.supervisor
 
     def alive(self) -> bool:
         try:
-            return bool(self._rpc().getState()["statename"] in ("RUNNING", "RESTARTING"))
+            with self._rpc() as rpc:
+                return bool(rpc.getState()["statename"] in ("RUNNING", "RESTARTING"))
         except (OSError, xmlrpc.client.Error, ConnectionError):
             return False
 
     def pid(self) -> int:
         """Its process id; 0 when it does not run."""
         try:
-            return int(self._rpc().getPID())
+            with self._rpc() as rpc:
+                return int(rpc.getPID())
         except (OSError, xmlrpc.client.Error):
             return 0
 
     def processes(self) -> list[dict[str, Any]]:
         """supervisord's own records (name, statename, pid, start, now, spawnerr, exitstatus); empty when it does not run."""
         try:
-            return cast(list[dict[str, Any]], self._rpc().getAllProcessInfo())
+            with self._rpc() as rpc:
+                return cast(list[dict[str, Any]], rpc.getAllProcessInfo())
         except (OSError, xmlrpc.client.Error):
             return []
 
@@ -93,7 +96,8 @@ class Supervisor:
 
     def shutdown(self, say: Callable[[str], None], seconds: float) -> None:
         try:
-            self._rpc().shutdown()
+            with self._rpc() as rpc:
+                rpc.shutdown()
         except OSError:
             return
         wait_until(lambda: not self.alive(), seconds, "supervisord did not stop", "run the command again")
@@ -104,8 +108,8 @@ class Supervisor:
         while (state := self.state_of(name)) in _BUSY:
             # Not while it stops already, for an interrupted setup: supervisord refuses to stop it twice.
             if state != "STOPPING":
-                with contextlib.suppress(xmlrpc.client.Fault):
-                    self._rpc().stopProcess(name, False)
+                with contextlib.suppress(xmlrpc.client.Fault), self._rpc() as rpc:
+                    rpc.stopProcess(name, False)
             if time.monotonic() - began > seconds + 20:
                 raise ApplyError(
                     f"{name}: still stopping after {seconds + 20:.0f} s", "run the command again"
@@ -122,16 +126,20 @@ class Supervisor:
 
     def replace(self, name: str, wanted: bool) -> None:
         """Forget the (stopped) program and, if wanted, load it from the configuration, which starts it."""
-        rpc = self._rpc()
         try:
-            rpc.reloadConfig()
-            if any(info["name"] == name for info in self.processes()):
-                rpc.removeProcessGroup(name)
-            if wanted:
-                rpc.addProcessGroup(name)
+            with self._rpc() as rpc:
+                rpc.reloadConfig()
+                if any(info["name"] == name for info in self.processes()):
+                    rpc.removeProcessGroup(name)
+                if wanted:
+                    rpc.addProcessGroup(name)
         except xmlrpc.client.Fault as fault:
             raise ApplyError(
                 f"{name}: supervisord refused: {fault.faultString}", "run the command again"
+            ) from None
+        except OSError:
+            raise ApplyError(
+                f"{name}: supervisord does not answer", "./invoke prefect.setup starts it"
             ) from None
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,18 +13,19 @@ from typing import Any
 
 import psutil
 
+from prefect_platform.config.rules import port_keys
 from prefect_platform.config.settings import Settings
 from prefect_platform.config.stack import Stack
 from prefect_platform.errors import ApplyError, PlatformError, PreflightError, ProgramFailed
 from prefect_platform.planning.bundle import Bundle, Service
-from prefect_platform.planning.diff import REPLACED, Observed, Plan, Running, Step
+from prefect_platform.planning.diff import Observed, Plan
 from prefect_platform.planning.where import Where
 from prefect_platform.targets.combined import lock, sqlite
 from prefect_platform.targets.combined.supervisord_conf import MARK
 from prefect_platform.targets.protocol import LOW_BYTES, Process, Say
-from prefect_platform.venvs import installed, make
+from prefect_platform.venvs import installed
 
-from . import apply, logs, preflight
+from . import apply, logs, observe, preflight, remove, rendered
 from .installation import Installation
 from .supervisord import UMASK
 from .traits import TRAITS
@@ -69,52 +69,7 @@ class Target:
 
     def observe(self, bundles: Sequence[Bundle]) -> Observed:
         """The machine as it is now. Files of other stacks are not read."""
-        stacks = [bundle.stack for bundle in bundles]
-        records = self.on.records()
-        runtime = self._runtime_steps(bundles)
-        # What runs may have loaded what was there before it is made again.
-        rebuilt = any(step.action == "install" for step in runtime) and self.on.venv.exists()
-        running = {
-            info["name"]: Running(
-                records.get(info["name"], {}).get("facts", {}).get("stack", ""),
-                REPLACED if rebuilt and state == "RUNNING" else state,
-                info["pid"],
-                records.get(info["name"], {}).get("facts"),
-                records.get(info["name"], {}).get("secret_version", ""),
-            )
-            for info, (state, _) in self.on.judged()
-        }
-        return Observed(
-            supervisor=self.supervisor.alive(),
-            files=self._files({stack.name for stack in stacks}),
-            running=running,
-            missing={stack.name: tuple(spec.name for spec in self.store.missing(stack)) for stack in stacks},
-            secret_versions={stack.name: self.store.version(stack) for stack in stacks},
-            more=runtime,
-        )
-
-    def _runtime_steps(self, bundles: Sequence[Bundle]) -> tuple[Step, ...]:
-        """What is made once for all environments: programs, and an empty migrated database to begin with."""
-        steps = []
-        lock = self.on.lock_file.read_bytes()
-        if not (self.on.venv.exists() and make.is_current(self.on.venv, lock)):
-            others = self.on.venv.parent.exists() and any(self.on.venv.parent.iterdir())
-            steps.append(Step("install", "runtime", "its lock changed" if others else "not there yet"))
-        elif changed := make.changed(self.on.venv):
-            steps.append(Step("install", "runtime", changed))
-        if apply.with_database(bundles) and (steps or not self.on.template.exists()):
-            steps.append(Step("prepare", "database template", "not there yet"))
-        return tuple(steps)
-
-    def _files(self, stacks: set[str]) -> dict[str, bytes]:
-        base = self.state / "stacks"
-        files = {}
-        for path in base.rglob("*"):
-            name = path.relative_to(base)
-            mine = name.parts[0] in stacks or (name.parts[0] == "routes" and path.stem in stacks)
-            if mine and path.is_file() and "__pycache__" not in name.parts and path.suffix != ".tmp":
-                files[str(name)] = path.read_bytes()
-        return files
+        return observe.observe(self.on, bundles)
 
     # -- before anything is touched
 
@@ -152,6 +107,7 @@ class Target:
             host,
             port,
             lambda process: process.pid in ours or process.environ().get(MARK) == str(self.state),
+            port_keys(self.settings, service.stack, port),
         )
 
     # -- applying-
@@ -224,6 +180,11 @@ class Target:
 
     def stop(self, services: Sequence[str]) -> None:
         """Stop these processes, dependents first; with none named, everything and supervisord too."""
+        if not self.supervisor.alive():
+            self.say(f"environment {self.settings.env!r} is not running")
+        self._stop(services)
+
+    def _stop(self, services: Sequence[str]) -> None:
         seconds = self.on.stop_seconds()
         infos = self.supervisor.processes()
         names = [info["name"] for info in reversed(infos) if not services or info["name"] in services]
@@ -235,7 +196,14 @@ class Target:
             apply.end_orphans(self.on, [record["facts"] for record in self.on.records().values()])
 
     def restart(self, services: Sequence[str]) -> None:
-        """Stop (draining) and start again what already runs, with what it was last given."""
+        """Stop (draining) and start again what already runs, with what it was last given. Raises PreflightError."""
+        if not services:
+            return
+        if not self.supervisor.alive():
+            raise PreflightError(
+                f"environment {self.settings.env!r} is not running", "./invoke prefect.setup"
+            )
+        rendered.require(self.on, services)
         seconds = self.on.stop_seconds()
         for name in self.on.in_stop_order(services):
             self.say(f"restarting {name}")
@@ -253,7 +221,7 @@ class Target:
 
     def set_database_aside(self, stack: Stack) -> list[Path]:
         """Stop the server and give its database's files a name of their own; returns the new names."""
-        self.stop([sqlite.server(stack)])
+        self._stop([sqlite.server(stack)])
         database, when = sqlite.database(self.where(stack.name), stack), time.strftime("%Y%m%d-%H%M%S")
         aside = []
         # The log first: SQLite would replay it into whatever file appears under the name.
@@ -275,12 +243,12 @@ class Target:
         return sqlite.replace(self, stack, str(file), running=running)
 
     def removal(self, stack: str, data: bool) -> str:
-        kept = "databases, logs and secrets" if data else "data stays"
-        return f"{self.state}: the processes and rendered files of all stacks, {kept}"
+        there = [name for name in remove.folders(data) if (self.state / name).exists()]
+        if not there and not self.on.records() and not self.supervisor.alive():
+            return ""
+        return remove.told(self.state, data)
 
     def remove(self, stacks: Mapping[str, Stack], stack: str, data: bool) -> None:
-        """Stop everything and delete what was rendered; with `data` the databases, logs and secrets as well."""
-        self.stop(())
-        for folder in ("run", "stacks", *(("data", "logs", "secrets") if data else ())):
-            shutil.rmtree(self.state / folder, ignore_errors=True)
-        (self.state / "services.json").unlink(missing_ok=True)
+        """Stop everything and delete what was rendered; with `data` the databases, logs and secrets as well. Raises ApplyError."""
+        self._stop(())
+        remove.remove(self.state, data)
