@@ -195,9 +195,11 @@ def _reload_settings() -> None:
 def _prepare_prefect(args: argparse.Namespace, *, sqlite: bool) -> None:
     """Patch a Prefect that is known; replace this process by the stock command for any other."""
     import server_limits
+    import server_ui
     import sqlite_writes
 
     server_limits.raise_file_limit()
+    server_ui.make_replaceable(os.environ.get("PREFECT_SERVER_UI_STATIC_DIRECTORY", ""))
     reason = sqlite_writes.unsupported_reason()
     _publish(args, reason, sqlite=sqlite)
     if reason is None:

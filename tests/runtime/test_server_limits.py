@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import subprocess
 from contextlib import ExitStack
+from pathlib import Path
 
 import httpx
 import pytest
@@ -43,3 +44,14 @@ def test_the_server_may_have_as_many_files_as_the_system_lets_it() -> None:
     program = RAISED.format(stack=str(STACK))
     done = subprocess.run([runtime_python(), "-c", program], capture_output=True, text=True, check=False)
     assert done.stdout == "True\n", done.stderr
+
+
+def test_a_copy_of_the_ui_with_read_only_folders_can_be_replaced(tmp_path: Path) -> None:
+    """As Prefect makes it from a runtime that nobody may change; root deletes it anyway, so the modes are looked at."""
+    inside = tmp_path / "v2" / "assets"
+    inside.mkdir(parents=True)
+    for folder in (inside, inside.parent):
+        folder.chmod(0o555)
+    program = f"import sys; sys.path.insert(0, {str(STACK)!r}); import server_ui; server_ui.make_replaceable({str(tmp_path)!r})"
+    subprocess.run([runtime_python(), "-c", program], check=True)
+    assert [folder.stat().st_mode & 0o777 for folder in (inside, inside.parent)] == [0o755, 0o755]
