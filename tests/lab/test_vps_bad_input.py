@@ -145,7 +145,7 @@ def test_a_port_that_somebody_has(untouched: Vps) -> None:
         untouched.settings["traefik"] = {**traefik, "http_port": port}
         said = refused(untouched, "traefik.setup")
     assert f"port {port}, which traefik-gateway publishes, is taken by" in said
-    assert "platform.traefik.http_port" in said
+    assert "platform.environments.lab.traefik.http_port" in said
 
 
 def test_a_wrong_vault_token(untouched: Vps) -> None:

@@ -33,8 +33,9 @@ def observe(platform: Platform, built: Sequence[Bundle]) -> tuple[Observed, tupl
 def _new(platform: Platform, bundle: Bundle) -> tuple[str, ...]:
     if not _takes(bundle):
         return ()
-    # A Vault that is yet to be set up has none to compare with.
-    with contextlib.suppress(PreflightError):
+    # A Vault that is yet to be set up has none to compare with; on one machine none is set up.
+    not_yet = () if platform.target.traits.combined else (PreflightError,)
+    with contextlib.suppress(*not_yet):
         return tuple(platform.target.store.new_given(bundle.stack, os.environ))
     return ()
 
