@@ -251,7 +251,7 @@ def test_what_is_printed_once_and_reaches_nobody_is_an_error(
         ),
         (("gateway.revoke-token", "abc"), "gateway.revoke-token: ID: must be", "gateway.list-tokens"),
         (("gateway.revoke-token", "00000000"), "00000000: no such token", "gateway.list-tokens"),
-        ((*NEW, "--scope", "prefect nope"), "--scope 'nope' opens nothing", "scopes: prefect, metrics"),
+        ((*NEW, "--scope", "prefect nope"), "--scope 'nope': no such scope", "scopes: prefect"),
     ],
 )
 def test_a_wrong_argument_is_named_and_makes_no_token(
