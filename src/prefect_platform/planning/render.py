@@ -20,13 +20,10 @@ from prefect_platform.config.stack import Stack
 from prefect_platform.config.urls import listen, public_url
 from prefect_platform.errors import ConfigError
 from prefect_platform.files import parse_yaml
-from prefect_platform.planning.bundle import Bundle, Service, content_digest
+from prefect_platform.planning.bundle import PLUGINS, Bundle, Service, content_digest
 from prefect_platform.planning.where import Where
 
 ROUTES = "routes.yml"
-PLUGINS = "plugins-local"
-"""Where Traefik looks for plugins, in its working directory. Copied with the folders in it."""
-
 
 _PLAIN = re.compile(r"[A-Za-z0-9_./:@%+,=~*?&\[\]-]*")
 _NOT_RENDERED = {"stack.yml", "README.md", "compose.yml.j2"}

@@ -13,7 +13,7 @@ from prefect_platform.planning.bundle import Bundle
 from prefect_platform.planning.diff import UNHEALTHY, Plan
 from prefect_platform.targets.docker import databases, releases
 
-from . import compose_file, resources, retention
+from . import compose_file, plugins, resources, retention
 from .on_host import NotHealthy, Site
 
 UP_SECONDS = 240
@@ -21,8 +21,9 @@ _BACK_SECONDS = 120
 
 
 def apply(site: Site, bundle: Bundle, plan: Plan) -> None:
-    """Interrupted anywhere, the next run resumes. Raises ApplyError after a roll-back."""
+    """Interrupted anywhere, the next run resumes. Raises ApplyError after a roll-back, PreflightError before anything is changed."""
     stack = bundle.stack
+    plugins.require(site, bundle)
     resources.create(site, bundle, plan)
     if stack.secrets:
         site.vault.admit(stack, site.folder(stack), _user_of(bundle))

@@ -8,17 +8,18 @@ from prefect_platform.config.stack import Stack
 from prefect_platform.errors import ApplyError, ConfigError, PlatformError
 from prefect_platform.targets.docker import databases, releases
 
-from . import schema
+from . import plugins, schema
 from .apply import UP_SECONDS
 from .on_host import NotHealthy, Site
 
 
 def roll_back(site: Site, stack: Stack, wanted: str, restore: bool) -> str:
-    """Run an earlier release again; returns its id. Raises ConfigError (another schema, no dump), ApplyError."""
+    """Run an earlier release again; returns its id. Raises ConfigError (another schema, no dump; a missing plugin), ApplyError."""
     folder, current = site.folder(stack), site.current(stack)
     there = releases.present(site.host, folder)
     lines = releases.history(site.host, f"{site.host.root}/{site.placed(stack).scope}")
     release = releases.previous_good(lines, stack.name, there, current, wanted)
+    plugins.require_in(site, stack, release)
     dump = _dump_for(site, stack, current, release, there, restore)
     site.say(f"rolling {stack.name} back from {current} to {release}")
     done = ""
