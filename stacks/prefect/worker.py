@@ -146,7 +146,12 @@ async def _tell(note: Note) -> None:
         try:
             async with httpx.AsyncClient(timeout=10) as client:
                 (await client.post(url, json=[event])).raise_for_status()
-        except (httpx.HTTPError, httpx.InvalidURL):
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            if isinstance(error, httpx.HTTPStatusError) and error.response.is_client_error:
+                print(
+                    f"worker.py: the server does not take how the last worker ended: {error}", file=sys.stderr
+                )
+                return
             await asyncio.sleep(2)
         else:
             note.told()
@@ -160,6 +165,7 @@ async def _report_ends(worker: DrainingWorker, folder: Path) -> None:
 
     try:
         worker.ends = worker_ends.install(folder, os.environ)
+        worker_ends.keep(worker.ends)
     except OSError as error:
         say(f"{folder}: {error.strerror}: the end of a run is lost if the server is away then")
         return

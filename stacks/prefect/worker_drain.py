@@ -1,9 +1,9 @@
 """Prefect's process worker with a drain: what it overrides. The steps of a stop are in worker_stop.py.
 
-`DrainingWorker` overrides the public `run`, `get_and_submit_flow_runs` and `sync_with_backend`, and three
+`DrainingWorker` overrides the public `run`, `get_and_submit_flow_runs` and `sync_with_backend`, and four
 private methods that have no public counterpart: `_submit_scheduled_flow_runs`, which takes what the server
-hands out, `_propose_pending_state`, where a run is claimed, and `_submit_run_and_capture_errors`, the whole
-life of a claimed run. `unsupported_reason` guards those.
+hands out, `_propose_pending_state`, where a run is claimed, `_submit_run_and_capture_errors`, the whole
+life of a claimed run, and `_propose_crashed_state`, its end by an error. `unsupported_reason` guards those.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import httpx
 import prefect
 from prefect.exceptions import ObjectNotFound
 from prefect.workers.process import ProcessWorker
+from worker_ends import noted
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun
@@ -32,7 +33,12 @@ KNOWN_PREFECT_VERSIONS = frozenset({"3.8.8"})
 
 SEEK_SECONDS = 0.5
 """Between looks for a work pool that is not there yet."""
-_PRIVATE = ("_submit_scheduled_flow_runs", "_propose_pending_state", "_submit_run_and_capture_errors")
+_PRIVATE = (
+    "_submit_scheduled_flow_runs",
+    "_propose_pending_state",
+    "_submit_run_and_capture_errors",
+    "_propose_crashed_state",
+)
 
 
 def unsupported_reason() -> str | None:
@@ -141,6 +147,10 @@ class DrainingWorker(ProcessWorker, abc.ABC):  # ABC: Prefect then leaves the ty
         if not claimed:
             self.attempts.pop(flow_run.id, None)
         return claimed
+
+    async def _propose_crashed_state(self, flow_run: FlowRun, message: str, client: Any = None) -> None:
+        if self.ends is None or not noted(self.ends, flow_run.id):
+            await super()._propose_crashed_state(flow_run, message, client)
 
     async def _submit_run_and_capture_errors(self, flow_run: FlowRun, task_status: Any = None) -> Any:
         try:

@@ -15,8 +15,9 @@ from uuid import UUID
 
 import httpx
 from prefect.client.orchestration import PrefectClient
-from prefect.client.schemas.objects import State
+from prefect.client.schemas.objects import FlowRun, State
 from prefect.exceptions import ObjectNotFound
+from prefect.runner._state_proposer import StateProposer
 
 PLUGIN = "prefect_platform_flow_end"
 PERIOD_SECONDS = 5.0
@@ -44,6 +45,24 @@ def install(folder: Path, environ: MutableMapping[str, str]) -> Path:
         environ["PREFECT_PLUGINS_ENABLED"] = "true"
         environ["PREFECT_PLUGINS_ALLOW"] = PLUGIN
     return ends
+
+
+def noted(ends: Path, run: UUID) -> bool:
+    """Whether the run's process noted an end that is no crash: that it could not report it, and ended with an error, changes nothing."""
+    try:
+        return bool(json.loads((ends / f"{run}.json").read_text())["type"] != "CRASHED")
+    except (OSError, ValueError):
+        return False
+
+
+def keep(ends: Path) -> None:
+    """Have the runner in this worker believe the notes: it takes each process that ended with an error for a crashed run, and runs the hooks."""
+    proposed = StateProposer.propose_crashed
+
+    async def propose_crashed(self: Any, flow_run: FlowRun, message: str) -> State[Any] | None:
+        return None if noted(ends, flow_run.id) else await proposed(self, flow_run, message)
+
+    StateProposer.propose_crashed = propose_crashed  # type: ignore[method-assign]
 
 
 async def report(ends: Path, client: PrefectClient, at_work: Collection[UUID]) -> None:
