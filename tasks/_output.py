@@ -53,6 +53,8 @@ def plan(p: Platform, name: str, json: bool) -> None:
     built = bundles.bundles(p, name)
     todo = deploy.make_plan(p, built)
     preconditions.require_preconditions(p, todo, built)
+    for warning in deploy.warnings(p, built):
+        say(f"warning: {warning}")
     if json:
         return show(_planned(todo))
     return _print_plan(todo)
@@ -142,8 +144,10 @@ def _follow(p: Platform, names: Sequence[str]) -> None:
 
 
 def restart(p: Platform, name: str, service: str) -> None:
+    from prefect_platform.operations import restart as operation
+
     with p.target.lock(f"{name}.restart", 600):
-        p.target.restart(services(p, name, service))
+        operation.restart(p, services(p, name, service))
 
 
 def releases(p: Platform, name: str, json: bool) -> None:
@@ -194,12 +198,15 @@ def rotate_secret(p: Platform, name: str, secret: str, json: bool) -> None:
 
 
 def stop(p: Platform, name: str) -> None:
-    everything = p.target.traits.combined and name == p.main
+    """A stack, or with "" the whole environment."""
+    everything = not name or (p.target.traits.combined and name == p.main)
     names = [] if everything else services(p, name, "")
-    if not names and not everything:
-        say(f"{name} is not set up in environment {p.settings.env!r}: nothing to stop")
+    # Not even a lock is left in an environment that nobody set up.
+    if not names and not (everything and (p.target.known() or p.target.processes())):
+        what = f"{name} is not set up" if name else "nothing is set up"
+        say(f"{what} in environment {p.settings.env!r}: nothing to stop")
         return
-    with p.target.lock(f"{name}.stop", 600):
+    with p.target.lock(f"{name or 'platform'}.stop", 600):
         p.target.stop(names)
 
 
@@ -231,9 +238,10 @@ def checks(found: Any, json: bool, more: dict[str, Any]) -> None:
     width = max((len(check.name) for check in found), default=0)
     for check in found:
         first, *rest = check.detail.splitlines() or [""]
-        print(f"{'ok  ' if check.ok else 'FAIL'}  {check.name:{width}}  {first}")
+        word = "warn" if check.warn else "ok  " if check.ok else "FAIL"
+        print(f"{word}  {check.name:{width}}  {first}")
         for line in rest[-8:]:  # the end of a traceback says what happened
             print(f"{'':{width + 8}}{line}")
-        if not check.ok and check.hint:
+        if (check.warn or not check.ok) and check.hint:
             print(f"{'':{width + 8}}next: {addressed(check.hint)}")
     return None

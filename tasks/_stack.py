@@ -29,10 +29,10 @@ class Examples:
 
     @classmethod
     def of(cls, folder: Path) -> Examples:
-        """The first service of compose.yml.j2 and the first generated password of stack.yml, found by their spelling."""
+        """The first service of compose.yml.j2 that is always there, and the first generated password of stack.yml, found by their spelling."""
         compose = (folder / "compose.yml.j2").read_text(encoding="utf-8", errors="replace")
         service = re.search(
-            r"^services:\n(?:  ([a-z][a-z-]*):|\{\{-? process\('([a-z-]+)'|(?:\{\{-? api\())",
+            r"^services:\n(?:\{%-? if [^\0]*?\{%-? endif %\}\n)?(?:  ([a-z][a-z-]*):|\{\{-? process\('([a-z-]+)'|(?:\{\{-? api\())",
             compose,
             re.MULTILINE,
         )
@@ -167,6 +167,8 @@ def namespace(folder: Path) -> Collection:
         """Restart services; workers finish their runs.
 
         Example: ./invoke prefect.restart --service SERVICE
+
+        Returns when they are ready; exits 5 if they are not after 3 minutes.
         """
         _output.restart(open_stack(c, env, name), name, service)
 

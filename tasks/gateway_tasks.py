@@ -35,6 +35,7 @@ def login_url(c: Context, env: str = "local") -> None:
         raise ConfigError(
             f"people sign in at {p.url}/: login links are disabled", "platform.prefect.auth: login-link"
         )
+    access.require_door(p)
     require_reader("link")
     link = access.gateway(p, ["login-url"]).rstrip("\n")
     if why := streams.deliver(link):
@@ -54,7 +55,7 @@ def login_url(c: Context, env: str = "local") -> None:
         "service": "what uses it",
         "description": "a note to find it again",
         "expires": "valid for: 12h, 90d, 52w",
-        "scope": "routes it opens, e.g. 'prefect metrics'",
+        "scope": "what it opens: prefect, prefect:read, metrics, names of routes; several in quotes",
     },
 )
 def create_token(
@@ -77,16 +78,20 @@ def create_token(
     p = platform(c, env)
     tokens.require_scopes(p, scope)
     require_reader("token")
-    words = [
-        f"--project={project}",
-        f"--service={service}",
-        f"--description={description}",
-        f"--expires={expires}",
-        f"--scope={scope}",
-    ]
-    made = access.gateway(p, ["create-token", *words, *(["--json"] if json else [])]).strip()
-    if why := streams.deliver(made):
-        raise tokens.revoke_undelivered(p, jsonlib.loads(made)["token"] if json else made, why)
+    given = {
+        "project": project,
+        "service": service,
+        "description": description,
+        "expires": expires,
+        "scope": scope,
+    }
+    words = [f"--{name}={value}" for name, value in given.items()]  # a value may begin with a dash
+    made = jsonlib.loads(access.gateway(p, ["create-token", *words, "--json"]))
+    if why := streams.deliver(jsonlib.dumps(made, indent=2) if json else made["token"]):
+        raise tokens.revoke_undelivered(p, made["token"], why)
+    if not json:
+        what = f"{made['subject']}: token {made['jti'][:12]} for {made['scope']}"
+        say(f"{what}, valid until {made['expires_at']}; not shown again")
 
 
 @task(

@@ -74,9 +74,7 @@ def stop(c: Context, env: str = "local") -> None:
 
     What a host shares keeps running.
     """
-    p = open_platform(c, env)
-    with p.target.lock("platform.stop", 600):
-        p.target.stop(())
+    _output.stop(open_platform(c, env), "")
 
 
 @task(help={"data": "delete databases, volumes and releases as well"})

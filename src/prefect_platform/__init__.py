@@ -1,3 +1,3 @@
 """prefect-platform: one declaration of a self-hosted Prefect 3, several places to run it."""
 
-__version__ = "0.5.0"
+__version__ = "0.6.0"

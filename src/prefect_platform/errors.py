@@ -5,7 +5,8 @@ PlatformError      1  any other error
 ├── PreflightError 3  the machine is not ready (port taken, disk full, Python too old); nothing was touched
 ├── LockedError    4  another command is at work on this environment
 ├── CheckFailed    5  applied, but the proof failed
-└── ApplyError     6  a step of the plan failed on the way; run it again to resume
+├── ApplyError     6  a step of the plan failed on the way; run it again to resume
+└── ProgramFailed  1  a program inside a service failed; `code` is its own exit code
 """
 
 from __future__ import annotations
@@ -47,3 +48,9 @@ class CheckFailed(PlatformError):
 
 class ApplyError(PlatformError):
     exit_code = 6
+
+
+class ProgramFailed(PlatformError):
+    def __init__(self, message: str, code: int) -> None:
+        self.code = code
+        super().__init__(message)

@@ -18,14 +18,35 @@ from .errors import ApplyError, PlatformError, PreflightError
 _YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
+_WRITABLE_BY_OTHERS = 0o022
+
+
 def make_private(folder: Path) -> None:
-    """Create a folder for this user alone. Raises PreflightError where it cannot be."""
+    """Create a folder for this user alone, and its parents, whatever the umask. Raises PreflightError where it cannot be."""
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for each in reversed([folder, *folder.parents]):
+            # Most exist: looking costs less than a failed attempt.
+            if not each.exists():
+                with contextlib.suppress(FileExistsError):
+                    each.mkdir(mode=0o700)
+                    each.chmod(0o700)
+        folder.mkdir(exist_ok=True)  # says what is wrong where something else has that name
     except OSError as error:
         raise PreflightError(
             f"{folder}: {error.strerror}", "set platform.state to a writable folder"
         ) from None
+
+
+def close_to_others(folder: Path) -> None:
+    """Nobody else may write into a folder of ours, which an earlier version may have left open. Another user's stays as it is."""
+    with contextlib.suppress(FileNotFoundError):
+        found = folder.lstat()
+        if (
+            found.st_uid == os.geteuid()
+            and stat.S_ISDIR(found.st_mode)
+            and found.st_mode & _WRITABLE_BY_OTHERS
+        ):
+            folder.chmod(stat.S_IMODE(found.st_mode) & ~_WRITABLE_BY_OTHERS)
 
 
 def read_mapping(file: Path, hint: str) -> dict[str, Any]:

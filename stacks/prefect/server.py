@@ -7,9 +7,10 @@
     server.py restore FILE                              make a copy of FILE the database; the server must be stopped
 
 All `PREFECT_*` settings come from the environment. What differs from `prefect server start`: faster imports,
-SQLite write transactions that wait instead of failing (`sqlite_writes`), a new database copied from a
-template and a damaged one refused (`server_database`), a stop without failed requests (`server_http`), and pages
-that tell a person whose session has ended (`server_answers`). On a Prefect version that has not been tested the
+SQLite write transactions that wait instead of failing (`sqlite_writes`), WebSockets that do not count as requests
+(`server_limits`), a new database copied from a template and a damaged one refused (`server_database`), a stop
+without failed requests (`server_http`), deferred task runs that a restart does not lose (`server_deferred`), and
+pages that tell a person whose session has ended (`server_answers`). On a Prefect version that has not been tested the
 stock command is started instead, with a warning.
 """
 
@@ -138,6 +139,12 @@ def _serve_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--no-services", action="store_true", help="API and UI only; the services run elsewhere"
     )
+    parser.add_argument(
+        "--deferred-after",
+        type=float,
+        default=None,
+        help="seconds until deferred task runs of before this start are put back; negative: another server does it",
+    )
     parser.add_argument("--stop-seconds", type=float, default=25.0, help="upper limit of a stop")
     parser.add_argument("--loop", default="auto", choices=["auto", "asyncio", "uvloop"])
     parser.add_argument("--http", default="auto", choices=["auto", "h11", "httptools"])
@@ -187,36 +194,49 @@ def _reload_settings() -> None:
 
 def _prepare_prefect(args: argparse.Namespace, *, sqlite: bool) -> None:
     """Patch a Prefect that is known; replace this process by the stock command for any other."""
+    import server_limits
+    import server_ui
     import sqlite_writes
 
+    server_limits.raise_file_limit()
+    server_ui.make_replaceable(os.environ.get("PREFECT_SERVER_UI_STATIC_DIRECTORY", ""))
     reason = sqlite_writes.unsupported_reason()
+    _publish(args, reason, sqlite=sqlite)
     if reason is None:
         if sqlite:
             sqlite_writes.apply()
+            server_limits.apply()
         return
     _say(f"{reason}: starting stock `prefect server start` (concurrent SQLite writers will get 503)")
-    command = [
-        sys.executable,
-        "-m",
-        "prefect",
-        "server",
-        "start",
-        "--host",
-        args.host,
-        "--port",
-        str(args.port),
-        *(["--no-services"] if args.no_services else []),
-    ]
+    # Below WARNING, its access log holds the requests' queries.
+    stock = ["-m", "prefect", "server", "start", "--log-level", "WARNING"]
+    command = [sys.executable, *stock, "--host", args.host, "--port", str(args.port)]
+    command += ["--no-services"] if args.no_services else []
     os.execv(sys.executable, command)
 
 
+def _publish(args: argparse.Namespace, reason: str | None, *, sqlite: bool) -> None:
+    import launched
+    import prefect
+
+    special = ["SQLite's write queue"] if sqlite else ["password masking"] if args.no_services else []
+    launched.publish(prefect.__version__, [*special, "graceful stop", "notice at a session's end"], reason)
+
+
 def _run(args: argparse.Namespace, listener: Any, began: float) -> int:
+    import server_deferred
     import uvicorn
     from prefect.server.api.server import create_app
     from prefect.settings import get_current_settings
     from server_answers import with_notice, without_passwords
-    from server_http import ConnectionCloser, GracefulServer, StopLimits
+    from server_http import ConnectionCloser, GracefulServer, StopLimits, log_without_queries
 
+    settings = get_current_settings().server
+    if not args.no_services:
+        import reconcile
+
+        host = "127.0.0.1" if args.host in ("0.0.0.0", "::") else args.host
+        reconcile.register(f"http://{host}:{args.port}{settings.api.base_path or '/api'}")
     gc.freeze()  # create_app(final=True) collects; without this it walks every imported module
     app: Any = with_notice(create_app(final=True, webserver_only=args.no_services))
     if args.no_services:
@@ -224,7 +244,6 @@ def _run(args: argparse.Namespace, listener: Any, began: float) -> int:
 
         app = without_passwords(app, server_settings.secrets_of(os.environ))
     closer = ConnectionCloser(app)
-    settings = get_current_settings().server
     limits = StopLimits(total=args.stop_seconds)
     config = uvicorn.Config(
         closer,
@@ -240,10 +259,13 @@ def _run(args: argparse.Namespace, listener: Any, began: float) -> int:
         ws_ping_timeout=settings.api.websocket_ping_timeout,
     )
 
+    log_without_queries()
+
     def started() -> None:
         gc.freeze()
         gc.enable()
         _say(f"serving on http://{args.host}:{args.port} after {time.monotonic() - began:.1f} s")
+        server_deferred.begin(args.deferred_after)
 
     server = GracefulServer(config, closer, limits, started)
     server.run(sockets=[listener])

@@ -6,7 +6,9 @@ Like `prefect worker start --type process`, but
   then exits 0;
 - what is still alive after that, or at a second signal, is stopped and ends in a true final state, not in
   RUNNING for ever;
-- an API that is down, at start or later, never ends the worker.
+- an API that is down, at start or later, never ends the worker;
+- that a worker ended by itself, and why, its successor tells the server (`worker_ended`);
+- the end of a run that could not be reported while the server was away is reported later (`worker_ends`).
 
 The pool is created by the platform beforehand; the worker waits for it. On a Prefect version that has not
 been tested the stock command is started instead, with a warning.
@@ -25,10 +27,12 @@ import signal  # noqa: E402
 import socket  # noqa: E402
 import sys  # noqa: E402
 import time  # noqa: E402
+from pathlib import Path  # noqa: E402
 from typing import TYPE_CHECKING, NoReturn  # noqa: E402
 
 if TYPE_CHECKING:
     from worker_drain import DrainingWorker
+    from worker_ended import Note
 
 
 def main(argv: list[str]) -> int:
@@ -39,8 +43,11 @@ def main(argv: list[str]) -> int:
     try:
         from worker_drain import DrainingWorker, unsupported_reason
     except ImportError as error:
-        _exec_stock(args, f"this Prefect has another worker ({error})")
+        why = f"this Prefect has another worker ({error})"
+        _publish(why)
+        _exec_stock(args, why)
     reason = unsupported_reason()
+    _publish(reason)
     if reason is not None:
         _exec_stock(args, reason)
     gc.freeze()
@@ -53,6 +60,13 @@ def main(argv: list[str]) -> int:
         create_pool_if_not_found=False,
     )
     return asyncio.run(_work(worker, args))
+
+
+def _publish(reason: str | None) -> None:
+    import launched
+    import prefect
+
+    launched.publish(prefect.__version__, ["drain at a stop"], reason)
 
 
 def _wait_for_api(url: str, seconds: float = 30.0) -> None:
@@ -94,27 +108,74 @@ def _parser() -> argparse.ArgumentParser:
 
 
 async def _work(worker: DrainingWorker, args: argparse.Namespace) -> int:
-    from worker_drain import Stop, say
+    from worker_drain import say
+    from worker_ended import Note
+    from worker_stop import Stop
 
+    home = Path(os.environ.get("PREFECT_HOME") or ".").absolute()
     stop = Stop(worker, drain_seconds=args.drain_seconds, kill_seconds=args.kill_seconds)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.request)
+    note = Note(home, args.pool, args.name)
+    note.begin()
     work = asyncio.create_task(worker.start(with_healthcheck=args.with_healthcheck, printer=say))
     draining = asyncio.create_task(stop.run())
+    folder = home / f"worker-{args.name}"
+    beside = [asyncio.create_task(each) for each in (_tell(note), _report_ends(worker, folder))]
     await asyncio.wait({work, draining}, return_when=asyncio.FIRST_COMPLETED)
+    for each in beside:
+        each.cancel()
     if not draining.done():
         draining.cancel()
-        return _failure(work)
+        return _failure(work, note)
     honest = draining.result()
     work.cancel()
     await asyncio.wait({work}, timeout=10)
+    note.stopped()
     say("stopped")
     return 0 if honest else 1
 
 
-def _failure(work: asyncio.Task[None]) -> int:
+async def _tell(note: Note) -> None:
+    """Tell the server of a predecessor that ended by itself, as soon as it answers."""
+    import httpx
+
+    url = f"{os.environ.get('PREFECT_API_URL', '')}/events"
+    while event := note.event():
+        try:
+            async with httpx.AsyncClient(timeout=10) as client:
+                (await client.post(url, json=[event])).raise_for_status()
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            if isinstance(error, httpx.HTTPStatusError) and error.response.is_client_error:
+                print(
+                    f"worker.py: the server does not take how the last worker ended: {error}", file=sys.stderr
+                )
+                return
+            await asyncio.sleep(2)
+        else:
+            note.told()
+
+
+async def _report_ends(worker: DrainingWorker, folder: Path) -> None:
+    """Have flow processes note their ends, and report what they could not."""
+    import worker_ends
+    from prefect.client.orchestration import get_client
+    from worker_drain import say
+
+    try:
+        worker.ends = worker_ends.install(folder, os.environ)
+        worker_ends.keep(worker.ends)
+    except OSError as error:
+        say(f"{folder}: {error.strerror}: the end of a run is lost if the server is away then")
+        return
+    async with get_client() as client:
+        await worker_ends.report(worker.ends, client, worker.attempts)
+
+
+def _failure(work: asyncio.Task[None], note: Note) -> int:
     error = work.exception()
+    note.ended(repr(error))
     print(f"worker.py: ended by itself: {error!r}", file=sys.stderr, flush=True)
     return 1
 

@@ -91,6 +91,15 @@ def test_a_token_without_a_claim_is_refused(platform: Fly, forge: Forge, claim: 
     doors.token_without(platform, forge, claim)
 
 
+def test_a_signed_token_gets_no_more_than_its_record_grants(platform: Fly, forge: Forge) -> None:
+    doors.beyond_its_record(platform, forge)
+
+
+def test_a_token_that_may_read_changes_nothing(platform: Fly) -> None:
+    made = ("gateway.create-token", "--project=tests", "--service=reader", "--scope=prefect:read")
+    doors.reader(f"{platform.url}/prefect/api", platform.invoke(*made).stdout.strip())
+
+
 @pytest.mark.parametrize("headers", doors.CREDENTIALS)
 def test_a_credential_that_is_not_one_plain_bearer_header_is_refused(
     platform: Fly, forge: Forge, headers: list[tuple[str, str]]

@@ -85,6 +85,11 @@ class Gateway:
         self.process = None
         return code
 
+    def kill(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+
     def log(self) -> str:
         return (self.folder / "serve.log").read_text()
 
@@ -102,6 +107,10 @@ class Gateway:
         self.client.cookies.clear()
         assert isinstance(value, str)
         return value
+
+    def log_out(self, cookie: str, *headers: tuple[str, str], path: str = "/auth/logout") -> httpx.Response:
+        sent = [("Cookie", f"{self.cookie_name}={cookie}"), *headers]
+        return self.client.post(f"{self.url}{path}", headers=sent)
 
     def login_path(self, *options: str) -> str:
         url = urlsplit(self.cli("login-url", *options).stdout.strip())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from typing import Any
 
 import httpx
 import pytest
@@ -134,3 +135,31 @@ def test_no_log_line_holds_a_credential(shared: Gateway, forge: Forge) -> None:
     shared.verify(forge.wrong_key())
     assert forge.signature not in shared.log()
     assert "Traceback" not in shared.log()
+
+
+def test_a_signed_token_gets_no_more_than_its_record_grants(shared: Gateway, entry: dict[str, Any]) -> None:
+    """Whoever holds a signing key can sign any scope and any end under the id of a token that exists."""
+    forge = Forge(entry, shared.new_token("--scope", "prefect:read"))
+    wider = forge.sign({"scope": "prefect:read prefect metrics"})
+    for scope in ("prefect", "metrics"):
+        assert shared.verify(wider, scope).status_code == 403
+    assert shared.verify(forge.sign({"project": "other", "sub": "other/modal"})).status_code == 401
+    short = Forge(entry, shared.new_token("--expires", "2s"))
+    later = short.sign({"exp": NOW + 3600})
+    assert shared.verify(later).status_code == 200
+    assert shared.status_within(8, later, 401) == 401
+
+
+def test_a_signed_token_may_claim_less_than_its_record_grants(shared: Gateway, forge: Forge) -> None:
+    narrower = forge.sign({"scope": "metrics"})
+    assert [shared.verify(narrower, scope).status_code for scope in ("metrics", "prefect")] == [200, 403]
+
+
+def test_what_a_person_takes_from_the_record_is_gone(gateway: Gateway) -> None:
+    """The record counts, so its scope and its end can be changed where it is."""
+    token = gateway.new_token("--scope", "prefect metrics")
+    gateway.sql("UPDATE gateway_tokens SET scope = 'metrics'")
+    gateway.start()
+    assert [gateway.verify(token, scope).status_code for scope in ("metrics", "prefect")] == [200, 403]
+    gateway.sql("UPDATE gateway_tokens SET expires_at = '2001-01-01 00:00:00'")
+    assert gateway.status_within(5, token, 401) == 401

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import httpx
 import pytest
 
+from tests.gateway import ending
 from tests.gateway.forge import Forge
 from tests.gateway.process import Gateway
 from tests.postgres import Cluster, new_cluster
@@ -44,6 +46,11 @@ def test_issue_verify_revoke(postgres: Gateway, cluster: Cluster) -> None:
     assert cluster.sql(database_of(postgres), query) == [("example-app", True, True)]
 
 
+def test_tokens_in_use_that_end_soon(postgres: Gateway) -> None:
+    found = ending.asked(postgres)
+    assert [each["subject"] for each in found] == ["tests/sooner", "tests/soon"]
+
+
 def test_times_are_timestamps_with_a_zone(postgres: Gateway, cluster: Cluster) -> None:
     postgres.new_token()
     query = "SELECT pg_typeof(expires_at)::text, abs(extract(epoch FROM now() - issued_at)) < 3600 FROM gateway_tokens"
@@ -60,8 +67,9 @@ def test_the_tables_are_closed_to_other_roles(postgres: Gateway, cluster: Cluste
 def test_a_login_link_works_once_among_many(postgres: Gateway) -> None:
     postgres.start()
     path = postgres.login_path()
+    # None has the cookie that another got: with it a used link leads in.
     with ThreadPoolExecutor(8) as pool:
-        statuses = [response.status_code for response in pool.map(postgres.get, [path] * 16)]
+        statuses = [response.status_code for response in pool.map(httpx.get, [f"{postgres.url}{path}"] * 16)]
     assert sorted(statuses) == [303] + [401] * 15
 
 

@@ -101,6 +101,13 @@ def test_other_sites_cannot_use_the_session(guarded: Gateway, method: str) -> No
     assert guarded.get("/verify/prefect/sso", [*here, ("Origin", "http://127.0.0.1:8123")]).status_code == 200
 
 
+def test_the_service_behind_gets_the_users_cookies_and_no_session(guarded: Gateway) -> None:
+    cookies = ("Cookie", "a=1; authentik_proxy_0a1b=s; authentik_theme=dark; platform_session=p; b=2")
+    answer = guarded.get("/verify/prefect/sso", [*JO, cookies])
+    assert answer.headers["Cookie"] == "a=1; authentik_theme=dark; b=2"
+    assert "cookie" not in guarded.get("/verify/prefect/sso", [*JO, ("Cookie", "authentik_proxy=s")]).headers
+
+
 def test_a_script_is_told_that_it_is_signed_out(guarded: Gateway) -> None:
     answer = guarded.get("/sso/expired")
     assert answer.status_code == 401

@@ -100,17 +100,27 @@ def _subject(stack: str, action: str, subject: str) -> str:
 
 
 def _engine(docker: Docker) -> Iterator[tuple[str, str]]:
-    for each in containers(docker).values():
+    there = containers(docker)
+    for each in there.values():
         labels = each["Config"]["Labels"]
         name = f"{labels['prefect-platform.stack']}-{labels['prefect-platform.service']}"
         yield name, f"{each['Id']} {each['State']['StartedAt']}"
     for kind, shape in (("network", "{{.Name}} {{.ID}}"), ("volume", "{{.Name}} {{.Name}}")):
         for line in docker(kind, "ls", "--filter", "name=platform-", "--format", shape).splitlines():
             name, _, key = line.partition(" ")
-            yield f"{kind} {name}", key
+            yield f"{kind} {name}", f"{key} {_guest(there, name)}"
     for line in docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}} {{.ID}}").splitlines():
         name, _, key = line.partition(" ")
         yield f"image {name}", key
+
+
+def _guest(there: dict[str, Any], network: str) -> str:
+    """The proxy in an environment's network: it is no service of that, and joins it while it runs."""
+    proxy = there.get("platform-traefik")
+    joined = (
+        proxy and network.startswith("platform-edge-") and network in proxy["NetworkSettings"]["Networks"]
+    )
+    return str(proxy["Id"]) if proxy and joined else ""
 
 
 def _files(ssh: Ssh) -> Inventory:

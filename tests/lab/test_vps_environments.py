@@ -37,13 +37,13 @@ def alpha(vps: Vps) -> Iterator[str]:
 
 
 def test_a_second_environment_leaves_the_first_alone(standing: Vps, alpha: str, docker: Docker) -> None:
-    before = _ids(docker, "lab")
+    before, shared = _ids(docker, "lab"), _ids(docker, "host")
     done = standing.invoke("prefect.setup", "--with-needs", env="alpha")
-    # The host's Vault is there already; its Traefik has to enter another network.
+    # The host's Vault is there already; its Traefik has to enter another network, and does so while it serves the first.
     assert "== vault" not in done.stderr
     assert "== traefik" in done.stderr
     assert "Completed" in standing.invoke("prefect.smoke", env="alpha").stdout
-    assert _ids(docker, "lab") == before
+    assert (_ids(docker, "lab"), _ids(docker, "host")) == (before, shared)
     standing.invoke("prefect.status")
 
 

@@ -23,6 +23,8 @@ TROUBLES = {
         "prefect-worker",
     ),
     "Services stuck": (("pause", "platform-prefect-services-lab"), "prefect-services"),
+    "Deferred task runs wait": (None, ""),
+    "Runs that nobody executes": (None, ""),
     "Vault sealed or away": (("stop", "platform-vault"), "vault-vault"),
     "The host alone": (None, ""),
 }
@@ -37,8 +39,8 @@ def _sections() -> dict[str, list[str]]:
     return found
 
 
-def test_every_section_has_its_trouble() -> None:
-    assert set(_sections()) == set(TROUBLES)
+def test_every_section_with_commands_is_followed() -> None:
+    assert {title for title, commands in _sections().items() if commands} == set(TROUBLES)
 
 
 def _run(vps: Vps, host: LabHost, line: str, code: int | None) -> str:

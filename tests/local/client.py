@@ -104,6 +104,14 @@ class Client:
         return str(run["id"])
 
 
+def of_our_worker(root: Path) -> dict[str, str]:
+    """Settings of a platform's own worker that are about how any client behaves, as it got them."""
+    text = (root / ".state/local/stacks/prefect/worker.env").read_text()
+    given = dict(line.split("=", 1) for line in text.splitlines() if line.startswith("PREFECT_"))
+    kinds = ("PREFECT_CLIENT_", "PREFECT_FLOWS_", "PREFECT_TASKS_", "PREFECT_SERVER_ALLOW_")
+    return {name: value for name, value in given.items() if name.startswith(kinds)}
+
+
 @contextmanager
 def ended(process: subprocess.Popen[str]) -> Iterator[subprocess.Popen[str]]:
     """The process, which ends with its session's. Prefect 3.8.8's worker now and then needs the second signal."""

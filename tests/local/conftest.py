@@ -102,6 +102,7 @@ class Clone:
             group="nogroup" if USER else None,
             extra_groups=[] if USER else None,
             start_new_session=True,
+            umask=0,  # the worst that an operator can have: what we make must be closed to others all the same
         )
 
     def invoke(

@@ -32,6 +32,7 @@ CLOSED = [
     "/prefect",
     "/metrics",
     "/prefect/api/metrics",
+    "/auth/tokens",
     "/prefect/api/../api/health",
 ]
 TRICKS = [
@@ -88,6 +89,28 @@ def closed(platform: Reached, path: str) -> None:
         assert answer.status_code == 401
         assert answer.headers["www-authenticate"].startswith("Bearer")
         assert client.get("/ping").status_code == 200
+
+
+def beyond_its_record(platform: Reached, forge: Forge) -> None:
+    """The key's holder signs more than was granted, under the id of a token that exists."""
+    more = forge.sign({"scope": f"{forge.payload['scope']} metrics", "exp": forge.payload["exp"] + 10**6})
+    headers = {"Authorization": f"Bearer {more}"}
+    assert httpx.get(f"{platform.url}/metrics", headers=headers, timeout=30).status_code == 403
+
+
+def reader(api: str, token: str) -> None:
+    """A token of scope prefect:read sees, and changes nothing, whatever it says of its requests."""
+    with httpx.Client(headers={"Authorization": f"Bearer {token}"}, timeout=70) as client:
+        assert client.get(f"{api}/admin/version").status_code == 200
+        found = client.post(f"{api}/work_pools/filter", json={})
+        assert found.status_code == 200
+        assert found.json()
+        said = {"X-Forwarded-Method": "GET", "X-Forwarded-Uri": "/prefect/api/admin/version"}
+        for more in ({}, said):
+            assert client.post(f"{api}/flows/", json={"name": "made"}, headers=more).status_code == 403
+            assert client.post(f"{api}/block_documents/filter", json={}, headers=more).status_code == 403
+            assert client.delete(f"{api}/work_pools/default", headers=more).status_code == 403
+            assert client.get(api.removesuffix("api"), headers=more).status_code == 403
 
 
 def trick(platform: Reached, path: bytes) -> None:

@@ -48,9 +48,13 @@ def in_and_out(platform: Reached, browser: BrowserContext) -> None:
     assert cookie["httpOnly"]
     assert cookie["sameSite"] in ("Lax", "Strict")
 
+    for icon in ("/favicon.ico", "/ico/favicon-16x16.png"):
+        found = browser.request.get(f"{platform.url}{icon}")
+        assert found.headers["content-type"].startswith("image/"), (icon, found.status)
+
     runs = page.goto(f"{platform.url}/prefect/v2/runs")
     assert runs
-    assert runs.headers["content-security-policy"] == "connect-src 'self'", "the UI talks to nobody else"
+    assert runs.headers["content-security-policy"] == "connect-src 'self'; frame-ancestors 'none'"
     expect(page.locator("body")).to_contain_text("platform-canary", timeout=60_000)
     page.get_by_role("link", name=canary).click(timeout=60_000)
     expect(page.locator("body")).to_contain_text("platform canary: alive", timeout=60_000)
@@ -60,6 +64,7 @@ def in_and_out(platform: Reached, browser: BrowserContext) -> None:
     expect(page.locator("body")).to_contain_text("Flow Runs", timeout=60_000)
     other = browser.new_page()
     other.goto(f"{platform.url}/auth/logout")
+    other.get_by_role("button", name="Log out").click()
     expect(other.locator("h1")).to_have_text("You are logged out")
     expect(page.get_by_role("alert")).to_contain_text("You are signed out.", timeout=60_000)
     page.get_by_role("button", name="Sign in again").click()

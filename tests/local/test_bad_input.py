@@ -54,6 +54,26 @@ def test_a_wrong_setting_is_named_with_its_line(
     assert traces(platform) == before
 
 
+REFUSED = [
+    (["--scope", "prefct"], "--scope 'prefct': no such scope"),
+    (["--scope", "prefect  metrics"], "--scope '': no such scope"),
+    (["--expires", "10y"], "gateway.create-token: --expires '10y': must be a number and s, m, h, d or w"),
+    (["--expires=-1d"], "gateway.create-token: --expires '-1d': must be a number and s, m, h, d or w"),
+    (["--expires", "300w"], "gateway.create-token: --expires 300w: at most 5 years"),
+    (["--description", "two\nlines"], "gateway.create-token: --description: at most 200"),
+]
+
+
+def test_what_the_gateway_refuses_is_bad_input_as_elsewhere(platform: Clone) -> None:
+    for words, message in REFUSED:
+        said = refused(platform, "gateway.create-token", "--project=refused", "--service=s", *words, code=2)
+        assert said.startswith(message)
+        if words[0] == "--scope":
+            assert "hint: scopes: prefect, prefect:read, metrics; a route in platform.gateway.routes" in said
+    assert "refused/s" not in platform.invoke("gateway.list-tokens", "--all").stdout
+    assert refused(platform, "gateway.revoke-token", "0" * 12, code=2).startswith("gateway.revoke-token: ")
+
+
 def test_a_taken_port_names_its_holder(platform: Clone) -> None:
     before = traces(platform)
     listen = "import socket, time; s = socket.create_server(('127.0.0.1', 0)); print(s.getsockname()[1], flush=True); time.sleep(300)"
@@ -129,6 +149,10 @@ def test_corrupt_secrets_are_said_and_kept(platform: Clone, stack: str) -> None:
 def test_a_damaged_database_is_refused_and_set_aside_only_when_asked(platform: Clone) -> None:
     database = state_of(platform) / "data" / "prefect" / "prefect.db"
     platform.invoke("prefect.stop")
+    link = platform.invoke("gateway.login-url", code=1)
+    assert link.stdout == ""
+    assert "environment 'local' is not running: a link would lead nowhere" in link.stderr
+    assert "./invoke prefect.setup" in link.stderr
     damaged = b"not a database, yet somebody's" + os.urandom(4096)
     database.write_bytes(damaged)
     for task in ("prefect.setup", "prefect.plan"):

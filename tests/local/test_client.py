@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from .client import DEPLOY, PREFECT, Client, ended, new_client, until
+from .client import DEPLOY, PREFECT, Client, ended, new_client, of_our_worker, until
 from .conftest import Clone
 
 pytestmark = pytest.mark.timeout(300)
@@ -42,6 +42,12 @@ def _events(client: Client) -> Iterator[Path]:
 
         until(streams, "no event came out of the stream")
         yield file
+
+
+def test_it_beats_and_tries_again_as_a_worker_of_ours_does(clone: Clone, client: Client) -> None:
+    ours = of_our_worker(clone.root)
+    assert {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY", "PREFECT_CLIENT_RETRY_EXTRA_CODES"} <= ours.keys()
+    assert [name for name, value in ours.items() if f"export {name}={value}\n" not in client.lines] == []
 
 
 def test_a_flow_from_a_folder_runs_on_the_platforms_worker(client: Client) -> None:

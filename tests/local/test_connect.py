@@ -15,6 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from .client import of_our_worker
 from .conftest import Clone
 
 pytestmark = pytest.mark.timeout(300)
@@ -25,12 +26,16 @@ active = "work"
 PREFECT_API_URL = "https://elsewhere.example.com/api"
 """
 GH = """#!/bin/sh
-# What `gh secret set|list|delete` do (its manual): a value comes by standard input, --json prints names.
+# What `gh secret|variable set|list|delete` do (its manual): a value comes by standard input, --json prints names, and of variables
+# values.
 echo "$*" >>"$0.calls"
+cd "$(dirname "$0")"
 case "$2" in
-set) cat >"$0.$3" ;;
-list) cd "$(dirname "$0")" && for f in gh.PREFECT_*; do [ -e "$f" ] && printf '{"name":"%s"},' "${f#gh.}"; done | sed 's/^/[/;s/,$/]/' ;;
-delete) rm "$0.$3" ;;
+set) cat >"gh.$1.$3" ;;
+list) for f in gh.$1.PREFECT_*; do
+    [ -e "$f" ] && printf '{"name":"%s"' "${f#gh.$1.}" && { [ "$1" = secret ] || printf ',"value":"%s"' "$(cat "$f")"; } && printf '},'
+  done | sed 's/^/[/;s/,$/]/' ;;
+delete) rm "gh.$1.$3" ;;
 esac
 """
 
@@ -62,6 +67,7 @@ def test_a_profile_of_ones_own_and_back(platform: Clone, home: Path) -> None:
     assert "is active" in done.stderr
     assert file.stat().st_mode & 0o777 == 0o600
     profile = tomllib.loads(file.read_text())["profiles"]["platform-local"]
+    assert of_our_worker(platform.root).items() <= profile.items()
     token = json.loads(profile["PREFECT_CLIENT_CUSTOM_HEADERS"])["Authorization"].removeprefix("Bearer ")
     assert token not in done.stdout + done.stderr
     shown = _prefect(home, "deployment", "ls")
@@ -103,14 +109,20 @@ def test_the_secrets_of_a_repository(platform: Clone, home: Path) -> None:
     path = f"{home}:{os.environ['PATH']}"
     connect = ("prefect.connect", "--github", "example/app")
     platform.invoke(*connect, PATH=path)
-    assert (home / "gh.PREFECT_API_URL").read_text() == f"{platform.url}/prefect/api"
-    headers = json.loads((home / "gh.PREFECT_CLIENT_CUSTOM_HEADERS").read_text())
+    assert (home / "gh.secret.PREFECT_API_URL").read_text() == f"{platform.url}/prefect/api"
+    headers = json.loads((home / "gh.secret.PREFECT_CLIENT_CUSTOM_HEADERS").read_text())
+    given = {each.name.removeprefix("gh.variable."): each.read_text() for each in home.glob("gh.variable.*")}
+    assert given == of_our_worker(platform.root)
     ask = f"{platform.url}/prefect/api/admin/version"
     assert httpx.get(ask, headers=headers).status_code == 200
     assert headers["Authorization"].removeprefix("Bearer ") not in (home / "gh.calls").read_text()
     assert "nothing changed" in platform.invoke(*connect, PATH=path).stderr
+    # As it is after a change of heartbeat_seconds.
+    (home / "gh.variable.PREFECT_FLOWS_HEARTBEAT_FREQUENCY").write_text("3600")
+    said = platform.invoke(*connect, PATH=path).stderr
+    assert "now has the variables PREFECT_FLOWS_HEARTBEAT_FREQUENCY" in said
     platform.invoke("prefect.disconnect", "--github", "example/app", PATH=path)
-    assert not list(home.glob("gh.PREFECT_*"))
+    assert not list(home.glob("gh.*.PREFECT_*"))
     _until_refused(ask, headers)
     bare = str(home / "nothing")
     without = platform.invoke(*connect, code=3, PATH=f"{bare}:/usr/local/bin:/usr/bin:/bin")

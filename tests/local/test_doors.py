@@ -38,6 +38,15 @@ def test_a_token_without_a_claim_is_refused(platform: Clone, forge: Forge, claim
     doors.token_without(platform, forge, claim)
 
 
+def test_a_signed_token_gets_no_more_than_its_record_grants(platform: Clone, forge: Forge) -> None:
+    doors.beyond_its_record(platform, forge)
+
+
+def test_a_token_that_may_read_changes_nothing(platform: Clone) -> None:
+    made = ("gateway.create-token", "--project=tests", "--service=reader", "--scope=prefect:read")
+    doors.reader(f"{platform.url}/prefect/api", platform.invoke(*made).stdout.strip())
+
+
 @pytest.mark.parametrize("headers", doors.CREDENTIALS)
 def test_a_credential_that_is_not_one_plain_bearer_header_is_refused(
     platform: Clone, forge: Forge, headers: list[tuple[str, str]]
@@ -104,12 +113,15 @@ def test_identity_headers_of_the_client_do_not_reach_a_route(
         assert client.get("/mirror", headers={"Authorization": f"Bearer {token}"}).status_code == 403
         with ThreadPoolExecutor(1) as pool:
             seeing = pool.submit(_answer, mirror)
-            answer = client.get("/mirror", headers={"Authorization": f"Bearer {covering}"})
+            cookies = f"platform_session_{platform.ports['port']}=x; theme=dark"
+            sent = {"Authorization": f"Bearer {covering}", "Cookie": cookies}
+            answer = client.get("/mirror", headers=sent)
             seen = seeing.result()
     assert answer.status_code == 200
     assert b"root" not in seen
     assert b"x-platform-subject: tests/mirror\r\n" in seen.lower()
     assert covering.encode() not in seen
+    assert b"\r\ncookie: theme=dark\r\n" in seen.lower()
 
 
 def _answer(server: socket.socket) -> bytes:

@@ -123,3 +123,22 @@ def test_sixteen_clients_finish_all_their_runs(platform: Clone, token: str) -> N
     completed = {"state": {"type": {"any_": ["COMPLETED"]}}}
     assert _count(platform, token, flows=ours, flow_runs=completed) == RUNS
     assert _count(platform, token, flows=ours) == RUNS
+
+
+def test_a_restart_of_traefik_under_load_turns_nobody_away(platform: Clone, token: str) -> None:
+    """Neither 404, which it says before it has its routes, nor a refusal: also after the process that keeps clients waiting was killed."""
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(load.steady, platform.url, token, f"load-{uuid.uuid4().hex}", SECONDS)
+        time.sleep(4)
+        platform.invoke("traefik.restart")
+        _end(platform.pids()["traefik-listener"], signal.SIGKILL)
+        time.sleep(4)
+        platform.invoke("traefik.restart", "--service", "gateway")
+        restarted = time.monotonic()
+        outcomes = running.result()
+    failed = [each for each in outcomes if each.error]
+    # A server may close a kept-alive connection at any time (RFC 9112, 9.5): whoever writes to it at that moment sends his request again.
+    closed = ("RemoteProtocolError", "ReadError", "WriteError")
+    assert [each for each in failed if not each.error.startswith(closed)] == []
+    assert len(failed) <= 2
+    assert restarted < outcomes[-1].start - 5

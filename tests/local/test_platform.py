@@ -5,10 +5,12 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import time
+from datetime import UTC, datetime, timedelta
 
 import httpx
 import psutil
@@ -101,6 +103,27 @@ def test_scopes_and_revocation(platform: Clone, token: str) -> None:
     assert made["token"] not in platform.invoke("gateway.list-tokens", "--all").stdout
 
 
+def test_a_new_token_says_when_it_ends_and_status_warns_before(platform: Clone) -> None:
+    made = platform.invoke("gateway.create-token", "--project", "p", "--service", "soon", "--expires", "13d")
+    assert made.stdout.count("\n") == 1, "the token alone"
+    ends = (datetime.now(UTC) + timedelta(days=13)).strftime("%Y-%m-%d")
+    assert "p/soon: token " in made.stderr
+    assert f"valid until {ends}" in made.stderr
+    with httpx.Client(headers={"Authorization": f"Bearer {made.stdout.strip()}"}) as client:
+        assert client.get(f"{platform.url}{VERSION}").status_code == 200
+    platform.invoke("gateway.restart")  # it writes what was used
+    _until_healthy(platform)
+    shown = platform.invoke("prefect.status").stdout
+    assert re.search(
+        r"^warn  tokens +p/soon \([0-9a-f]{12}\), last used today, ends in 12 days$", shown, re.M
+    )
+    assert "next: create another with ./invoke gateway.create-token" in shown
+    jti = re.search(r"p/soon \(([0-9a-f]{12})\)", shown)
+    assert jti
+    platform.invoke("gateway.revoke-token", jti[1])
+    assert re.search(r"^ok    tokens ", platform.invoke("prefect.status").stdout, re.M)
+
+
 @pytest.mark.parametrize(
     "service", ["prefect-server", "gateway-verifier", "traefik-gateway", "prefect-worker"]
 )
@@ -130,7 +153,7 @@ def test_a_change_restarts_only_what_it_touches(platform: Clone) -> None:
     before = platform.pids()
     platform.settings["prefect"]["retention_days"] = 44
     platform.settings["gateway"]["routes"] = [
-        {"name": "ops", "path": "/shown", "url": f"http://127.0.0.1:{platform.ports['ops_port']}"}
+        {"name": "shown", "path": "/shown", "url": "http://127.0.0.1:9"}
     ]
     platform.write()
     platform.invoke("prefect.setup")
@@ -228,7 +251,7 @@ def test_what_is_printed_once_and_reaches_nobody_is_an_error(
         ),
         (("gateway.revoke-token", "abc"), "gateway.revoke-token: ID: must be", "gateway.list-tokens"),
         (("gateway.revoke-token", "00000000"), "00000000: no such token", "gateway.list-tokens"),
-        ((*NEW, "--scope", "prefect nope"), "--scope 'nope' opens nothing", "scopes: prefect, metrics"),
+        ((*NEW, "--scope", "prefect nope"), "--scope 'nope': no such scope", "scopes: prefect"),
     ],
 )
 def test_a_wrong_argument_is_named_and_makes_no_token(

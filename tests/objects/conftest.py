@@ -78,6 +78,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         "PREFECT_SERVER_UI_API_URL": "/prefect/api",
         "PREFECT_SERVER_UI_STATIC_DIRECTORY": str(home / "ui"),
         "PREFECT_SERVER_SERVICES_LATE_RUNS_LOOP_SECONDS": "4",
+        "PREFECT_SERVER_EVENTS_PROACTIVE_GRANULARITY": "PT1S",
         # So seldom that a test sees what the server looks like when this service does not run.
         "PREFECT_SERVER_SERVICES_FOREMAN_LOOP_SECONDS": "3600",
     }

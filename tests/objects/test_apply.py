@@ -6,12 +6,19 @@ import itertools
 from dataclasses import replace
 from pathlib import Path
 
+import httpx
 import pytest
 
-from prefect_platform.config.objects import Canary, Desired, Limit, Pool, Queue, Zombies
+from prefect_platform.config.objects import Canary, Desired, Limit, Pool, Queue
 from prefect_platform.errors import ConfigError
 from prefect_platform.provisioning.prefect.api import PrefectApi
-from prefect_platform.provisioning.prefect.objects import apply_changes, notices, observe, plan_objects
+from prefect_platform.provisioning.prefect.objects import (
+    FORMER_AUTOMATION,
+    apply_changes,
+    notices,
+    observe,
+    plan_objects,
+)
 from prefect_platform.provisioning.prefect.pools import pools_table
 
 
@@ -31,7 +38,6 @@ def everything(folder: Path) -> Desired:
             Pool("all b", paused=True),
         ),
         limits=(Limit("all-ocr", 5), Limit("all-train", 2, slot_decay_per_second=0.5)),
-        zombies=Zombies(30, 90, "all: zombies"),
         canary=Canary("all", str(folder), "canary.py:canary", "all-canary"),
     )
 
@@ -46,27 +52,24 @@ def test_everything_is_made_once(api: PrefectApi, tmp_path: Path) -> None:
         "create work pool all b",
         "create global limit all-ocr",
         "create global limit all-train",
-        "create automation all",
         "create deployment all-canary/canary",
     ]
     queues = {each["name"]: (each["priority"], each["concurrency_limit"]) for each in api.queues("all")}
-    assert queues == {"fast": (1, 2), "slow": (2, None), "default": (3, 3)}
+    # The canary's queue comes with its deployment; what settings define has it first (test_plan.py).
+    assert queues == {"fast": (1, 2), "slow": (2, None), "default": (3, 3), "platform-canary": (4, None)}
 
 
 def test_what_differs_is_updated(api: PrefectApi, tmp_path: Path) -> None:
     before = Desired(
         pools=(Pool("upd", concurrency_limit=4, queues=(Queue("q", 1, 1),)),),
         limits=(Limit("upd", 3),),
-        zombies=Zombies(30, 90, "upd zombies"),
         canary=Canary("upd", str(tmp_path), "a.py:a", "upd"),
     )
     settle(api, before)
-    assert before.zombies is not None
     assert before.canary is not None
     after = Desired(
         pools=(Pool("upd", queues=(Queue("q", 1),)),),
         limits=(Limit("upd", 4, active=False),),
-        zombies=replace(before.zombies, within=120),
         canary=replace(before.canary, path="/elsewhere"),
     )
     done = settle(api, after)
@@ -75,9 +78,8 @@ def test_what_differs_is_updated(api: PrefectApi, tmp_path: Path) -> None:
         "update queue upd/q: concurrency_limit 1 → none",
         "update global limit upd: limit 3 → 4, active True → False",
     ]
-    assert done[3].startswith("update automation upd zombies: within 90 → 120")
-    assert done[4].startswith(f"update deployment upd/canary: path {tmp_path} → /elsewhere")
-    assert len(done) == 5
+    assert done[3].startswith(f"update deployment upd/canary: path {tmp_path} → /elsewhere")
+    assert len(done) == 4
 
 
 @pytest.mark.parametrize("order", [(1, 2, 3), (3, 1, 2), (2, 3, 1), (1, 3, 5), (5, 4, 2), (2, 4, 6)])
@@ -111,13 +113,13 @@ def test_what_is_foreign_stays(api: PrefectApi) -> None:
     )
     settle(api, theirs)
     api.create_queue("theirs", {"name": "by hand", "concurrency_limit": 2})
-    api.create_automation({**Zombies(30, 90).body(), "name": "zombies!"})
-    ours = Desired(pools=(Pool("ours"),), zombies=Zombies(30, 90, "zombies"))
+    automation(api, "theirs")
+    ours = Desired(pools=(Pool("ours"),))
     settle(api, ours)
     settle(api, Desired())
-    found = observe(api, replace(theirs, zombies=Zombies(30, 90, "zombies!")))
+    found = observe(api, theirs)
     assert plan_objects(theirs, found) == ()
-    assert found.automations[0]["trigger"]["within"] == 90
+    assert len(api.automations("theirs")) == 1
     assert (
         "queue theirs/by hand: not in the configuration; left alone (harmless): declare it, or delete it in the UI"
         in notices(theirs, found)
@@ -129,15 +131,29 @@ def test_what_is_foreign_stays(api: PrefectApi) -> None:
     } <= set(left)
 
 
-def test_one_automation_is_looked_after(api: PrefectApi) -> None:
-    zombies = Zombies(30, 90, "dup zombies")
-    wanted = Desired(zombies=zombies)
+def automation(api: PrefectApi, name: str) -> None:
+    """One that crashes the runs that were silent for 90 s, as version 0.5 and before made it."""
+    heartbeat = "prefect.flow-run.heartbeat"
+    trigger = {
+        "type": "event",
+        "posture": "Proactive",
+        "threshold": 1,
+        "within": 90.0,
+        "match": {"prefect.resource.id": ["prefect.flow-run.*"]},
+        "for_each": ["prefect.resource.id"],
+        "after": [heartbeat],
+        "expect": [heartbeat, "prefect.flow-run.Completed"],
+    }
+    action = {"type": "change-flow-run-state", "state": "CRASHED"}
+    body = {"name": name, "enabled": True, "trigger": trigger, "actions": [action]}
+    httpx.post(f"{api.base_url}/automations/", json=body, timeout=10).raise_for_status()
+
+
+def test_the_automation_that_crashed_living_runs_is_deleted_by_setup(api: PrefectApi) -> None:
     for _ in range(2):
-        api.create_automation({**zombies.body(), "enabled": False})
-    assert settle(api, wanted) == ["update automation dup zombies: enabled False → True"]
-    enabled = [each["enabled"] for each in api.automations(zombies.name)]
-    assert enabled == [True, False]
-    assert any("dup zombies: 2 exist" in each for each in notices(wanted, observe(api, wanted)))
+        automation(api, FORMER_AUTOMATION)
+    assert len(settle(api, Desired())) == 2
+    assert api.automations(FORMER_AUTOMATION) == []
 
 
 def test_the_table_of_pools(api: PrefectApi) -> None:

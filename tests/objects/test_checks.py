@@ -14,16 +14,18 @@ import pytest
 from prefect_platform.checks import canary, probes, schedules
 from prefect_platform.checks.check import Check
 from prefect_platform.checks.run import CheckSpec, canary_check, outcome, wait_for_checks
-from prefect_platform.config.objects import Canary, Desired, Pool
 from prefect_platform.errors import CheckFailed
 from prefect_platform.provisioning.prefect.api import PrefectApi
-from prefect_platform.provisioning.prefect.objects import apply_changes, observe, plan_objects
 
 from .conftest import WORKED, free_port
 from .door import Door
+from .looks import by_name, deploy
 
 CANARY = ("platform-canary", "canary")
-QUICK = {"ping", "refuses", "ready", "version", "ui", "events", "events refuses", "services", "schedules"}
+QUICK = {
+    *("ping", "refuses", "ready", "version", "ui"),
+    *("events", "events refuses", "services", "schedules", "tokens", "deferred", "runs"),
+}
 
 
 @pytest.fixture
@@ -37,19 +39,8 @@ def full(spec: CheckSpec, worker: str) -> CheckSpec:
     return replace(spec, workers=((WORKED, worker),), canary=CANARY)
 
 
-def by_name(checks: list[Check]) -> dict[str, Check]:
-    return {check.name: check for check in checks}
-
-
 def red(checks: list[Check]) -> set[str]:
     return {check.name for check in checks if not check.ok}
-
-
-def deploy(api: PrefectApi, name: str, pool: str, folder: Path, entrypoint: str) -> tuple[str, str]:
-    """A deployment of this name, its flow's name being the same."""
-    wanted = Desired(pools=(Pool(pool),), canary=Canary(pool, str(folder), entrypoint, name, name))
-    apply_changes(api, plan_objects(wanted, observe(api, wanted)))
-    return name, name
 
 
 def test_all_green_with_a_worker(full: CheckSpec) -> None:
@@ -77,6 +68,17 @@ def test_nobody_there(spec: CheckSpec) -> None:
     assert not canary_check(down, 0.5).ok
 
 
+def test_tokens_that_end_are_asked_of_the_gateway(spec: CheckSpec, door: Door) -> None:
+    """One of an earlier release passes the question on to Prefect; one that cannot answer is red."""
+    (found,) = wait_for_checks(spec, 0, only=["tokens"])
+    assert (found.ok, found.warn) == (True, False)
+    assert "earlier release" in found.detail
+    door.broken["/auth/tokens"] = 503
+    (found,) = wait_for_checks(spec, 0, only=["tokens"])
+    assert not found.ok
+    assert "503" in found.detail
+
+
 def test_wrong_token(spec: CheckSpec) -> None:
     checks = wait_for_checks(replace(spec, token="wrong-token"), 0)
     assert red(checks) == QUICK - {"ping", "refuses", "events refuses"}
@@ -102,7 +104,7 @@ def test_an_open_gateway_is_red(spec: CheckSpec, server: str) -> None:
         ("/prefect/v2/", 500, {"ui"}),
         ("/events/out", 403, {"events"}),
         ("/events/in", 403, {"events refuses"}),
-        ("/flow_runs/filter", 500, {"services"}),
+        ("/flow_runs/filter", 500, {"services", "runs"}),
     ],
 )
 def test_one_thing_broken(spec: CheckSpec, door: Door, ending: str, status: int, expected: set[str]) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from prefect_platform.config.objects import Canary, Desired, Limit, Pool, Queue, Zombies, desired_objects
+from prefect_platform.config.objects import Canary, Desired, Limit, Pool, Queue, desired_objects
 from prefect_platform.errors import ConfigError
 from prefect_platform.provisioning.prefect.objects import Change, Observed, notices, plan_objects
 
@@ -92,46 +92,13 @@ def test_limits(actual: dict[str, Any] | None, expected: list[str]) -> None:
     assert [str(change) for change in changes] == expected
 
 
-def stored(zombies: Zombies, **over: Any) -> dict[str, Any]:
-    """The automation as the server gives it back: `expect` in another order, keys of its own."""
-    body = zombies.body()
-    trigger = {**body["trigger"], "id": "t", "match_related": {}, "expect": body["trigger"]["expect"][::-1]}
-    actions = [{**body["actions"][0], "force": False, "name": None}]
-    return {**body, "id": "i", "created": "1", "tags": [], "trigger": trigger, "actions": actions, **over}
-
-
-@pytest.mark.parametrize(
-    ("actual", "expected"),
-    [
-        (
-            [],
-            [
-                "create automation platform: crash zombie flow runs: crash a run after 90 s without a heartbeat"
-            ],
-        ),
-        ([stored(Zombies(30, 90))], []),
-        ([stored(Zombies(30, 90)), stored(Zombies(30, 120))], []),
-        (
-            [stored(Zombies(30, 90), enabled=False)],
-            ["update automation platform: crash zombie flow runs: enabled False → True"],
-        ),
-        ([stored(Zombies(30, 90), actions=[])], ["number of actions 0 → 1"]),
-        ([stored(Zombies(30, 120))], ["within 120 → 90"]),
-    ],
-)
-def test_automation(actual: list[dict[str, Any]], expected: list[str]) -> None:
-    found = Observed(automations=tuple(actual))
-    changes = [str(change) for change in plan_objects(Desired(zombies=Zombies(30, 90)), found)]
-    assert len(changes) == len(expected)
-    assert all(text in change for text, change in zip(expected, changes, strict=True))
-
-
-def test_automation_twice_is_reported() -> None:
-    zombies = Zombies(30, 90)
-    found = Observed(automations=(stored(zombies), stored(zombies, id="second")))
-    assert notices(Desired(zombies=zombies), found) == (
-        "automation platform: crash zombie flow runs: 2 exist, we keep the oldest; delete second",
-    )
+def test_the_automation_of_earlier_versions_goes_however_often_it_is_there() -> None:
+    found = Observed(automations=({"id": "one"}, {"id": "two"}))
+    changes = plan_objects(Desired(), found)
+    assert [change.target for change in changes] == ["one", "two"]
+    assert {str(change) for change in changes} == {
+        "delete automation platform: crash zombie flow runs: runs whose process died are ended by the background services"
+    }
 
 
 def test_canary() -> None:
@@ -206,8 +173,27 @@ def test_bad_settings(settings: dict[str, Any], message: str) -> None:
     assert message in caught.value.reason
 
 
-def test_zombies_need_three_heartbeats_and_the_canary_a_pool() -> None:
-    with pytest.raises(ConfigError, match="3 heartbeats"):
-        desired_objects({}, Zombies(30, 89))
+def test_the_canary_has_a_lane_before_all_queues_of_its_pool() -> None:
+    queues = [{"name": "urgent", "priority": 1}, {"name": "free"}, {"name": "slow", "priority": 4}]
+    settings = {"work_pools": [{"name": "a", "queues": queues}, {"name": "b", "queues": queues}]}
+    canary = Canary("a", "/srv", "f.py:f")
+    first, second = desired_objects(settings, canary=canary).pools
+    assert [(queue.name, queue.priority) for queue in first.queues] == [
+        ("platform-canary", 1),
+        ("urgent", 2),
+        ("free", None),
+        ("slow", 5),
+    ]
+    assert [(queue.name, queue.priority) for queue in second.queues] == [
+        ("urgent", 1),
+        ("free", None),
+        ("slow", 4),
+    ]
+    assert canary.body()["work_queue_name"] == "platform-canary"
+    with pytest.raises(ConfigError, match="the queue platform-canary is the platform's own"):
+        desired_objects({"work_pools": [{"name": "a", "queues": [{"name": "platform-canary"}]}]})
+
+
+def test_the_canary_needs_a_pool() -> None:
     with pytest.raises(ConfigError, match="'nowhere' is not among"):
         desired_objects({}, canary=Canary("nowhere", "/srv", "f.py:f"))

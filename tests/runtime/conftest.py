@@ -103,10 +103,10 @@ class Platform:
         self.processes.append(process)
         return process
 
-    def server(self, *options: str, stock: bool = False) -> Process:
+    def server(self, *options: str, stock: bool = False, **env: str) -> Process:
         """Start the server and wait until it is healthy."""
         launcher = ["-m", "prefect", "server", "start"] if stock else [str(STACK / "server.py")]
-        process = self.run("server", [runtime_python(), *launcher, "--port", str(self.port), *options])
+        process = self.run("server", [runtime_python(), *launcher, "--port", str(self.port), *options], **env)
         wait_for(lambda: self.healthy(process), "the server's health")
         return process
 

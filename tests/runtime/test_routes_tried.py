@@ -11,10 +11,12 @@ import pytest
 from prefect_platform.errors import ApplyError
 from prefect_platform.targets.local import routes
 
-from .conftest import free_port, runtime_python
+from .conftest import STACK, free_port, runtime_python
 
 GOOD = b'http: {routers: {good: {rule: "PathPrefix(`/a`)", service: noop@internal}}}\n'
 BAD = b'http: {routers: {bad: {rule: "PathPrefix(`/a`)", service: nowhere}}}\n'
+
+PLUGINS = STACK.parent / "traefik"
 
 
 @pytest.fixture
@@ -34,18 +36,18 @@ def test_a_port_that_another_took_meanwhile_is_not_the_routes_fault(
     traefik: Path, taken: int, tmp_path: Path
 ) -> None:
     ports = iter([taken, taken, free_port()])
-    routes.check(traefik, {"own.yml": GOOD}, tmp_path, free_port=lambda: next(ports))
+    routes.check(traefik, {"own.yml": GOOD}, PLUGINS, tmp_path, free_port=lambda: next(ports))
     assert next(ports, None) is None, "each port was tried"
 
 
 def test_without_any_port_the_routes_are_not_blamed(traefik: Path, taken: int, tmp_path: Path) -> None:
     with pytest.raises(ApplyError) as refused:
-        routes.check(traefik, {"own.yml": GOOD}, tmp_path, free_port=lambda: taken)
+        routes.check(traefik, {"own.yml": GOOD}, PLUGINS, tmp_path, free_port=lambda: taken)
     assert "the routes could not be tried: " in refused.value.reason
     assert "run the command again" in refused.value.hint
 
 
 def test_a_route_to_nowhere_is_refused_by_its_name(traefik: Path, tmp_path: Path) -> None:
     with pytest.raises(ApplyError, match=r"Traefik refuses the routes: bad@file: .*nowhere"):
-        routes.check(traefik, {"own.yml": BAD}, tmp_path)
+        routes.check(traefik, {"own.yml": BAD}, PLUGINS, tmp_path)
     assert not list(tmp_path.iterdir()), "nothing is left behind"

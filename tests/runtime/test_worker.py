@@ -10,73 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from .conftest import STACK, Platform, runtime_python, wait_for
-
-FLOWS = """
-from __future__ import annotations
-
-import os
-import signal
-import time
-
-from prefect import flow
-
-
-@flow
-def sleeper(seconds: float, stubborn: bool = False) -> None:
-    if stubborn:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        time.sleep(0.1)
-"""
-FINAL = {"COMPLETED", "CRASHED", "CANCELLED", "FAILED"}
-
-
-class Runs:
-    """Creates and reads runs of one deployment over REST."""
-
-    def __init__(self, platform: Platform) -> None:
-        self.url = platform.url
-        folder = platform.folder / "flows"
-        folder.mkdir(exist_ok=True)
-        (folder / "flows.py").write_text(FLOWS)
-        flow = self._post("/flows/", {"name": "sleeper"})["id"]
-        step = {"prefect.deployments.steps.set_working_directory": {"directory": str(folder)}}
-        body = {
-            "name": "sleeper",
-            "flow_id": flow,
-            "entrypoint": "flows.py:sleeper",
-            "work_pool_name": "tests",
-            "pull_steps": [step],
-            "enforce_parameter_schema": False,
-        }
-        self.deployment = self._post("/deployments/", body)["id"]
-
-    def _post(self, path: str, body: Any) -> Any:
-        return httpx.post(f"{self.url}{path}", json=body, verify=False).raise_for_status().json()
-
-    def create(self, **parameters: Any) -> str:
-        body = {"parameters": parameters}
-        return str(self._post(f"/deployments/{self.deployment}/create_flow_run", body)["id"])
-
-    def state(self, run: str) -> str:
-        return str(httpx.get(f"{self.url}/flow_runs/{run}", verify=False).json()["state"]["type"])
-
-    def process(self, run: str) -> Path:
-        """Where the kernel shows the flow's process."""
-        found = wait_for(
-            lambda: httpx.get(f"{self.url}/flow_runs/{run}", verify=False).json()["infrastructure_pid"],
-            "a pid",
-        )
-        return Path("/proc") / str(found)
-
-    def wait(self, run: str, *states: str) -> str:
-        return str(wait_for(lambda: (found := self.state(run)) in states and found, f"{states} of {run}"))
-
-    def cancel(self, run: str) -> None:
-        body = {"state": {"type": "CANCELLING"}}
-        httpx.post(f"{self.url}/flow_runs/{run}/set_state", json=body).raise_for_status()
+from .conftest import STACK, Platform, Process, runtime_python, wait_for
+from .runs import FINAL, Runs
 
 
 def alive(process: Path) -> bool:
@@ -161,6 +96,51 @@ def test_cancelling_a_run_still_works(shared_platform: Platform, runs: Runs) -> 
     runs.cancel(run)
     assert runs.wait(run, *FINAL) == "CANCELLED"
     assert worker.popen.wait(60) == 0
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("limit", [("--limit", "5"), ()])
+def test_a_run_scheduled_again_while_it_runs_harms_no_other_run(
+    shared_platform: Platform, runs: Runs, limit: tuple[str, ...], tmp_path: Path
+) -> None:
+    worker, end = shared_platform.worker(f"again{len(limit)}", *limit), tmp_path / "end"
+    again, bystander = (runs.create(seconds=300, until=str(end)) for _ in range(2))
+    for run in (again, bystander):
+        runs.wait(run, "RUNNING")
+    first = runs.process(again)
+    runs.reschedule(again)
+    wait_for(lambda: "not started a second time" in worker.output(), "the refusal", 30)
+    assert alive(first)
+    end.touch()
+    assert runs.wait(bystander, *FINAL) == "COMPLETED", worker.output()
+    assert runs.wait(again, *FINAL) == "COMPLETED", worker.output()
+    assert runs.process(again) == first, "it ran once"
+    assert worker.output().count("not started a second time") == 1
+    assert worker.stop() == 0, worker.output()
+
+
+def test_a_worker_that_was_killed_is_known_when_it_is_back(shared_platform: Platform) -> None:
+    """The target starts it again at once, and nobody would know."""
+
+    def started(times: int) -> Process:
+        worker = shared_platform.worker("killed")
+        wait_for(lambda: worker.output().count("started") == times, "the worker")
+        return worker
+
+    for times in (1, 2):
+        started(times).end()
+    worker = started(3)
+    of = {"filter": {"event": {"name": ["platform.worker.ended"]}}}
+
+    def told() -> Any:
+        return httpx.post(f"{shared_platform.url}/events/filter", json=of).json()["events"]
+
+    wait_for(lambda: len(told()) == 2, "what became of the two before it")
+    assert {each["resource"]["prefect.resource.id"] for each in told()} == {"platform.worker.tests.killed"}
+    assert {each["payload"]["cause"] for each in told()} == {"killed (out of memory?)"}
+    assert worker.stop() == 0, worker.output()
+    assert started(4).stop() == 0
+    assert len(told()) == 2, "the last one was stopped"
 
 
 def test_a_drain_ends_when_there_is_no_api_to_tell(platform: Platform, template: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -72,3 +74,21 @@ def fake(tmp_path: Path, load: Load) -> FakeHost:
     (tmp_path / "host").mkdir()
     values = {"target": "compose", "host": "host", "root": str(tmp_path), "domain": "example.com"}
     return FakeHost(tmp_path, load({"environments": {ENV: values}}, env=ENV, root=ROOT))
+
+
+@pytest.fixture
+def healthy_port() -> Iterator[int]:
+    """Of a server that is well at /base/ready only."""
+
+    class Service(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200 if self.path == "/base/ready" else 503)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Service) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_port
+        server.shutdown()

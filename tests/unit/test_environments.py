@@ -28,11 +28,10 @@ def _settings(load: Load, env: str) -> Settings:
 
 def _rendered(load: Load, env: str) -> dict[str, bundle.Bundle]:
     chosen = _settings(load, env)
-    edges = ["platform-edge", "platform-edge-staging"]
     found = {}
     for name, each in stack.for_target(stack.read_all(ROOT), TRAITS["compose"]).items():
         built = render.build(each, chosen, names.where(chosen, each.scope), MEMORY)
-        found[name] = compose_file.finish(built, names.frame(chosen, each, edges))
+        found[name] = compose_file.finish(built, names.frame(chosen, each))
     return found
 
 
@@ -101,11 +100,6 @@ def test_what_the_host_shares_is_the_same_whoever_sets_it_up(load: Load) -> None
         assert mine[name].routes == other[name].routes, name
 
 
-def test_traefik_alone_stands_in_the_edges_of_both(load: Load) -> None:
-    networks = _compose(_rendered(load, "staging")["traefik"])["networks"]
-    assert set(networks) == {"platform-proxy", "platform-edge", "platform-edge-staging"}
-
-
 def test_one_environments_role_is_unknown_to_the_others_server(load: Load) -> None:
     """The same names, but each environment's PostgreSQL is a container of its own, on a network of its own."""
     for env, network in (("production", "platform-data"), ("staging", "platform-data-staging")):
@@ -119,7 +113,7 @@ def test_a_setting_of_the_server_is_no_reason_to_migrate(load: Load) -> None:
         chosen.values["prefect"] |= prefect
         each = stack.for_target(stack.read_all(ROOT), TRAITS["compose"])["prefect"]
         built = render.build(each, chosen, names.where(chosen, each.scope), MEMORY)
-        return _compose(compose_file.finish(built, names.frame(chosen, each, [])))["services"]["migrate"]
+        return _compose(compose_file.finish(built, names.frame(chosen, each)))["services"]["migrate"]
 
     assert migration(log_level="DEBUG", retention_days=7) == migration()
     assert migration(image="prefecthq/prefect:3.9.1-python3.12") != migration()

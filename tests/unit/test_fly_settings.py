@@ -22,7 +22,6 @@ PLACES = ("python", "traefik", "entrypoint", "template", "bundle", "data", "rout
 TOLD = {
     "sourceCriterion: {requestHeaderName: Fly-Client-IP}": "`Fly-Client-IP` counts for rate limits",
     "Fly-Client-IP: keep": "`Fly-Client-IP` counts for rate limits and the log",
-    "reusePort: true": "requests that come while it starts are held",
     "forwardedHeaders: {trustedIPs:": "behind Fly's edge",
     'address: "0.0.0.0:8080"': "| the gateway listens on | 127.0.0.1 | 0.0.0.0",
     "prefect-ready:": "| open path besides `/ping` | – | `/ready`",
@@ -48,9 +47,17 @@ def _differences(load: Load) -> Iterator[str]:
             # Code that the official image lacks is no setting.
             if not file.endswith((".py", ".conf")):
                 yield from difflib.unified_diff(here, gone.decode().splitlines(), lineterm="", n=0)
-        for mine, other in zip(ours.services, theirs.services, strict=True):
-            here = _moved(name, "\n".join(_process(mine)).encode())
+        assert [service.full_name for service in ours.services if service.full_name != ONLY_LOCAL] == [
+            service.full_name for service in theirs.services
+        ]
+        mine = {service.name: service for service in ours.services}
+        for other in theirs.services:
+            here = _moved(name, "\n".join(_process(mine[other.name])).encode())
             yield from difflib.unified_diff(here, _process(other), lineterm="", n=0)
+
+
+ONLY_LOCAL = "traefik-listener"
+"""Keeps clients waiting while Traefik restarts; on Fly only the whole machine does, and its supervisor holds them."""
 
 
 def _process(service: bundle.Service) -> list[str]:

@@ -48,7 +48,7 @@ def _decided_by(load: Load, code: bytes, statements: str) -> tuple[str, ...]:
     files = dict(built.files)
     files[module] += code
     files["schema.sql"] += statements.encode()
-    changed = compose_file.finish(replace(built, files=files), names.frame(chosen, gateway, []))
+    changed = compose_file.finish(replace(built, files=files), names.frame(chosen, gateway))
     return schema.decided_by(changed.files["compose.yml"])
 
 

@@ -46,7 +46,7 @@ def _composed(load: Load, name: str) -> dict[str, str]:
     each = each.as_set(chosen.values[each.section])
     memory = 8 * 2**30
     built = render.build(each, chosen, _names.where(chosen, each.scope), memory)
-    finished = compose_file.finish(built, _names.frame(chosen, each, []))
+    finished = compose_file.finish(built, _names.frame(chosen, each))
     # Files that are copied as they are stand in the stack's folder already.
     own = {path.name.removesuffix(".j2") for path in each.folder.glob("*.j2")} | {
         "compose.yml",

@@ -76,8 +76,9 @@ def _machine(folder: Path) -> Machine:
     platform = open_platform(ROOT, {"state": str(folder)}, "local", {}, said.append)
     target = platform.target
     assert isinstance(target, Target)
-    # The environment that the tests run in has what the runtime has.
-    target.on.venv, target.on.lock_file = Path(sys.prefix), ROOT / "requirements" / "dev.txt"
+    # Its process needs no package, so its runtime has none: supervisord is that of the tests' own environment.
+    target.on.lock_file = folder / "runtime.txt"
+    target.on.lock_file.write_text("# nothing\n")
     target.on.supervisor.python = Path(sys.executable)
     secrets = target.state / "secrets" / "x.env"
     service = Service(
@@ -107,7 +108,7 @@ def machine() -> Iterator[Machine]:
         yield made
     finally:
         made.target.remove({}, "", True)
-        shutil.rmtree(folder)
+        delete_folder(folder)
 
 
 def _delete(path: Path) -> None:

@@ -49,7 +49,7 @@ def test_an_empty_machine_gets_everything_in_order(load: Load, stacks: dict[str,
     assert steps[0] == "install runtime: not there yet"
     assert "generate secret GATEWAY_SIGNING_KEYS: missing" in steps
     assert [step.split(":")[0] for step in steps if step.startswith("start")] == [
-        "start supervisord", "start gateway-verifier", "start traefik-gateway", "start prefect-server", "start prefect-worker",
+        "start supervisord", "start gateway-verifier", "start traefik-listener", "start traefik-gateway", "start prefect-server", "start prefect-worker",
     ]  # fmt: skip
 
 

@@ -50,7 +50,6 @@ PLACES: list[tuple[str | int, ...]] = [
     ("redis", "image"),
     ("postgres", "image"),
     ("traefik", "image"),
-    ("traefik", "publish"),
     ("traefik", "acme_email"),
     ("traefik", "acme_server"),
     ("traefik", "acme_dns_provider"),

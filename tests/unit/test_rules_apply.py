@@ -104,6 +104,34 @@ def test_what_left_a_network_joins_it_again(fake: FakeHost) -> None:
     assert not [step for step in resources.steps(fake.site, [bundle]) if step.action == "join"]
 
 
+def test_the_proxy_joins_every_environment_while_it_runs(fake: FakeHost) -> None:
+    """A new environment is no reason to replace it; a new container of it has left the networks of all."""
+    proxy = stack("traefik", scope="host")
+    compose = {"services": {"gateway": {"image": "app:1", "networks": ["proxy"]}}}
+    (bundle,) = fake.target.adapt([Bundle(proxy, {}, (), None, compose)])
+    (service,) = bundle.services
+    engine = fake.runner.engine
+    engine.images = {"app:1": {}}
+    edge = {"prefect-platform.edge": "yes"}
+    engine.networks = {"platform-proxy": {}, "platform-edge-lab": edge, "platform-edge-other": edge}
+
+    def joined() -> list[str]:
+        found = resources.steps(fake.site, [bundle])
+        return [step.subject.removeprefix("network ") for step in found if step.action == "join"]
+
+    assert joined() == ["platform-edge-lab", "platform-edge-other"], "not there yet"
+    there = container("traefik", "gateway", "platform-traefik", env="host")
+    there["NetworkSettings"] = {"Networks": {"platform-proxy": {}, "platform-edge-other": {}}}
+    fake.containers(there)
+    assert joined() == ["platform-edge-lab", "platform-edge-other"], "another is about to replace it"
+    there["Config"]["Labels"][DIGEST] = service.digest()
+    assert joined() == ["platform-edge-lab"]
+    fake.site.up(proxy, BEFORE, 10)
+    assert fake.docker()[-1] == "docker network connect platform-edge-lab platform-traefik"
+    there["NetworkSettings"]["Networks"]["platform-edge-lab"] = {}
+    assert joined() == []
+
+
 def test_a_network_s_kind_is_no_part_of_its_name(fake: FakeHost) -> None:
     """The environment `x-data` has an edge as well, and that must lead outside."""
     fake.runner.answer("docker", "run")

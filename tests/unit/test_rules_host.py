@@ -40,6 +40,8 @@ def _listening(fake: FakeHost, *addresses: str) -> None:
         ("127.0.0.1:80:8080", "[::]:80"),
         ("127.0.0.1:80:8080", "*:80"),
         ("10.0.0.1:80:8080", "10.0.0.1:80"),
+        ("80:8080", "10.0.0.1:80"),
+        ("[::1]:80:8080", "[::1]:80"),
     ],
 )
 def test_a_port_that_another_process_has_is_refused_with_its_name(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -148,8 +149,11 @@ def test_restore_stops_keeps_what_is_there_and_brings_back_the_dump(fake: FakeHo
     ]
     scripts = [call.words[4:] for call in fake.runner.calls if "pg_" in "".join(call.words)]
     dumps = f"{fake.root}/lab/postgres/dumps"
+    # A second attempt must not replace what the first one kept: the name is of this one.
+    kept = scripts[0][3]
+    assert re.fullmatch(r"\d{8}T\d{6}Z-rolled-back", kept)
     assert scripts == [
-        (dumps, "platform-postgres-lab", "app", f"{NOW}-rolled-back", "5"),
+        (dumps, "platform-postgres-lab", "app", kept, "5"),
         (f"{dumps}/app-{MIDDLE}.dump", "platform-postgres-lab", "app_restored"),
     ]
     assert fake.current("app") == OLD

@@ -33,7 +33,7 @@ def _settings(load: Load, tmp_path: Path, **vault: Any) -> Settings:
 def _compose(settings: Settings) -> dict[str, Any]:
     vault = stack.for_target(stack.read_all(ROOT), TRAITS["compose"])["vault"]
     built = render.build(vault, settings, names.where(settings, vault.scope, vault.name))
-    text = compose_file.finish(built, names.frame(settings, vault, [])).files["compose.yml"].decode()
+    text = compose_file.finish(built, names.frame(settings, vault)).files["compose.yml"].decode()
     assert "hunter2" not in text
     found: dict[str, Any] = yaml.safe_load(text)["services"]["vault"]
     return found

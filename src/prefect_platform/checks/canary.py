@@ -11,20 +11,42 @@ from prefect_platform.errors import CheckFailed
 from prefect_platform.provisioning.prefect.api import ApiError, Json, PrefectApi
 from prefect_platform.provisioning.prefect.heartbeat import is_online, seconds_since
 
+from . import busy
+
 POLL = 0.2
+BUSY_AFTER = 30.0
 # The task-run recorder writes in batches; a run is known as Completed a moment before its task run is.
 RECORDED_WITHIN = 10.0
 TERMINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 LOG_LINES = 5
 SMOKE = "./invoke prefect.smoke runs a new one"
+PAST = 20
+"""So many ended runs are looked at for one that says something."""
 
 
-def run(api: PrefectApi, flow: str, deployment: str, seconds: float, progress: Callable[[str], None]) -> str:
-    """Create a run and wait at most `seconds`. Raises CheckFailed with the state, its message, the last log."""
+def run(
+    api: PrefectApi,
+    flow: str,
+    deployment: str,
+    seconds: float,
+    progress: Callable[[str], None],
+    slots: int | None = None,
+) -> str:
+    """Create a run and wait at most `seconds`. Raises CheckFailed with the state, its message, the last log.
+
+    When others hold all slots, those of the pool or the `slots` of its workers, the run is withdrawn and that is what is returned:
+    it says nothing against a worker that it is at work.
+    """
     found = _deployment(api, flow, deployment)
     start = time.monotonic()
     made = api.create_flow_run(str(found["id"]), f"canary-{uuid.uuid4()}")
-    done = _wait(api, made, start + seconds, progress)
+    done, told = made, ""
+    for until in (min(seconds, BUSY_AFTER), seconds):
+        done = _wait(api, done, start + until, progress, told)
+        told = done["state"]["name"]
+        if done["state"]["type"] == "SCHEDULED" and (full := busy.seen(api, found["work_pool_name"], slots)):
+            api.cancel_flow_run(done["id"], f"{busy.WITHDRAWN}: {full}")
+            return f"{full}; the canary waited {time.monotonic() - start:.0f} s for a slot and was withdrawn"
     if done["state"]["type"] not in TERMINAL:
         raise _not_taken(api, found, done, seconds)
     if done["state"]["type"] != "COMPLETED":
@@ -36,13 +58,17 @@ def run(api: PrefectApi, flow: str, deployment: str, seconds: float, progress: C
 
 
 def last(api: PrefectApi, flow: str, deployment: str) -> str:
-    """State and age of the newest ended run. Raises CheckFailed if it is not Completed or there is none."""
+    """State and age of the newest ended run that was not withdrawn from a busy pool. Raises CheckFailed if it is not Completed or there
+    is none.
+    """
     found = _deployment(api, flow, deployment)
     ended = {"deployment_id": {"any_": [found["id"]]}, "state": {"type": {"any_": sorted(TERMINAL)}}}
-    runs = api.flow_runs({"flow_runs": ended, "sort": "END_TIME_DESC", "limit": 1})
-    if not runs:
+    runs = api.flow_runs({"flow_runs": ended, "sort": "END_TIME_DESC", "limit": PAST})
+    newest = next((each for each in runs if not busy.withdrawn(each)), None)
+    if newest is None:
+        if runs:
+            return f"the pool has been too busy for a canary run: {runs[0]['state']['message']}"
         raise CheckFailed("no canary run has finished yet", SMOKE)
-    newest = runs[0]
     age = seconds_since(newest["end_time"] or newest["state"]["timestamp"])
     text = f"run {newest['name']} {newest['state']['name']} {_ago(age)} ago"
     if newest["state"]["type"] != "COMPLETED":
@@ -57,8 +83,8 @@ def _deployment(api: PrefectApi, flow: str, deployment: str) -> Json:
     return found
 
 
-def _wait(api: PrefectApi, made: Json, deadline: float, progress: Callable[[str], None]) -> Json:
-    run, told = made, ""
+def _wait(api: PrefectApi, made: Json, deadline: float, progress: Callable[[str], None], told: str) -> Json:
+    run = made
     while True:
         if run["state"]["name"] != told:
             told = run["state"]["name"]

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 
-from prefect_platform.config import sso, tls
+from prefect_platform.config import prefect_version, sso, tls
 from prefect_platform.environment.access import api, held_token, kept_token, tail, token
 from prefect_platform.environment.opened import Platform, desired
 from prefect_platform.errors import PlatformError
 from prefect_platform.provisioning.prefect.heartbeat import is_online
-from prefect_platform.targets.protocol import LOW_BYTES, Process, Sleeps
+from prefect_platform.targets.protocol import LOW_BYTES, Process, SharesRuntime, Sleeps
 
 from . import certificate
 from .check import Check
@@ -112,20 +112,16 @@ def _spec(platform: Platform, token: str) -> CheckSpec:
     return CheckSpec(
         public_url=platform.url,
         token=token,
-        version=_prefect_version(platform.settings.root),
+        version=prefect_version.pinned(platform.settings.root),
         workers=tuple((worker["pool"], worker["name"]) for worker in workers),
         canary=(canary.flow, canary.name) if canary else None,
+        slots=sum(each["limit"] for each in workers if each["pool"] == canary.pool) if canary else None,
+        services="server" if platform.target.traits.combined else "services",
         ui_path=base,
         api_path=f"{base}/api",
         trust=tls.trust(platform.settings),
         sso_url=sso.public_url(platform.settings) if sso.guards_prefect(platform.settings) else None,
     )
-
-
-def _prefect_version(root: Path) -> str:
-    """The version that the runtime's lock pins."""
-    lock = (root / "requirements" / "runtime.txt").read_text()
-    return next(line.split("==")[1].split()[0] for line in lock.splitlines() if line.startswith("prefect=="))
 
 
 def machine_checks(platform: Platform) -> list[Check]:
@@ -142,7 +138,7 @@ def _machine(platform: Platform) -> tuple[list[Process], list[Check]]:
     secrets = asked.result() if running else None
     served = certificate.check(platform.settings, platform.url) if found and platform.served else None
     people = _sign_on_check(platform) if found and secrets and secrets.ok else None
-    more = [each for each in (secrets, served, people) if each]
+    more = [each for each in (secrets, served, people, _runtime_check(platform, running)) if each]
     return running, [*found, *more, _disk_check(platform)]
 
 
@@ -160,6 +156,31 @@ def process_checks(platform: Platform, stack: str) -> list[Check]:
     return [_process_check(platform, each) for each in platform.target.processes() if each.stack == stack]
 
 
+def unready(platform: Platform, services: Sequence[str]) -> list[Check]:
+    """Of the services (full names) those that do not run, or whose start is not through yet."""
+    there = {each.name: each for each in platform.target.processes()}
+    found = []
+    for name in services:
+        if name not in there:
+            found.append(Check(name, False, "is gone", 0.0, f"./invoke {name.partition('-')[0]}.setup"))
+            continue
+        check = _process_check(platform, there[name])
+        starting = there[name].state == "STARTING" or there[name].detail.startswith("starting")
+        if check.ok and starting:
+            stack, service = there[name].stack, there[name].service
+            next_command = f"./invoke {stack}.logs --service {service}"
+            check = replace(check, ok=False, detail="still starting", hint=next_command)
+        found.append(check)
+    return [each for each in found if not each.ok]
+
+
+def as_client(platform: Platform, only: Sequence[str], seconds: float) -> list[Check]:
+    """These checks through the public route, asked for at most `seconds` until they are green."""
+    if not only or not _has_prefect(platform):
+        return []
+    return wait_for_checks(_spec(platform, held_token(platform) or token(platform)), seconds, only=only)
+
+
 def _secrets_check(platform: Platform) -> Check | None:
     """Whether the secrets can be read, if they are kept off this machine."""
     if platform.target.traits.combined:
@@ -171,6 +192,20 @@ def _secrets_check(platform: Platform) -> Check | None:
         why = f"{error.reason}; running services are unaffected; setups and secret changes must wait"
         return Check("secrets", False, why, time.monotonic() - began, error.hint)
     return Check("secrets", True, "Vault is unsealed and accepts our token", time.monotonic() - began)
+
+
+def _runtime_check(platform: Platform, running: Sequence[Process]) -> Check | None:
+    """Whether the programs are those that setup installed, where flows could have replaced them."""
+    if not running or not isinstance(platform.target, SharesRuntime):
+        return None
+    began = time.monotonic()
+    changed, seconds = platform.target.tampered(), time.monotonic() - began
+    if changed is None:
+        return None
+    if changed:
+        why = f"{changed}: something was installed into the runtime that flows share with the server"
+        return Check("runtime", False, why, seconds, "./invoke prefect.setup makes it again")
+    return Check("runtime", True, "as it was installed", seconds)
 
 
 def failing(platform: Platform) -> list[Check]:

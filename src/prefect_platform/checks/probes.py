@@ -17,6 +17,10 @@ from prefect_platform.provisioning.prefect.heartbeat import is_online, seconds_s
 # Prefect marks a run Late 15 s after its time, looking every 5 s, and a pool NOT_READY by looking every 15 s:
 # what is this much later still unmarked is work that the background services did not do.
 SERVICES_GRACE = 60.0
+WORKER_ENDED = "platform.worker.ended"
+"""Of a worker's successor (stacks/prefect/worker_ended.py)."""
+COUNTED = 50
+DAY = 86400.0
 REDELIVERED_WITHIN = 480.0
 """Seconds. pydocket 0.27 takes what another worker left behind after 300 s, and looks for it each 75 s or so."""
 
@@ -98,7 +102,18 @@ def workers(spec: CheckSpec, api: PrefectApi) -> str:
     down = [text for pool, name in spec.workers if (text := _why_down(pool, name, seen[pool].get(name)))]
     if down:
         raise CheckFailed("; ".join(down), "./invoke prefect.logs --service worker")
-    return ", ".join(f"{name} in {pool}" for pool, name in spec.workers)
+    return ", ".join(f"{name} in {pool}{_ended(api, pool, name)}" for pool, name in spec.workers)
+
+
+def _ended(api: PrefectApi, pool: str, name: str) -> str:
+    """How often it ended by itself, and why last: whoever starts it again hides that."""
+    found = api.last_events(WORKER_ENDED, f"platform.worker.{pool}.{name}", COUNTED)
+    recent = [each for each in found if seconds_since(each["occurred"]) < DAY]
+    if not recent:
+        return ""
+    times = f"{len(recent)}{'+' if len(recent) == COUNTED else ''} times"
+    last = f"{seconds_since(recent[0]['occurred']) / 60:.0f} min ago: {recent[0]['payload'].get('cause')}"
+    return f" (ended by itself {times} in a day, last {last})"
 
 
 def _workers_of(api: PrefectApi, pool: str) -> list[Json]:

@@ -9,12 +9,12 @@ from functools import partial
 
 import httpx
 
-from prefect_platform.checks.check import Check
+from prefect_platform.checks.check import Check, Warns
 from prefect_platform.errors import PlatformError
 from prefect_platform.http_client import client_for
 from prefect_platform.provisioning.prefect.api import PrefectApi
 
-from . import canary, events, probes, schedules, sso
+from . import canary, deferred, events, probes, runs, schedules, sso, tokens
 from .spec import CheckSpec
 
 __all__ = ["Check", "CheckSpec", "canary_check", "outcome", "wait_for_checks"]
@@ -73,17 +73,18 @@ def canary_check(spec: CheckSpec, seconds: float, progress: Progress = _quiet) -
     if spec.canary is None:
         raise ValueError("no canary deployment is configured")
     with PrefectApi(spec.api_url, spec.token, spec.timeout, min(10.0, seconds), spec.trust) as api:
-        return outcome("canary", partial(canary.run, api, *spec.canary, seconds, progress))
+        return outcome("canary", partial(canary.run, api, *spec.canary, seconds, progress, spec.slots))
 
 
 def outcome(name: str, probe: Probe) -> Check:
     """Run one probe and time it."""
-    start = time.monotonic()
+    start, warn = time.monotonic(), False
     try:
         ok, detail, hint = True, probe(), ""
     except PlatformError as error:
-        ok, detail, hint = False, error.reason, error.hint or STATUS_HINT
-    return Check(name, ok, detail, time.monotonic() - start, hint)
+        ok = warn = isinstance(error, Warns)
+        detail, hint = error.reason, error.hint or STATUS_HINT
+    return Check(name, ok, detail, time.monotonic() - start, hint, warn)
 
 
 class _session:
@@ -112,6 +113,9 @@ def _probes(spec: CheckSpec, client: httpx.Client, api: PrefectApi) -> dict[str,
         "events refuses": partial(events.events_refuse_strangers, spec),
         "services": partial(probes.services, api),
         "schedules": partial(schedules.schedules, api),
+        "tokens": partial(tokens.tokens, spec, client),
+        "deferred": partial(deferred.deferred, api),
+        "runs": partial(runs.runs, api, spec.services),
     }
     if spec.sso_url:
         tried["sso"] = partial(sso.sso, spec, client)

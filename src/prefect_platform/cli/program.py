@@ -25,6 +25,7 @@ if __name__ == "__main__":
     vars(sys.modules[_MOCK])["Mock"] = object
 
 import itertools
+import os
 from collections.abc import Collection, Mapping, Sequence
 from importlib import util
 from pathlib import Path
@@ -268,6 +269,7 @@ def _help_task(words: Sequence[str], known: Collection[str]) -> str:
 
 
 def main() -> None:
+    os.umask(os.umask(0o077) | 0o022)  # whatever the operator's: no other user may write what we make
     streams.prepare()
     if _LISTENS:
         interrupts.listen()

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from prefect_platform.config import settings
 from prefect_platform.errors import ConfigError
 
-TERMINAL_EVENTS = tuple(
-    f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Cancelled", "Crashed")
-)
 HEARTBEAT = "prefect.flow-run.heartbeat"
+CANARY_QUEUE = "platform-canary"
+"""The canary's own lane: behind hundreds of runs that wait for a slot it would start minutes later, as a worker is handed the oldest
+first."""
+OUR_TYPE = "process"
+"""The type of the pools that our workers can serve."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Pool:
     """`description` and `paused` are left as they are when None."""
 
     name: str
-    type: str = "process"
+    type: str = OUR_TYPE
     concurrency_limit: int | None = None
     queues: tuple[Queue, ...] = ()
     description: str | None = None
@@ -43,31 +45,6 @@ class Limit:
     limit: int
     active: bool = True
     slot_decay_per_second: float = 0.0
-
-
-@dataclass(frozen=True)
-class Zombies:
-    """Runs whose process died silently are marked Crashed `within` seconds after their last heartbeat."""
-
-    heartbeat: float
-    within: float
-    name: str = "platform: crash zombie flow runs"
-
-    def body(self) -> dict[str, Any]:
-        """The automation as the API takes it."""
-        trigger = {
-            "type": "event",
-            "posture": "Proactive",
-            "threshold": 1,
-            "within": float(self.within),
-            "match": {"prefect.resource.id": ["prefect.flow-run.*"]},
-            "for_each": ["prefect.resource.id"],
-            "after": [HEARTBEAT],
-            "expect": [HEARTBEAT, *TERMINAL_EVENTS],
-        }
-        message = f"no heartbeat for {self.within:g} s: this run's process has died"
-        action = {"type": "change-flow-run-state", "state": "CRASHED", "message": message}
-        return {"name": self.name, "enabled": True, "trigger": trigger, "actions": [action]}
 
 
 @dataclass(frozen=True)
@@ -84,12 +61,14 @@ class Canary:
     flow: str = "platform-canary"
     name: str = "canary"
     source: str = ""
+    queue: str = CANARY_QUEUE
 
     def body(self) -> dict[str, Any]:
         """The deployment as the API takes it (without its flow's id)."""
         return {
             "name": self.name,
             "work_pool_name": self.pool,
+            "work_queue_name": self.queue,
             "path": self.path,
             "entrypoint": self.entrypoint,
             # Without steps the worker would copy the whole folder for every run.
@@ -113,13 +92,10 @@ class Canary:
 class Desired:
     pools: tuple[Pool, ...] = ()
     limits: tuple[Limit, ...] = ()
-    zombies: Zombies | None = None
     canary: Canary | None = None
 
 
-def desired_objects(
-    settings: Mapping[str, Any], zombies: Zombies | None = None, canary: Canary | None = None
-) -> Desired:
+def desired_objects(settings: Mapping[str, Any], canary: Canary | None = None) -> Desired:
     """From the section `platform.prefect` (`work_pools`, `global_concurrency_limits`), which its schema has accepted.
 
     Raises ConfigError for what no schema can say.
@@ -130,13 +106,20 @@ def desired_objects(
     _check_names("global_concurrency_limits", [limit.name for limit in limits], ("tag:", "deployment:"))
     for pool in pools:
         _check_queues(pool)
-    if zombies and zombies.within < 3 * zombies.heartbeat:
-        raise _wrong(
-            f"zombie automation: {zombies.within:g} s are less than 3 heartbeats of {zombies.heartbeat:g} s"
-        )
     if canary and canary.pool not in {pool.name for pool in pools}:
         raise _wrong(f"canary: its work pool {canary.pool!r} is not among work_pools")
-    return Desired(pools, limits, zombies, canary)
+    if canary:
+        pools = tuple(_with_lane(pool, canary.queue) if pool.name == canary.pool else pool for pool in pools)
+    return Desired(pools, limits, canary)
+
+
+def _with_lane(pool: Pool, name: str) -> Pool:
+    """The pool with the canary's queue before all others: no two queues of a pool have one priority."""
+    lower = (
+        queue if queue.priority is None else replace(queue, priority=queue.priority + 1)
+        for queue in pool.queues
+    )
+    return replace(pool, queues=(Queue(name, 1), *lower))
 
 
 def _pool(raw: Mapping[str, Any]) -> Pool:
@@ -146,6 +129,8 @@ def _pool(raw: Mapping[str, Any]) -> Pool:
 def _check_queues(pool: Pool) -> None:
     place = f"work_pools: {pool.name}"
     _check_names(f"{place}: queues", [queue.name for queue in pool.queues], ())
+    if CANARY_QUEUE in {queue.name for queue in pool.queues}:
+        raise _wrong(f"{place}: the queue {CANARY_QUEUE} is the platform's own")
     taken: dict[int, str] = {}
     for queue in pool.queues:
         if queue.priority is not None and taken.setdefault(queue.priority, queue.name) != queue.name:
@@ -175,7 +160,6 @@ CANARY_ENTRYPOINT = "canary.py:platform_canary"
 
 def desired(chosen: settings.Settings, folder: str | None) -> Desired:
     section = chosen.values["prefect"]
-    beat = section["heartbeat_seconds"]
     workers = section["workers"]
     canary = None
     if folder and workers:
@@ -183,4 +167,4 @@ def desired(chosen: settings.Settings, folder: str | None) -> Desired:
     elif folder and section["work_pools"]:
         source = (chosen.root / "stacks" / "prefect" / "canary.py").read_text()
         canary = Canary(section["work_pools"][0]["name"], None, CANARY_ENTRYPOINT, source=source)
-    return desired_objects(section, Zombies(beat, max(90, 3 * beat)), canary)
+    return desired_objects(section, canary)

@@ -5,18 +5,20 @@ from __future__ import annotations
 from dataclasses import replace
 from urllib.parse import urlsplit
 
-from prefect_platform.config import database_url, private_app, routes, seal, settings, sso, stack, tls, urls
-from prefect_platform.config.objects import desired
-from prefect_platform.errors import ConfigError
-
-_PORTS = (
-    ("gateway", "port"),
-    ("gateway", "verifier_port"),
-    ("gateway", "auth_port"),
-    ("gateway", "ops_port"),
-    ("prefect", "port"),
+from prefect_platform.config import (
+    database_url,
+    private_app,
+    route_targets,
+    routes,
+    seal,
+    settings,
+    sso,
+    stack,
+    tls,
+    urls,
 )
-"""What listens on one machine, where that is all there is."""
+from prefect_platform.config.objects import OUR_TYPE, desired
+from prefect_platform.errors import ConfigError
 
 
 def with_sso(chosen: settings.Settings, stacks: dict[str, stack.Stack]) -> dict[str, stack.Stack]:
@@ -37,16 +39,11 @@ def with_sso(chosen: settings.Settings, stacks: dict[str, stack.Stack]) -> dict[
 def cross_check(chosen: settings.Settings) -> None:
     urls.refuse_shared(chosen)
     prefect = chosen.values["prefect"]
-    pools = {pool["name"] for pool in prefect["work_pools"]}
-    for worker in prefect["workers"]:
-        if worker["pool"] not in pools:
-            raise ConfigError(
-                f"platform.prefect.workers: {worker['name']}: pool {worker['pool']!r} is not in work_pools ({', '.join(sorted(pools))})"
-            )
+    _check_pools_of_workers(chosen)
     names = [worker["name"] for worker in prefect["workers"]]
     _refuse_twice("prefect.workers", names)
     _refuse_twice("gateway.routes", [route["name"] for route in chosen.values["gateway"]["routes"]])
-    routes.check(chosen.values["gateway"]["routes"])
+    routes.check(chosen.values["gateway"]["routes"], route_targets.platform_of(chosen))
     if chosen.traits.combined:
         _check_ports(chosen)
     if url := prefect["database_url"]:
@@ -60,6 +57,24 @@ def cross_check(chosen: settings.Settings) -> None:
     desired(chosen, None)
 
 
+def _check_pools_of_workers(chosen: settings.Settings) -> None:
+    prefect = chosen.values["prefect"]
+    pools = {pool["name"]: (number, pool["type"]) for number, pool in enumerate(prefect["work_pools"])}
+    for worker in prefect["workers"]:
+        if worker["pool"] not in pools:
+            raise ConfigError(
+                f"platform.prefect.workers: {worker['name']}: pool {worker['pool']!r} is not in work_pools ({', '.join(sorted(pools))})"
+            )
+        number, kind = pools[worker["pool"]]
+        if kind != OUR_TYPE:
+            place = chosen.place("prefect", "work_pools", number, "type")
+            raise ConfigError(
+                f"{place}: {worker['pool']} is of type {kind}, but our worker {worker['name']} serves it, which runs every flow as a "
+                f"process of its own machine: an image or a memory limit would be ignored",
+                f"set type {OUR_TYPE}; or leave that worker out of prefect.workers, and start one of type {kind} elsewhere",
+            )
+
+
 def _refuse_twice(place: str, names: list[str]) -> None:
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ConfigError(f"platform.{place}: {twice[0]!r} is defined twice")
@@ -67,8 +82,7 @@ def _refuse_twice(place: str, names: list[str]) -> None:
 
 def _check_ports(chosen: settings.Settings) -> None:
     taken: dict[int, str] = {}
-    for section, key in _PORTS:
-        place, port = f"platform.{section}.{key}", chosen.values[section][key]
+    for place, port in route_targets.ports(chosen):
         if (other := taken.setdefault(port, place)) != place:
             raise ConfigError(
                 f"{place}: {port} is {other} too; each needs a port of its own",
@@ -79,7 +93,7 @@ def _check_ports(chosen: settings.Settings) -> None:
 def port_keys(chosen: settings.Settings, section: str, port: int) -> str:
     """The keys that set a port, where they take effect: on one machine any section's, else those of the stack that publishes it."""
     of_stack = [(section, key) for key in chosen.values.get(section, {}) if key.endswith("port")]
-    places = _PORTS if chosen.traits.combined else of_stack
+    places = route_targets.PORTS if chosen.traits.combined else of_stack
     return ", ".join(chosen.key(*place) for place in places if chosen.values[place[0]][place[1]] == port)
 
 

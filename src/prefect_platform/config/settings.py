@@ -37,9 +37,15 @@ class Settings:
     values: Values
     traits: Traits
     roles: Roles = field(default_factory=Roles)
+    origin: Place = field(default_factory=lambda: Place(Path(), ()), compare=False, repr=False)
+    overlay: tuple[str, ...] = field(default=(), compare=False)
     layer: Values = field(default_factory=dict)
     variables: Mapping[tuple[str, ...], str] = field(default_factory=dict)
     others: tuple[Settings, ...] = ()
+
+    def place(self, *path: str | int) -> str:
+        """Where a setting comes from, for messages: `invoke.yaml:12: platform.gateway.port`; its key alone if it is a default."""
+        return self.origin.of(path, self.overlay)
 
     @property
     def target(self) -> str:
@@ -107,14 +113,16 @@ def load(
     _validate(place, values, schema, ["environments", env] if env in layers else [])
     chosen = _complete(root, env, values, layers.get(env, {}), schema, targets)
     others = _others(root, env, base, layers, schema, targets)
-    return replace(chosen, variables=place.variables, others=others)
+    overlay = ("environments", env) if env in layers else ()
+    return replace(chosen, origin=place, overlay=overlay, variables=place.variables, others=others)
 
 
 def _complete(
     root: Path, env: str, values: Values, layer: Values, schema: Values, targets: Mapping[str, Traits]
 ) -> Settings:
     filled = _filled(values, schema)
-    return Settings(root, env, filled, targets[filled["target"]], Roles.of(schema), layer)
+    traits = targets[filled["target"]]
+    return Settings(root, env, filled, traits, Roles.of(schema), layer=layer)
 
 
 def _others(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 
 REPOSITORY = (
@@ -17,6 +18,8 @@ DEFAULT = ".state"
 
 def wrong(root: Path, state: str) -> str:
     """What is wrong with the setting; empty if nothing is. Relative paths start at `root`, the clone."""
+    if link := link_of_another(root / state, {0, os.geteuid()}):
+        return f"{link} is a link that another user made"
     # Not Path.resolve: before Python 3.13 it raises RuntimeError for a symlink that leads to itself.
     folder, clone = Path(os.path.realpath(root / state)), Path(os.path.realpath(root))
     if folder == Path(folder.anchor):
@@ -29,3 +32,12 @@ def wrong(root: Path, state: str) -> str:
         return f"{state!r} belongs to the repository"
     existing = next(each for each in (folder, *folder.parents) if os.path.lexists(each))
     return "" if os.path.isdir(existing) else f"{existing} is not a folder"
+
+
+def link_of_another(place: Path, trusted: Collection[int]) -> str:
+    """A symbolic link on the way to the folder that none of these users made, who could lead us elsewhere at any time; empty without."""
+    path = Path(os.path.abspath(place))
+    for each in (path, *path.parents):
+        if each.is_symlink() and each.lstat().st_uid not in trusted:
+            return str(each)
+    return ""

@@ -9,15 +9,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from prefect_platform.config import tls
-from prefect_platform.errors import ConfigError, PlatformError, PreflightError
+from prefect_platform.errors import ConfigError, PlatformError, PreflightError, ProgramFailed
 from prefect_platform.provisioning.prefect.api import PrefectApi
 from prefect_platform.secretstore.file_store import FileStore
-from prefect_platform.targets.protocol import ProgramFailed
 
 from .opened import Platform
 
-OWN_SCOPES = ("prefect", "metrics")
-"""Scopes that every gateway asks for, besides those of its routes."""
 _TOKEN_DAYS = 90
 _RENEW_SECONDS = 30 * 86400
 _ENDED = ("STOPPED", "EXITED", "DONE")
@@ -44,7 +41,7 @@ def token(platform: Platform) -> str:
     if kept := kept_token(platform):
         return kept
     store = FileStore(platform.settings.state / "secrets")
-    words = ["create-token", "--project", "platform", "--service", "checks", "--scope", " ".join(OWN_SCOPES)]
+    words = ["create-token", "--project", "platform", "--service", "checks", "--scope", "prefect metrics"]
     text = gateway(
         platform, [*words, "--description", "the platform's own checks", "--expires", f"{_TOKEN_DAYS}d"]
     ).strip()
@@ -105,6 +102,24 @@ def runs(platform: Platform) -> bool:
     """Whether any process of the environment runs or is to run, beside what its host shares; False also for one never set up."""
     shared = {name for name, each in platform.stacks.items() if each.scope == "host"}
     return any(each.state not in _ENDED and each.stack not in shared for each in platform.target.processes())
+
+
+def require_door(platform: Platform) -> None:
+    """Raises PlatformError unless the gateway and its proxy run: what leads through them would lead nowhere."""
+    running = platform.target.processes()
+    env = platform.settings.env
+    if not any(each.state == "RUNNING" for each in running):
+        raise PlatformError(
+            f"environment {env!r} is not running: a link would lead nowhere",
+            f"./invoke {platform.main}.setup",
+        )
+    roles = ("gateway", platform.settings.roles.proxy)
+    down = [each for each in running if each.stack in roles and each.state not in ("RUNNING", "DONE")]
+    if down:
+        names = ", ".join(f"{each.name} ({each.state})" for each in down)
+        raise PlatformError(
+            f"not running: {names}: a link would lead nowhere", f"./invoke {platform.main}.status"
+        )
 
 
 def require_running(platform: Platform) -> None:

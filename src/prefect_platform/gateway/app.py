@@ -12,23 +12,20 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from prefect_platform.gateway import door, pages, sso
+from prefect_platform.gateway import answers, cookies, door, ending, pages, reading, sso
 from prefect_platform.gateway.database import parse
 from prefect_platform.gateway.errors import GatewayError, Refused, StoreUnavailable
+from prefect_platform.gateway.refusals import Refusals
 from prefect_platform.gateway.registry import Registry
 from prefect_platform.gateway.settings import SESSION_SECONDS, Settings
 from prefect_platform.gateway.store import Store
 from prefect_platform.gateway.tokens import Kind, grant, hash_code, mint
 from prefect_platform.gateway.verifier import Identity, Verifier
-
-# One text for every refusal: guessing reveals nothing.
-_CHALLENGE = {"WWW-Authenticate": 'Bearer realm="prefect-platform"', **pages.PRIVATE}
-_WAIT = {"Retry-After": "5", **pages.PRIVATE}
-
 
 log = logging.getLogger("gateway")
 
@@ -48,8 +45,8 @@ class Gateway:
                 raise Refused
             identity = await self.verifier.identify(token, Kind.TOKEN)
         except (Refused, StoreUnavailable) as refusal:
-            return _refusal(refusal, "")
-        return _admission(request, identity, readable=False)
+            return answers.refusal(refusal, "")
+        return self._admission(request, identity, readable=False)
 
     async def verify_browser(self, request: Request) -> Response:
         """The door for browsers: a session cookie; but an Authorization header, if there is one, is judged
@@ -58,16 +55,16 @@ class Gateway:
         readable = door.is_navigation(request.headers)
         try:
             if (token := door.bearer_token(request.headers)) is not None:
-                return _admission(request, await self.verifier.identify(token, Kind.TOKEN), readable)
+                return self._admission(request, await self.verifier.identify(token, Kind.TOKEN), readable)
             cookie = door.session_token(request.headers, self.settings.cookie_name)
             if cookie is None:
                 raise Refused
             identity = await self.verifier.identify(cookie, Kind.SESSION)
         except (Refused, StoreUnavailable) as refusal:
-            return _refusal(refusal, self.settings.issuer if readable else "")
+            return self._ask_to_log_in(request, refusal) if readable else answers.refusal(refusal, "")
         if not door.may_use_cookie(request.headers, self.settings.public_url):
-            return _forbidden("This request comes from another site.", readable)
-        return _admission(request, identity, readable)
+            return answers.forbidden("This request comes from another site.", readable)
+        return self._admission(request, identity, readable)
 
     async def verify_sso(self, request: Request) -> Response:
         """The door for people behind the single sign-on, which Traefik has asked already: is there an identity,
@@ -78,12 +75,17 @@ class Gateway:
             person = sso.person(request.headers)
         except Refused:
             log.error("single sign-on passed a request without a user: refused")
-            return _no_identity(readable)
+            return answers.no_identity(readable)
         if not person.may_use(policy, request.path_params["scope"]):
-            return _not_a_member(person.name, readable)
+            return answers.not_a_member(person.name, readable)
         if not door.may_use_cookie(request.headers, self.settings.public_url):
-            return _forbidden("This request comes from another site.", readable)
-        return Response(headers=person.headers(policy))
+            return answers.forbidden("This request comes from another site.", readable)
+        return Response(headers={**person.headers(policy), **cookies.for_a_service(request.headers)})
+
+    async def without_our_cookies(self, request: Request) -> Response:
+        """Lets anyone in, and takes our cookies off the request: before routes without authentication, and before Authentik."""
+        sign_on = request.path_params["scope"] == "authentik"
+        return Response(headers=cookies.for_a_service(request.headers, sign_on))
 
     async def expired(self, request: Request) -> Response:
         """What a script of a page gets instead of a redirect to the login, which it could not follow: browsers
@@ -102,26 +104,51 @@ class Gateway:
         try:
             scope = await self.store.redeem_login_code(hash_code(code), int(time.time()))
             if scope is None:
-                return _no_such_link(self.settings.issuer)
+                if await self._has_session(request):
+                    return RedirectResponse(self._wanted_page(request), 303, pages.PRIVATE)
+                return answers.no_such_link(self.settings.issuer)
             session = grant(Kind.SESSION, "platform", "browser", scope, SESSION_SECONDS)
             await self.store.add(session, "browser session")
         except GatewayError:
-            return _store_page("You are not logged in. Try again with a new link.")
-        response = RedirectResponse(self.settings.home_path, 303, pages.PRIVATE)
+            return answers.store_page("You are not logged in. Try again with a new link.")
+        log.info("login: session %s opened", session.jti)
+        response = RedirectResponse(self._wanted_page(request), 303, pages.PRIVATE)
         self._set_cookie(response, mint(self.settings, session), SESSION_SECONDS)
+        if cookies.read(request.headers, self.settings.return_cookie):
+            cookies.forget_page(response, self.settings)
         return response
+
+    async def ask_to_log_out(self, request: Request) -> Response:
+        """A page with a button: a request that any link or image can make ends no session."""
+        return pages.ask_to_log_out()
+
+    async def ask_to_sign_out(self, request: Request) -> Response:
+        """The same for single sign-on, on any host: Traefik lets only a link on a page of that host through to Authentik."""
+        return pages.page(200, "Sign out", (pages.SIGN_OUT,))
 
     async def logout(self, request: Request) -> Response:
-        """Revokes the session and clears the cookie.
-
-        A link suffices, without a form token: SameSite=Lax keeps the cookie off everything that other sites
-        can embed, and what remains, a visible navigation to this page, costs a person one new login.
-        """
-        if request.method == "HEAD" or door.is_speculative(request.headers):
-            return Response(headers=pages.PRIVATE)
+        """Revokes the session and clears the cookie. With single sign-on (`/sso`), Authentik's session is next."""
+        if not door.is_sent_by_our_page(request.headers, self.settings.public_url):
+            return answers.forbidden("To log out, open /auth/logout and use its button.", readable=True)
         response = await self._end_session(request)
+        if response.status_code == 200 and request.url.path.endswith("/sso"):
+            response = pages.sign_out()
         self._set_cookie(response, "", 0)
         return response
+
+    async def ending(self, request: Request) -> Response:
+        """Which tokens in use end soon. Traefik asks nobody before: the token is judged here."""
+        now = int(time.time())
+        try:
+            token = door.bearer_token(request.headers)
+            if token is None:
+                raise Refused
+            if ending.SCOPE not in (await self.verifier.identify(token, Kind.TOKEN)).scopes:
+                return answers.forbidden("", False)
+            found = await self.store.ending(now, ending.SOON_SECONDS, ending.USED_SECONDS)
+        except (Refused, StoreUnavailable) as refusal:
+            return answers.refusal(refusal, "")
+        return ending.answer(found, now)
 
     async def health(self, request: Request) -> Response:
         age = self.registry.age_seconds
@@ -141,10 +168,42 @@ class Gateway:
         except Refused:
             pass  # not one of our sessions, or one that has ended: nothing to revoke
         except GatewayError:
-            return _store_page(
+            return answers.store_page(
                 "You are signed out in this browser, but the session could not be ended on the server."
             )
         return pages.page(200, "You are logged out", pages.how_to_log_in(self.settings.issuer))
+
+    def _admission(self, request: Request, identity: Identity, readable: bool) -> Response:
+        scope = request.path_params["scope"]
+        if scope in identity.scopes:
+            return answers.admitted(request, identity)
+        if scope != reading.WHOLE or reading.SCOPE not in identity.scopes:
+            return answers.forbidden("Your credential does not cover this service.", readable)
+        if reading.only_reads(request.headers, self.settings.home_path):
+            return answers.admitted(request, identity)
+        return answers.forbidden(
+            "Your credential may only read.", readable, "a token of scope prefect:read may only read"
+        )
+
+    async def _has_session(self, request: Request) -> bool:
+        try:
+            cookie = door.session_token(request.headers, self.settings.cookie_name)
+            if cookie is None:
+                return False
+            await self.verifier.identify(cookie, Kind.SESSION)
+        except Refused:
+            return False
+        return True
+
+    def _ask_to_log_in(self, request: Request, refusal: Refused | StoreUnavailable) -> Response:
+        """The page that was asked for is kept, for the login to lead there."""
+        response = answers.refusal(refusal, self.settings.issuer)
+        cookies.keep_page(response, self.settings, request.headers.get("x-forwarded-uri", ""))
+        return response
+
+    def _wanted_page(self, request: Request) -> str:
+        kept = cookies.read(request.headers, self.settings.return_cookie)
+        return cookies.page_after_login(kept, self.settings.home_path)
 
     def _set_cookie(self, response: Response, value: str, seconds: int) -> None:
         response.set_cookie(
@@ -180,12 +239,19 @@ def create_app(settings: Settings) -> Starlette:
         Route("/verify/{scope}", gateway.verify_token, methods=["GET"]),
         Route("/verify/{scope}/browser", gateway.verify_browser, methods=["GET"]),
         Route("/verify/{scope}/sso", gateway.verify_sso, methods=["GET"]),
+        Route("/verify/{scope}/cookies", gateway.without_our_cookies, methods=["GET"]),
         Route("/sso/expired", gateway.expired, methods=["GET"]),
         Route("/auth/login", gateway.login, methods=["GET"]),
-        Route("/auth/logout", gateway.logout, methods=["GET", "POST"]),
+        Route("/auth/tokens", gateway.ending, methods=["GET"]),
+        Route("/auth/sign-out", gateway.ask_to_sign_out),
+        *(
+            Route(path, endpoint, methods=[method])
+            for path in ("/auth/logout", "/auth/logout/sso")
+            for method, endpoint in (("GET", gateway.ask_to_log_out), ("POST", gateway.logout))
+        ),
         Route("/health", gateway.health, methods=["GET"]),
     ]
-    app = Starlette(routes=routes, lifespan=lifespan)
+    app = Starlette(routes=routes, lifespan=lifespan, middleware=[Middleware(Refusals)])
     app.router.redirect_slashes = False
     return app
 
@@ -197,54 +263,3 @@ def _stop_if_broken(polling: asyncio.Task[None]) -> None:
     if not polling.cancelled() and (error := polling.exception()) is not None:
         log.critical("polling the token database failed; stopping", exc_info=error)
         os.kill(os.getpid(), signal.SIGTERM)
-
-
-def _admission(request: Request, identity: Identity, readable: bool) -> Response:
-    if request.path_params["scope"] not in identity.scopes:
-        return _forbidden("Your credential does not cover this service.", readable)
-    return Response(headers=identity.headers)
-
-
-def _refusal(reason: Refused | StoreUnavailable, readable_of: str) -> Response:
-    """`readable_of` is the issuer whose login page a browser gets; empty for a client, which gets JSON."""
-    if isinstance(reason, StoreUnavailable):
-        unavailable = JSONResponse({"error": "unavailable"}, 503, _WAIT)
-        return _store_page("Try again in a moment.") if readable_of else unavailable
-    if readable_of:
-        return pages.page(401, "Please log in", pages.how_to_log_in(readable_of), _CHALLENGE)
-    return JSONResponse({"error": "unauthorized"}, 401, _CHALLENGE)
-
-
-def _forbidden(why: str, readable: bool) -> Response:
-    return (
-        pages.page(403, "Not allowed", (why,))
-        if readable
-        else JSONResponse({"error": "forbidden"}, 403, pages.PRIVATE)
-    )
-
-
-def _no_identity(readable: bool) -> Response:
-    if readable:
-        return pages.page(
-            401, "Please sign in again", ("Single sign-on did not identify you.", pages.SIGN_OUT)
-        )
-    return JSONResponse({"error": "unauthorized", "hint": "no identity"}, 401, pages.PRIVATE)
-
-
-def _not_a_member(name: str, readable: bool) -> Response:
-    # Header bytes are UTF-8 read as Latin-1.
-    shown = name.encode("latin-1").decode(errors="replace")
-    why = f"You are signed in as {shown}, who is not in a group that may use this."
-    return (
-        pages.page(403, "Not allowed", (why, pages.SIGN_OUT))
-        if readable
-        else JSONResponse({"error": "forbidden"}, 403, pages.PRIVATE)
-    )
-
-
-def _no_such_link(issuer: str) -> Response:
-    return pages.page(401, "This login link has been used or has expired", pages.how_to_log_in(issuer))
-
-
-def _store_page(what: str) -> Response:
-    return pages.page(503, "The token database cannot be reached", (what,), _WAIT)

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 
+from prefect_platform.gateway import cookies
 from prefect_platform.gateway.errors import Refused
 from prefect_platform.gateway.tokens import MAX_TOKEN_BYTES
 
@@ -41,8 +42,7 @@ def session_token(headers: Headers, cookie_name: str) -> str | None:
 
     Raises Refused for several: a neighbour may have planted one.
     """
-    pairs = [part.strip().partition("=") for line in headers.getlist("cookie") for part in line.split(";")]
-    values = [value for name, _, value in pairs if name == cookie_name]
+    values = cookies.read(headers, cookie_name)
     if len(values) > 1:
         raise Refused
     return values[0] if values else None
@@ -74,9 +74,20 @@ def may_use_cookie(headers: Headers, public_url: str) -> bool:
     method = headers.get("x-forwarded-method", "").upper()
     if method in _SAFE_METHODS and not is_websocket(headers):
         return True
-    origins = headers.getlist("origin")
-    if not origins:
+    if not headers.getlist("origin"):
         return headers.get("sec-fetch-site", "none") in ("same-origin", "none")
+    return _is_our_origin(headers, public_url)
+
+
+def is_sent_by_our_page(headers: Headers, public_url: str) -> bool:
+    """As `may_use_cookie` for a form, which browsers always send with an Origin: without a mark of our own page it is not one."""
+    if not headers.getlist("origin"):
+        return headers.get("sec-fetch-site") == "same-origin"
+    return _is_our_origin(headers, public_url)
+
+
+def _is_our_origin(headers: Headers, public_url: str) -> bool:
+    origins = headers.getlist("origin")
     protocol = headers.get("x-forwarded-proto", "").lower()
     scheme = {"ws": "http", "wss": "https"}.get(protocol, protocol)
     ours = (_origin(f"{scheme}://{headers.get('x-forwarded-host', '')}"), _origin(public_url))

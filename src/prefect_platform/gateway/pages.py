@@ -17,7 +17,7 @@ _STYLE = (
 _STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
 _CSP = (
     f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    "base-uri 'none'; form-action {forms}; frame-ancestors 'none'"
 )
 PRIVATE = {
     "Cache-Control": "no-store",
@@ -25,6 +25,7 @@ PRIVATE = {
     "X-Content-Type-Options": "nosniff",
 }
 SIGN_OUT = "/outpost.goauthentik.io/sign_out"
+LOG_OUT = "/auth/logout"
 
 
 def how_to_log_in(issuer: str) -> tuple[str, ...]:
@@ -37,18 +38,31 @@ def how_to_log_in(issuer: str) -> tuple[str, ...]:
 def page(
     status: int, title: str, lines: tuple[str, ...], headers: dict[str, str] | None = None
 ) -> HTMLResponse:
-    """A line that begins with `./` is shown as a command, the way to sign out as a link."""
+    """A line that begins with `./` is shown as a command, SIGN_OUT as a link, LOG_OUT as a button."""
     body = "".join(_paragraph(line) for line in lines)
+    csp = _CSP.format(forms="'self'" if LOG_OUT in lines else "'none'")
     html = (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
         f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body><main><h1>{escape(title)}</h1>{body}</main></body></html>"
     )
-    return HTMLResponse(html, status, {"Content-Security-Policy": _CSP, **PRIVATE, **(headers or {})})
+    return HTMLResponse(html, status, {"Content-Security-Policy": csp, **PRIVATE, **(headers or {})})
+
+
+def ask_to_log_out() -> HTMLResponse:
+    """With `no-referrer` a browser would send the form with `Origin: null`, as a foreign page's."""
+    return page(200, "Log out", ("Log out of this platform?", LOG_OUT), {"Referrer-Policy": "same-origin"})
+
+
+def sign_out() -> HTMLResponse:
+    """Leads on to Authentik, on another host, which browsers do not let the answer to a form do (CSP `form-action`)."""
+    return page(200, "Signing out", (SIGN_OUT,), {"Refresh": f"0; url={SIGN_OUT}"})
 
 
 def _paragraph(line: str) -> str:
     text = escape(line)
     if line == SIGN_OUT:
         return f'<p><a href="{text}">Sign out</a></p>'
+    if line == LOG_OUT:
+        return f'<form method="post" action="{text}"><p><button>Log out</button></p></form>'
     return f"<p><code>{text}</code></p>" if line.startswith("./") else f"<p>{text}</p>"

@@ -9,7 +9,7 @@ from typing import Any
 
 from prefect_platform.gateway.errors import GatewayError, Refused, StoreUnavailable
 from prefect_platform.gateway.store import Store
-from prefect_platform.gateway.tokens import Kind
+from prefect_platform.gateway.tokens import Claims, granted
 
 POLL_SECONDS = 1.0
 RELOAD_SECONDS = 60.0
@@ -25,7 +25,7 @@ class Registry:
     def __init__(self, store: Store, max_stale_seconds: float) -> None:
         self._store = store
         self._max_stale = max_stale_seconds
-        self._live: dict[str, str] = {}
+        self._live: dict[str, Claims] = {}
         self._misses: dict[str, float] = {}
         self._used: dict[str, int] = {}
         self._fingerprint: tuple[Any, ...] = ()
@@ -42,19 +42,20 @@ class Registry:
         """How old our knowledge is; None before the first successful read."""
         return None if self._read_at is None else time.monotonic() - self._read_at
 
-    async def require_live(self, jti: str, kind: Kind) -> None:
-        """Returns if the token is recorded and not revoked.
+    async def require_live(self, presented: Claims) -> Claims:
+        """What the token's record grants it, if the record is neither revoked nor expired. Notes the use.
 
         Raises Refused, or StoreUnavailable when it cannot be decided.
         """
         if self._read_at is None or time.monotonic() - self._read_at > self._max_stale:
             raise StoreUnavailable("the token database cannot be read")
-        known = self._live.get(jti)
-        if known is None:
-            known = await self._look_up(jti)
-        if known != kind:
+        jti, now = presented.jti, time.time()
+        recorded = self._live.get(jti) or await self._look_up(jti)
+        if recorded is None or recorded.expires_at <= now:
             raise Refused
-        self._used[jti] = int(time.time())
+        allowed = granted(presented, recorded)
+        self._used[jti] = int(now)
+        return allowed
 
     async def forget(self, jti: str) -> None:
         """After this process revoked it: in effect at once, without waiting for the next poll."""
@@ -100,7 +101,7 @@ class Registry:
                 flushed = time.monotonic()
                 await self.flush()
 
-    async def _look_up(self, jti: str) -> str | None:
+    async def _look_up(self, jti: str) -> Claims | None:
         self._raise_if_failing()
         async with self._reading:
             if jti in self._live:

@@ -39,6 +39,11 @@ class Settings:
         name = "platform_session" if port is None else f"platform_session_{port}"
         return f"__Host-{name}" if self.secure else name
 
+    @property
+    def return_cookie(self) -> str:
+        """Names the page that a person without a session asked for."""
+        return self.cookie_name.replace("__Host-", "__Secure-").replace("session", "return")
+
 
 def database_url(environ: Mapping[str, str]) -> str:
     """GATEWAY_DATABASE_URL, completed with GATEWAY_DATABASE_PASSWORD: the URL is configuration, the password a secret."""

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from prefect_platform.gateway.database import Database, make_engine, make_file
 from prefect_platform.gateway.errors import GatewayError, StoreUnavailable
 from prefect_platform.gateway.schema import LOGIN_CODES, METADATA, TOKENS
-from prefect_platform.gateway.tokens import Claims
+from prefect_platform.gateway.tokens import Claims, Kind
 
 OPERATION_SECONDS = 8.0
 # SQLSTATEs after which waiting helps: starting up, shutting down, too many connections, connection lost,
@@ -107,6 +107,15 @@ class Store:
         async with self._reading() as connection:
             return [Record(**row) for row in (await connection.execute(query)).mappings()]
 
+    async def ending(self, now: int, soon: int, used: int) -> list[Record]:
+        """Tokens that end within `soon` seconds and were used within the last `used`, the first to end first."""
+        column = TOKENS.c
+        valid = and_(column.kind == Kind.TOKEN, column.revoked_at.is_(None), column.expires_at > now)
+        wanted = and_(valid, column.expires_at <= now + soon, column.last_used_at >= now - used)
+        query = select(TOKENS).where(wanted).order_by(column.expires_at, column.jti)
+        async with self._reading() as connection:
+            return [Record(**row) for row in (await connection.execute(query)).mappings()]
+
     async def revoke(self, jti: str, now: int) -> bool:
         """True if this call revoked it, False if it was revoked before or never existed."""
         query = (
@@ -136,14 +145,17 @@ class Store:
         async with self._reading() as connection:
             return tuple((await connection.execute(marker.where(TOKENS.c.expires_at > now))).one())
 
-    async def live(self, now: int, jti: str | None = None) -> dict[str, str]:
-        """jti -> kind of what is neither expired nor revoked; only that one if `jti` is given."""
-        wanted = and_(TOKENS.c.expires_at > now, TOKENS.c.revoked_at.is_(None))
+    async def live(self, now: int, jti: str | None = None) -> dict[str, Claims]:
+        """jti -> what was granted, of what is neither expired nor revoked; only that one if `jti` is given."""
+        column = TOKENS.c
+        wanted = and_(column.expires_at > now, column.revoked_at.is_(None), column.kind.in_(Kind))
         if jti is not None:
-            wanted = and_(wanted, TOKENS.c.jti == jti)
+            wanted = and_(wanted, column.jti == jti)
+        granted = (column.jti, column.kind, column.project, column.service, column.scope)
+        query = select(*granted, column.issued_at, column.expires_at).where(wanted)
         async with self._reading() as connection:
-            rows = await connection.execute(select(TOKENS.c.jti, TOKENS.c.kind).where(wanted))
-            return {row.jti: row.kind for row in rows}
+            rows = await connection.execute(query)
+            return {row.jti: Claims(row.jti, Kind(row.kind), *row[2:]) for row in rows}
 
     async def add_login_code(self, code_hash: str, scope: str, now: int, seconds: int) -> None:
         row = {"code_hash": code_hash, "scope": scope, "created_at": now, "expires_at": now + seconds}

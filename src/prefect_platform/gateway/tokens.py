@@ -9,7 +9,7 @@ import hashlib
 import re
 import secrets
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -66,6 +66,20 @@ def grant(kind: Kind, project: str, service: str, scope: str, seconds: int) -> C
     """New claims, valid from now for `seconds`."""
     now = int(time.time())
     return Claims(secrets.token_hex(16), kind, project, service, scope, now, now + seconds)
+
+
+def granted(presented: Claims, recorded: Claims) -> Claims:
+    """What the record of a signed token grants: its scopes and its end count. The token's own claims can only take away from them.
+
+    Raises Refused for the record of something else: a key that leaked can sign any claims under the id of a token that exists.
+    """
+    if any(
+        getattr(presented, name) != getattr(recorded, name) for name in ("jti", "kind", "project", "service")
+    ):
+        raise Refused
+    asked = presented.scope.split(" ")
+    scope = " ".join(word for word in recorded.scope.split(" ") if word in asked)
+    return replace(recorded, scope=scope, expires_at=min(presented.expires_at, recorded.expires_at))
 
 
 def hash_code(code: str) -> str:

@@ -1,6 +1,7 @@
 """Token -> identity.
 
-The signature is checked once; after that a request costs one digest and two dictionary look-ups.
+The signature is checked once; after that a request costs one digest and two dictionary look-ups. What the token may do comes from its
+record, each time: the signature only says that it is ours.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from prefect_platform.gateway.errors import Refused
 from prefect_platform.gateway.registry import Registry
 from prefect_platform.gateway.settings import Settings
-from prefect_platform.gateway.tokens import MAX_TOKEN_BYTES, Kind, verify
+from prefect_platform.gateway.tokens import MAX_TOKEN_BYTES, Claims, Kind, verify
 
 MAX_CACHED = 4096
 
@@ -33,15 +34,13 @@ class Verifier:
         self._registry = registry
         # Keyed by digest: no token stays in memory. Only tokens that verified get in, so strangers cannot
         # fill it.
-        self._cache: OrderedDict[bytes, Identity] = OrderedDict()
+        self._cache: OrderedDict[bytes, Claims] = OrderedDict()
 
     async def identify(self, token: str, kind: Kind) -> Identity:
         """Raises Refused, or StoreUnavailable when it cannot be known whether the token was revoked."""
-        identity = self._signed(token, kind)
-        await self._registry.require_live(identity.jti, kind)
-        return identity
+        return _identity(await self._registry.require_live(self._signed(token, kind)))
 
-    def _signed(self, token: str, kind: Kind) -> Identity:
+    def _signed(self, token: str, kind: Kind) -> Claims:
         now = time.time()
         if len(token) > MAX_TOKEN_BYTES:
             raise Refused
@@ -53,16 +52,19 @@ class Verifier:
             raise Refused
         return known
 
-    def _remember(self, digest: bytes, token: str, kind: Kind, now: float) -> Identity:
+    def _remember(self, digest: bytes, token: str, kind: Kind, now: float) -> Claims:
         claims = verify(self._settings, token, kind, now)
-        headers = {
-            "X-Platform-Subject": claims.subject,
-            "X-Platform-Project": claims.project,
-            "X-Platform-Service": claims.service,
-            "X-Platform-Token-Id": claims.jti,
-        }
-        identity = Identity(claims.jti, kind, frozenset(claims.scope.split(" ")), claims.expires_at, headers)
-        self._cache[digest] = identity
+        self._cache[digest] = claims
         if len(self._cache) > MAX_CACHED:
             self._cache.popitem(last=False)
-        return identity
+        return claims
+
+
+def _identity(claims: Claims) -> Identity:
+    headers = {
+        "X-Platform-Subject": claims.subject,
+        "X-Platform-Project": claims.project,
+        "X-Platform-Service": claims.service,
+        "X-Platform-Token-Id": claims.jti,
+    }
+    return Identity(claims.jti, claims.kind, frozenset(claims.scope.split()), claims.expires_at, headers)

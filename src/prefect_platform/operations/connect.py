@@ -16,6 +16,7 @@ from typing import Any
 import tomlkit
 from tomlkit.exceptions import TOMLKitError
 
+from prefect_platform.config.client_settings import client_settings
 from prefect_platform.environment import access
 from prefect_platform.environment.opened import Platform
 from prefect_platform.errors import ApplyError, PlatformError, PreflightError
@@ -34,7 +35,7 @@ def variables(platform: Platform, token: str) -> dict[str, str]:
     values = {
         _URL: platform.api_url,
         _HEADERS: json.dumps({"Authorization": f"Bearer {token}"}),
-        "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
+        **client_settings(platform.settings.values),
     }
     if ca_cert := platform.settings.values["gateway"]["ca_cert"]:
         values["PREFECT_API_SSL_CERT_FILE"] = str((platform.settings.root / ca_cert).resolve())
@@ -120,30 +121,57 @@ def _me() -> str:
 
 # -- a repository of GitHub
 def connect_github(platform: Platform, repository: str) -> str:
-    """Set the secrets that a workflow passes to Prefect, with a new token. Raises PreflightError, ApplyError."""
+    """Set what a workflow passes to Prefect: secrets, with a new token, and variables. Raises PreflightError, ApplyError."""
     subject = f"github/{_word(repository)}"
-    known = _gh("secret", "list", "--repo", repository, "--json", "name")
-    there = {each["name"] for each in json.loads(known or "[]")}
+    variables_set = _set_variables(repository, client_settings(platform.settings.values))
     old = valid_tokens(platform, subject)
-    if old and {_URL, _HEADERS} <= there:
-        return f"{repository} already has its secrets with a valid token: nothing changed"
+    if old and {_URL, _HEADERS} <= _listed(repository, "secret").keys():
+        done = f"now has the variables {_and(variables_set)}" if variables_set else "nothing changed"
+        return f"{repository} already has its secrets with a valid token: {done}"
     values = variables(platform, new_token(platform, subject))
     for name in (_URL, _HEADERS):
         _gh("secret", "set", name, "--repo", repository, stdin=values[name])
     for jti in old:
         access.gateway(platform, ["revoke-token", jti])
-    return f"{repository} has the secrets {_URL} and {_HEADERS}: pass both to Prefect's steps as environment variables"
+    names = _and([*client_settings(platform.settings.values)])
+    return (
+        f"{repository} has the secrets {_URL} and {_HEADERS} and the variables {names}: "
+        "pass all of them to Prefect's steps as environment variables"
+    )
 
 
 def disconnect_github(platform: Platform, repository: str) -> str:
-    """Delete the secrets and revoke their token."""
-    known = _gh("secret", "list", "--repo", repository, "--json", "name")
-    there = {each["name"] for each in json.loads(known or "[]")}
-    for name in sorted({_URL, _HEADERS} & there):
-        _gh("secret", "delete", name, "--repo", repository)
-    if not _revoke(platform, f"github/{_word(repository)}") and not there & {_URL, _HEADERS}:
+    """Delete the secrets and the variables, and revoke the token."""
+    found = {
+        "secret": {_URL, _HEADERS} & _listed(repository, "secret").keys(),
+        "variable": client_settings(platform.settings.values).keys() & _listed(repository, "variable").keys(),
+    }
+    for kind, names in found.items():
+        for name in sorted(names):
+            _gh(kind, "delete", name, "--repo", repository)
+    if not _revoke(platform, f"github/{_word(repository)}") and not any(found.values()):
         return f"{repository} has no secrets of ours; nothing changed"
-    return f"{repository} no longer has Prefect's secrets; their token is revoked"
+    return f"{repository} no longer has Prefect's secrets and variables; their token is revoked"
+
+
+def _set_variables(repository: str, wanted: Mapping[str, str]) -> list[str]:
+    """Those that were missing or had another value. Not secrets: GitHub would mask each "30" in the workflow's log."""
+    there = _listed(repository, "variable")
+    changed = [name for name, value in wanted.items() if there.get(name) != value]
+    for name in changed:
+        _gh("variable", "set", name, "--repo", repository, stdin=wanted[name])
+    return changed
+
+
+def _listed(repository: str, kind: str) -> dict[str, str]:
+    """Names and values; a secret's value is not shown."""
+    fields = "name,value" if kind == "variable" else "name"
+    known = json.loads(_gh(kind, "list", "--repo", repository, "--json", fields) or "[]")
+    return {each["name"]: each.get("value", "") for each in known}
+
+
+def _and(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else names[0]
 
 
 def _gh(*words: str, stdin: str = "") -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from prefect_platform.checks.check import Check
 from prefect_platform.checks.health import check, failing, machine_checks, process_checks, prove
+from prefect_platform.config import prefect_version
 from prefect_platform.environment import provisioners
 from prefect_platform.environment.opened import Platform
 from prefect_platform.environment.provisioners import Done, Ready
@@ -53,10 +54,23 @@ def _inside(platform: Platform, built: Sequence[bundle.Bundle], todo: diff.Plan)
     return tuple(dict.fromkeys(steps))
 
 
+def warnings(platform: Platform, built: Sequence[bundle.Bundle]) -> tuple[str, ...]:
+    """What the configuration will lose, said before it does: with a plan, and before a setup touches anything."""
+    where = platform.target.where(platform.main)
+    images = where.official or where.topology == "split"
+    if not (images and any(each.stack.proves for each in built)):
+        return ()
+    settings = platform.settings
+    return prefect_version.warnings(settings.values["prefect"], prefect_version.pinned(settings.root))
+
+
 def plan_environment(platform: Platform) -> Iterator[tuple[str, diff.Plan]]:
     """(stack, its plan) of everything that `platform.setup` sets up, in that order, as if those before it were set up."""
     for name in order(platform, platform.main):
-        yield name, make_plan(platform, unready_bundles(platform, name))
+        built = unready_bundles(platform, name)
+        for warning in warnings(platform, built):
+            platform.say(f"warning: {warning}")
+        yield name, make_plan(platform, built)
 
 
 def setup(platform: Platform, name: str, wait: float, ready_seconds: float = READY_SECONDS) -> Report:
@@ -69,6 +83,8 @@ def setup(platform: Platform, name: str, wait: float, ready_seconds: float = REA
             require_given_secrets(platform, each)
         seen, kept = given.observe(platform, built)
         todo = replace(diff.make(built, seen), inside=kept)
+        for warning in warnings(platform, built):
+            platform.say(f"warning: {warning}")
         if todo.steps:
             # What a provisioner would refuse is refused before the first step; without steps it is the first to act.
             _inside(platform, built, todo)

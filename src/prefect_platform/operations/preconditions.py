@@ -53,11 +53,27 @@ def require_names(platform: Platform) -> None:
     """Public names must resolve here: the checks go through them, and so does a certificate. Raises PreflightError."""
     for key, url in _public(platform):
         host = urlsplit(url).hostname or ""
-        if not _resolves(host):
+        if not _addresses(host):
             raise PreflightError(
                 f"{key}: {host} does not resolve",
                 f"create its DNS record (A or AAAA) and wait until `getent hosts {host}` shows the address; or correct the setting",
             )
+        if not platform.target.traits.combined:
+            publish = platform.settings.values["traefik"]["publish"]
+            if said := without_ipv6(publish, host, _addresses(host, socket.AF_INET6)):
+                platform.say(f"note: {said}")
+
+
+def without_ipv6(publish: str, host: str, addresses: Collection[str]) -> str:
+    """What clients meet that prefer IPv6 where the name has such addresses and Traefik is on none; empty when all is well. A note, not an
+    error: the addresses may be those of a proxy in front.
+    """
+    if ":" in publish or not addresses:
+        return ""
+    return (
+        f"{host} has an AAAA record ({', '.join(sorted(addresses))}), but platform.traefik.publish {publish} is IPv4 only: "
+        'set it to "::" (IPv4 and IPv6), or delete the record, unless a proxy in front has that address'
+    )
 
 
 def _public(platform: Platform) -> list[tuple[str, str]]:
@@ -69,8 +85,8 @@ def _public(platform: Platform) -> list[tuple[str, str]]:
     return found
 
 
-def _resolves(host: str) -> bool:
+def _addresses(host: str, family: socket.AddressFamily = socket.AF_UNSPEC) -> set[str]:
     try:
-        return bool(socket.getaddrinfo(host, None))
+        return {str(found[4][0]) for found in socket.getaddrinfo(host, None, family)}
     except (OSError, UnicodeError):
-        return False
+        return set()

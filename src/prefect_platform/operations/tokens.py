@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from prefect_platform.config import routes
 from prefect_platform.environment import access
 from prefect_platform.environment.opened import Platform
 from prefect_platform.errors import ConfigError, PlatformError
@@ -13,24 +14,13 @@ _ASKED = re.compile(r"\bverify/([A-Za-z0-9][\w.:-]*)")
 """How a stack's own routes ask the verifier for a scope."""
 
 
-def scopes(platform: Platform) -> list[str]:
-    """What a token can open: Prefect, the metrics, each route that takes tokens, and what a stack's own routes ask for."""
-    routes = platform.settings.values["gateway"]["routes"]
-    named = {route["name"] for route in routes if route["auth"] in ("token", "sso-or-token")}
-    for stack in platform.stacks.values():
-        file = stack.folder / _ROUTES
-        named |= set(_ASKED.findall(file.read_text(encoding="utf-8"))) if file.is_file() else set()
-    return [*access.OWN_SCOPES, *sorted(named - set(access.OWN_SCOPES))]
-
-
 def require_scopes(platform: Platform, wanted: str) -> None:
     """Raises ConfigError for a scope that opens nothing."""
-    known = scopes(platform)
-    if unknown := [each for each in wanted.split() if each not in known]:
-        raise ConfigError(
-            f"gateway.create-token: --scope {' '.join(unknown)!r} opens nothing",
-            f"scopes: {', '.join(known)}; a route under platform.gateway.routes adds its name",
-        )
+    found: set[str] = set()
+    for stack in platform.stacks.values():
+        file = stack.folder / _ROUTES
+        found |= set(_ASKED.findall(file.read_text(encoding="utf-8"))) if file.is_file() else set()
+    routes.check_scopes(platform.settings.values["gateway"]["routes"], wanted, found)
 
 
 def require_token(text: str) -> None:

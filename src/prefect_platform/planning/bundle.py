@@ -10,6 +10,9 @@ from typing import Any
 
 from prefect_platform.config.stack import Stack
 
+PLUGINS = "plugins-local"
+"""The folder of a bundle where Traefik looks for plugins. Copied with the folders in it."""
+
 
 @dataclass(frozen=True)
 class Service:

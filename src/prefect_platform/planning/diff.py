@@ -22,6 +22,8 @@ _VERBS = {
     "revoked": "revoke",
     "updated": "update",
 }
+REPLACED = "REPLACED"
+"""The state of a process whose programs are made again under it."""
 _CALLED = {
     "after": "its start order",
     "argv": "its command",
@@ -196,6 +198,8 @@ def _service_step(service: Service, observed: Observed) -> Step | None:
     version = observed.secret_versions.get(service.stack, "")
     if running is None or running.state in ("STOPPED", "EXITED"):
         return Step("start", service.full_name, "not running")
+    if running.state == "UNFINISHED":
+        return Step("start", service.full_name, "its last run did not finish")
     if running.state == "FATAL":
         return Step("restart", service.full_name, "had stopped retrying")
     if running.state in ("BACKOFF", "FAILING"):
@@ -204,6 +208,8 @@ def _service_step(service: Service, observed: Observed) -> Step | None:
     if running.facts is None:
         return Step("restart", service.full_name, "its running configuration is unknown")
     causes = _differences(running.facts, service.facts())
+    if running.state == REPLACED:
+        causes.append("its runtime is made again")
     if service.needs_secrets and running.secret_version != version:
         causes.append("a secret changed")
     if not causes and running.state == "UNHEALTHY":

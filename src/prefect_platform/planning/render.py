@@ -13,17 +13,17 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from prefect_platform.config import database_url, private_files, sso
+from prefect_platform.config import database_url, private_files, route_targets, routes, sso
+from prefect_platform.config.client_settings import client_settings
 from prefect_platform.config.settings import Settings
 from prefect_platform.config.stack import Stack
 from prefect_platform.config.urls import listen, public_url
 from prefect_platform.errors import ConfigError
 from prefect_platform.files import parse_yaml
-from prefect_platform.planning.bundle import Bundle, Service, content_digest
+from prefect_platform.planning.bundle import PLUGINS, Bundle, Service, content_digest
 from prefect_platform.planning.where import Where
 
 ROUTES = "routes.yml"
-
 
 _PLAIN = re.compile(r"[A-Za-z0-9_./:@%+,=~*?&\[\]-]*")
 _NOT_RENDERED = {"stack.yml", "README.md", "compose.yml.j2"}
@@ -42,10 +42,13 @@ def build(stack: Stack, settings: Settings, where: Where, memory: int = 0) -> Bu
     # What renders to nothing is not wanted with these settings.
     files = {path.name.removesuffix(".j2"): text.encode() for path, text in rendered.items() if text.strip()}
     compose = files.pop("compose.yml")
-    routes = files.pop(ROUTES, b"")
+    dynamic = files.pop(ROUTES, b"")
     for path in sorted(stack.folder.iterdir()):
         if path.is_file() and path.suffix != ".j2" and path.name not in _NOT_RENDERED:
             files[path.name] = path.read_bytes()
+    for path in sorted((stack.folder / PLUGINS).rglob("*")):
+        if path.is_file():
+            files[str(path.relative_to(stack.folder))] = path.read_bytes()
     for package in stack.packages:
         files |= _package(settings.root / "src", package)
     for name in stack.libraries if where.topology == "split" or where.official else ():
@@ -53,7 +56,7 @@ def build(stack: Stack, settings: Settings, where: Where, memory: int = 0) -> Bu
     parsed = _parsed(stack, compose)
     services = _services(stack, parsed, files, where) if where.topology == "combined" else ()
     # Traefik refuses an empty file and keeps all the routes that it had.
-    return Bundle(stack, files, services, routes if routes.strip() else None, parsed)
+    return Bundle(stack, files, services, dynamic if dynamic.strip() else None, parsed)
 
 
 def connections(stack: Stack, settings: Settings, where: Where) -> int:
@@ -68,6 +71,7 @@ def _values(stack: Stack, settings: Settings, where: Where, memory: int) -> dict
     sso_url = sso.known_url(settings)
     return {
         "settings": settings.values,
+        "client_settings": client_settings(settings.values),
         "where": where,
         "memory": memory,
         "topology": where.topology,
@@ -75,13 +79,34 @@ def _values(stack: Stack, settings: Settings, where: Where, memory: int) -> dict
         "public_url": public_url(settings),
         "sso": sso.doors(settings, where.host, where.address("authentik", "server")) if where.host else None,
         "sso_url": sso_url,
+        "sso_host": urlsplit(sso_url).hostname or "",
         "database": database_url.parse(url) if (url := settings.values["prefect"]["database_url"]) else None,
         # Names of the files that only the stack may read; what is in them is not an argument of rendering.
         "private": private_files.names(settings, stack) if where.private else [],
-        "sso_host": urlsplit(sso_url).hostname or "",
-        "on": lambda rule: f"Host(`{where.host}`) && ({rule})" if where.host else rule,
-        # Traefik's rules by client: a machine with a token; a person's browser that opens a page.
+        **_rules(settings, where),
+    }
+
+
+def _rules(settings: Settings, where: Where) -> dict[str, Any]:
+    """Traefik's rules, for templates of routes."""
+    own, platform = settings.values["gateway"]["routes"], route_targets.platform_of(settings)
+    # Where Prefect answers under any name: the names that are a service's.
+    foreign = [] if where.host else routes.foreign_hosts(own, platform)
+    others = " && ".join(f"!Host(`{each}`)" for each in foreign)
+
+    def on(rule: str) -> str:
+        return f"Host(`{where.host}`) && ({rule})" if where.host else rule
+
+    return {
+        "own_routes": routes.routed(own, platform),
+        "foreign_hosts": foreign,
+        "on": on,
+        # For what accepts a session, or would take a path of a service that has a host to itself.
+        "at_home": lambda rule: f"{others} && ({rule})" if others else on(rule),
+        # By client: a machine with a token; a person's browser that opens a page.
         "bearer": r"HeaderRegexp(`Authorization`, `(?i)^bearer[ \t]`)",
+        "odd_path": f"PathRegexp(`{routes.PARENT}`)",
+        "our_cookie": "HeaderRegexp(`Cookie`, `(?i)platform_(session|return)|authentik_proxy`)",
         "page": "Method(`GET`) && HeaderRegexp(`Accept`, `text/html`)",
     }
 

@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from prefect_platform.config.stack import Stack
 from prefect_platform.config.traits import Traits
-from prefect_platform.errors import ConfigError, PlatformError
+from prefect_platform.errors import ConfigError
 from prefect_platform.planning.bundle import Bundle
 from prefect_platform.planning.diff import Observed, Plan, Step
 from prefect_platform.planning.where import Where
@@ -133,19 +133,11 @@ class Target(Protocol):
         ...
 
     def run_in(self, stack: str, argv: Sequence[str]) -> str:
-        """Run Python with the environment and secrets of the stack's processes; returns stdout."""
+        """Run Python with the environment and secrets of the stack's processes; returns stdout. Raises ProgramFailed."""
         ...
 
     def tail(self, service: str, lines: int) -> list[str]: ...
     def follow(self, services: Sequence[str]) -> Iterator[tuple[str, str]]: ...
-
-
-class ProgramFailed(PlatformError):
-    """A program that `run_in` ran, and its exit code."""
-
-    def __init__(self, said: str, code: int) -> None:
-        self.code = code
-        super().__init__(said)
 
 
 # -- capabilities
@@ -209,6 +201,15 @@ class Notes(Protocol):
     """Can warn about the settings before they surprise a user."""
 
     def notes(self) -> tuple[str, ...]: ...
+
+
+@runtime_checkable
+class SharesRuntime(Protocol):
+    """Runs flows in the environment that its services run in, as their user."""
+
+    def tampered(self) -> str | None:
+        """What is not as it was installed, by a quick look; empty when nothing is, None when it is not known what was."""
+        ...
 
 
 @runtime_checkable
@@ -281,6 +282,7 @@ _LACKS: dict[type, tuple[str, str]] = {
         "name an environment whose stacks run apart: --env NAME",
     ),
     Notes: ("has no notes", "nothing to read"),
+    SharesRuntime: ("gives flows no runtime of its services", "nothing to compare"),
     Sleeps: ("never sleeps", "nothing to wake"),
     HasVault: ("keeps its secrets in a file", "no Vault to recover"),
     Prepares: ("has no host to prepare", "name an environment that runs on a host of yours: --env NAME"),

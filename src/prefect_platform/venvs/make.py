@@ -13,32 +13,45 @@ import contextlib
 import fcntl
 import os
 import shutil
+import stat
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 if __name__ == "__main__":  # a script run with -I finds nothing of ours by itself
     sys.path.append(str(Path(__file__).resolve().parents[2]))
 
 from prefect_platform.errors import PreflightError
-from prefect_platform.venvs import uv_install
+from prefect_platform.venvs import installed, uv_install
 from prefect_platform.venvs.pip_install import Progress, Say, StepFailed
 
+_WRITABLE_BY_OTHERS = 0o022
 
-def ensure(venv_dir: Path, lock_file: Path, say: Say, pth: Sequence[str] = ()) -> Path:
+
+def ensure(
+    venv_dir: Path, lock_file: Path, say: Say, pth: Sequence[str] = (), *, sealed: bool = False
+) -> Path:
     """Make `venv_dir` hold exactly what `lock_file` says and return its python.
+
+    `sealed`: flows run in it, too. Nothing can be installed into it, and one that is not as it was installed is made again.
 
     `pth` lines are put on its import path, relative to site-packages so that a moved clone works. Waits for another builder. `say` gets
     whole lines, and only if it takes longer than 2 s. Raises PreflightError; Ctrl-C passes through and leaves nothing half made.
     """
     python = venv_dir / "bin" / "python"
     wanted = read_lock(lock_file)
-    if is_current(venv_dir, wanted):
+
+    def stands() -> bool:
+        return is_current(venv_dir, wanted) and not (sealed and changed(venv_dir))
+
+    if stands():
         return python
     try:
         with _guard(venv_dir, say) as guard:
-            if not is_current(venv_dir, wanted):
-                _build(venv_dir, lock_file, wanted, pth, Progress(say, venv_dir.name), guard)
+            if not stands():
+                plan = _Plan(venv_dir, lock_file, wanted, tuple(pth), sealed)
+                _build(plan, Progress(say, venv_dir.name), guard)
     except StepFailed as error:
         raise PreflightError(error.message, error.hint) from error
     except OSError as error:
@@ -50,12 +63,22 @@ def ensure(venv_dir: Path, lock_file: Path, say: Say, pth: Sequence[str] = ()) -
 
 
 def is_current(venv_dir: Path, wanted: bytes) -> bool:
-    """True if the environment is complete, made from these lock bytes, and by the running Python."""
+    """True if the environment is complete, made from these lock bytes, by the running Python, and closed to other users."""
     try:
         stamps = (venv_dir / ".lock").read_bytes(), (venv_dir / ".python").read_text()
+        if any(each.stat().st_mode & stat.S_IWOTH for each in (venv_dir, venv_dir / ".lock")):
+            return False  # made by an earlier version under umask 000: any user may have changed it
     except OSError:
         return False
     return stamps == (wanted, _python_id()) and (venv_dir / "bin" / "python").exists()
+
+
+def changed(venv_dir: Path) -> str:
+    """Why a sealed environment must be made again, or empty: its contents differ, or nobody wrote down what they were."""
+    if not installed.recorded(venv_dir):
+        return "made by an earlier version, which did not record what it installed"
+    found = installed.difference(venv_dir, every_file=True)
+    return f"not as it was installed: {found}" if found else ""
 
 
 def read_lock(lock_file: Path) -> bytes:
@@ -100,34 +123,57 @@ def _guard(venv_dir: Path, say: Say) -> Iterator[int]:
         os.close(guard)
 
 
-def _build(
-    venv_dir: Path, lock_file: Path, wanted: bytes, pth: Sequence[str], progress: Progress, guard: int
-) -> None:
+@dataclass(frozen=True)
+class _Plan:
+    """An environment to be made: its folder, its lock, and the lock's bytes."""
+
+    venv_dir: Path
+    lock_file: Path
+    wanted: bytes
+    pth: tuple[str, ...]
+    sealed: bool
+
+
+def _build(plan: _Plan, progress: Progress, guard: int) -> None:
+    venv_dir = plan.venv_dir
     new, old = Path(f"{venv_dir}.new"), Path(f"{venv_dir}.old")
     for left_behind in (new, old):
         _rmtree(left_behind)
     try:
-        uv_install.make(uv_install.Build(new, _base_python(), lock_file, progress, guard))
-        _finish(new, venv_dir, wanted, pth)
+        uv_install.make(uv_install.Build(new, _base_python(), plan.lock_file, progress, guard))
+        _finish(new, plan)
         if venv_dir.exists():
             venv_dir.rename(old)
         new.rename(venv_dir)
     finally:
         # Leftovers do no harm: the next build starts by deleting them.
         for rest in (new, old):
+            installed.unseal(rest)
             shutil.rmtree(rest, ignore_errors=True)
     progress.done()
 
 
-def _finish(new: Path, venv_dir: Path, wanted: bytes, pth: Sequence[str]) -> None:
+def _finish(new: Path, plan: _Plan) -> None:
     site = new / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
-    if pth:
-        (site / "prefect-platform.pth").write_text("".join(f"{line}\n" for line in pth))
-    _relocate_scripts(new, venv_dir)
+    if plan.pth:
+        (site / "prefect-platform.pth").write_text("".join(f"{line}\n" for line in plan.pth))
+    _relocate_scripts(new, plan.venv_dir)
     (new / ".python").write_text(_python_id())
     # uv leaves a file of that name which everybody may write.
     (new / ".lock").unlink(missing_ok=True)
-    (new / ".lock").write_bytes(wanted)
+    _close(new)
+    if plan.sealed:
+        installed.seal(new)
+    (new / ".lock").write_bytes(plan.wanted)
+
+
+def _close(folder: Path) -> None:
+    """Nobody else may write into it: what is in an environment is run. Packages come with the modes of their makers and caches."""
+    for at, folders, files in os.walk(folder):
+        for place in (at, *(os.path.join(at, name) for name in (*folders, *files))):
+            mode = os.lstat(place).st_mode
+            if mode & _WRITABLE_BY_OTHERS and not stat.S_ISLNK(mode):
+                os.chmod(place, stat.S_IMODE(mode) & ~_WRITABLE_BY_OTHERS)
 
 
 def _relocate_scripts(new: Path, venv_dir: Path) -> None:
@@ -148,6 +194,7 @@ def _rmtree(folder: Path) -> None:
     if folder.is_symlink() or folder.is_file():
         folder.unlink()
     elif folder.exists():
+        installed.unseal(folder)
         shutil.rmtree(folder)
 
 
@@ -161,6 +208,7 @@ def _say(line: str) -> None:
 
 def main(argv: Sequence[str]) -> int:
     folder, lock_file, *pth = argv
+    os.umask(os.umask(_WRITABLE_BY_OTHERS) | _WRITABLE_BY_OTHERS)
     try:
         ensure(Path(folder), Path(lock_file), _say, pth)
     except PreflightError as error:

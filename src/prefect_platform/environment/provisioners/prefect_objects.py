@@ -1,4 +1,4 @@
-"""Work pools, limits, automations and the canary's deployment inside Prefect."""
+"""Work pools, limits and the canary's deployment inside Prefect."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -14,6 +14,7 @@ from prefect_platform.errors import PlatformError
 from prefect_platform.http_client import Trust, bearer, client_for
 
 Json = dict[str, Any]
+EVENTS_PAGE = 50  # the same of events
 PAGE = 200  # the server's default and greatest page size
 RETRIED = {502, 503}
 _REFUSED = "./invoke prefect.setup renews the platform's token, or says that something else answers at platform.gateway.public_url"
@@ -116,12 +117,12 @@ class PrefectApi:
         found = self._pages("/automations/filter", {"automations": {"name": {"any_": [name]}}})
         return sorted((each for each in found if each["name"] == name), key=lambda each: str(each["created"]))
 
-    def create_automation(self, body: Mapping[str, Any]) -> None:
-        # Not repeated after a lost answer: the server would keep both.
-        self._call("POST", "/automations/", body, repeatable=False)
-
-    def replace_automation(self, ident: str, body: Mapping[str, Any]) -> None:
-        self._call("PUT", f"/automations/{ident}", body)
+    def delete_automation(self, ident: str) -> None:
+        try:
+            self._call("DELETE", f"/automations/{ident}")
+        except ApiError as error:
+            if error.status != 404:  # deleted by a call whose answer was lost
+                raise
 
     def deployment(self, flow: str, name: str) -> Json | None:
         return self._maybe(f"/deployments/name/{_part(flow)}/{_part(name)}")
@@ -144,6 +145,36 @@ class PrefectApi:
     def flow_runs(self, body: Mapping[str, Any]) -> list[Json]:
         """One page, as filtered, sorted and limited by `body`."""
         found: list[Json] = self._call("POST", "/flow_runs/filter", body)
+        return found
+
+    def task_runs(self, body: Mapping[str, Any]) -> list[Json]:
+        """One page, as filtered, sorted and limited by `body`."""
+        found: list[Json] = self._call("POST", "/task_runs/filter", body)
+        return found
+
+    def task_workers(self) -> list[Json]:
+        """Those that are connected now: `identifier`, `task_keys`."""
+        found: list[Json] = self._call("POST", "/task_workers/filter", {})
+        return found
+
+    def count_flow_runs(self, body: Mapping[str, Any]) -> int:
+        """How many are filtered by `body`."""
+        return int(self._call("POST", "/flow_runs/count", body))
+
+    def newest_events(self, event: str, resources: Sequence[str]) -> dict[str, Json]:
+        """The newest event of this name of each resource that has one."""
+        found: dict[str, Json] = {}
+        for start in range(0, len(resources), EVENTS_PAGE):
+            of = {"id": list(resources[start : start + EVENTS_PAGE]), "distinct": True}
+            body = {"filter": {"event": {"name": [event]}, "resource": of}, "limit": EVENTS_PAGE}
+            for each in self._call("POST", "/events/filter", body)["events"]:
+                found[each["resource"]["prefect.resource.id"]] = each
+        return found
+
+    def last_events(self, event: str, resource: str, number: int) -> list[Json]:
+        """The newest events of this name of one resource, newest first."""
+        of = {"event": {"name": [event]}, "resource": {"id": [resource]}}
+        found: list[Json] = self._call("POST", "/events/filter", {"filter": of, "limit": number})["events"]
         return found
 
     def deployments(self, limit: int) -> list[Json]:
@@ -190,15 +221,14 @@ class PrefectApi:
             raise
         return found
 
-    def _call(
-        self, method: str, path: str, body: Mapping[str, Any] | None = None, repeatable: bool = True
-    ) -> Any:
+    def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        """All calls may be repeated after a lost answer: they say what is to be there, or have a key."""
         deadline, pause = time.monotonic() + self._retry_seconds, 0.1
         while True:
             try:
                 return self._once(method, path, body)
             except ApiError as error:
-                if not _passing(error, repeatable) or time.monotonic() + pause > deadline:
+                if not _passing(error) or time.monotonic() + pause > deadline:
                     raise
             time.sleep(pause)
             pause = min(pause * 2, 2.0)
@@ -208,9 +238,7 @@ class PrefectApi:
         try:
             answer = self._client.request(method, self.base_url + path, json=body)
         except httpx.RequestError as error:
-            raise (
-                _Unsent(what, error) if isinstance(error, httpx.ConnectError) else _lost(what, error)
-            ) from None
+            raise _lost(what, error) from None
         if not answer.is_success:
             said = f"{what}: {answer.status_code} {answer.text[:300].strip()}".rstrip()
             raise ApiError(said, answer.status_code, _REFUSED if answer.status_code == 401 else "")
@@ -222,22 +250,15 @@ class PrefectApi:
             raise ApiError(f"{what}: not JSON: {answer.text[:300].strip()}", answer.status_code) from None
 
 
-class _Unsent(ApiError):
-    """The connection failed: the server has seen nothing, so any request may be repeated."""
-
-    def __init__(self, what: str, error: Exception) -> None:
-        super().__init__(f"{what}: no connection ({error})")
-
-
 def _lost(what: str, error: Exception) -> ApiError:
+    if isinstance(error, httpx.ConnectError):
+        return ApiError(f"{what}: no connection ({error})")
     return ApiError(f"{what}: no answer ({type(error).__name__}{f': {error}' if str(error) else ''})")
 
 
-def _passing(error: ApiError, repeatable: bool) -> bool:
-    """Whether trying again may help and does no harm. A 503 of Prefect's wrote nothing; a 502 may have."""
-    if isinstance(error, _Unsent) or error.status == 503:
-        return True
-    return repeatable and (error.status is None or error.status in RETRIED)
+def _passing(error: ApiError) -> bool:
+    """Whether trying again may help."""
+    return error.status is None or error.status in RETRIED
 
 
 def _part(name: str) -> str:

@@ -1,6 +1,6 @@
-"""Work pools, queues, limits, the zombie automation and the canary deployment: configured → changes → applied.
+"""Work pools, queues, limits and the canary deployment: configured → changes → applied.
 
-`plan_objects` is pure; `observe` reads, `apply_changes` writes. Nothing is ever deleted.
+`plan_objects` is pure; `observe` reads, `apply_changes` writes. Nothing is ever deleted but the automation that earlier versions made.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from prefect_platform.config.objects import Canary, Desired, Limit, Pool, Queue, Zombies
+from prefect_platform.config.objects import Canary, Desired, Limit, Pool, Queue
 from prefect_platform.errors import ConfigError
 
 from .api import Json, PrefectApi
@@ -18,11 +18,13 @@ from .api import Json, PrefectApi
 INTERNAL_LIMITS = ("tag:", "deployment:")
 # A queue of this name comes with every pool, first in order and without a limit.
 DEFAULT_QUEUE: Json = {"name": "default", "priority": 1, "concurrency_limit": None}
+FORMER_AUTOMATION = "platform: crash zombie flow runs"
+"""Until 0.5 it crashed every run that was silent for 90 s, living ones of slower clients too; stacks/prefect/reconcile.py took its place."""
 
 
 @dataclass(frozen=True)
 class Observed:
-    """What the server has. `queues` only of configured pools; `automations` only of the configured name."""
+    """What the server has. `queues` only of configured pools; `automations`: of FORMER_AUTOMATION."""
 
     pools: Mapping[str, Json] = field(default_factory=dict)
     queues: Mapping[str, Mapping[str, Json]] = field(default_factory=dict)
@@ -35,7 +37,7 @@ class Observed:
 class Change:
     """One call. `target` addresses it beside the name: a pool, an automation's id, a flow."""
 
-    action: Literal["create", "update"]
+    action: Literal["create", "update", "delete"]
     kind: Literal["work pool", "queue", "queue order", "global limit", "automation", "deployment"]
     name: str
     cause: str
@@ -44,7 +46,7 @@ class Change:
 
     @property
     def subject(self) -> str:
-        """What is created or updated, as a person reads it."""
+        """What is created, updated or deleted, as a person reads it."""
         return f"{self.kind} {f'{self.target}/' if self.kind in ('queue', 'deployment') else ''}{self.name}"
 
     def __str__(self) -> str:
@@ -54,12 +56,12 @@ class Change:
 def observe(api: PrefectApi, desired: Desired) -> Observed:
     """Read what the declaration speaks of. Raises ApiError."""
     pools = _named(api.work_pools())
-    canary, zombies = desired.canary, desired.zombies
+    canary = desired.canary
     return Observed(
         pools=pools,
         queues={pool.name: _named(api.queues(pool.name)) for pool in desired.pools if pool.name in pools},
         limits=_named(each for each in api.global_limits() if not each["name"].startswith(INTERNAL_LIMITS)),
-        automations=tuple(api.automations(zombies.name)) if zombies else (),
+        automations=tuple(api.automations(FORMER_AUTOMATION)),
         deployment=api.deployment(canary.flow, canary.name) if canary else None,
     )
 
@@ -75,8 +77,7 @@ def plan_objects(desired: Desired, observed: Observed) -> tuple[Change, ...]:
         changes += _queue_changes(pool, observed.queues.get(pool.name, {"default": DEFAULT_QUEUE}))
     for limit in desired.limits:
         changes += _limit_changes(limit, observed.limits.get(limit.name))
-    if desired.zombies:
-        changes += _automation_changes(desired.zombies, observed.automations)
+    changes += [_deleted(each) for each in observed.automations]
     if desired.canary:
         changes += _canary_changes(desired.canary, observed.deployment)
     return tuple(changes)
@@ -86,17 +87,13 @@ _EXTRA = ": not in the configuration; left alone (harmless): declare it, or dele
 
 
 def notices(desired: Desired, observed: Observed) -> tuple[str, ...]:
-    """What exists and is left alone: objects outside the configuration, duplicate automations."""
+    """What exists and is left alone: objects outside the configuration."""
     pools = {pool.name: {"default", *(queue.name for queue in pool.queues)} for pool in desired.pools}
     limits = {limit.name for limit in desired.limits}
     found = [f"work pool {name}{_EXTRA}" for name in sorted({*observed.pools} - {*pools})]
     for pool, queues in sorted(observed.queues.items()):
         found += [f"queue {pool}/{name}{_EXTRA}" for name in sorted({*queues} - pools[pool])]
     found += [f"global limit {name}{_EXTRA}" for name in sorted({*observed.limits} - limits)]
-    if len(observed.automations) > 1:
-        extra = ", ".join(str(each["id"]) for each in observed.automations[1:])
-        name, number = observed.automations[0]["name"], len(observed.automations)
-        found.append(f"automation {name}: {number} exist, we keep the oldest; delete {extra}")
     return tuple(found)
 
 
@@ -166,14 +163,9 @@ def _limit_changes(limit: Limit, actual: Json | None) -> list[Change]:
     return _update("global limit", limit.name, actual, wanted)
 
 
-def _automation_changes(zombies: Zombies, actual: tuple[Json, ...]) -> list[Change]:
-    body = zombies.body()
-    if not actual:
-        cause = f"crash a run after {zombies.within:g} s without a heartbeat"
-        return [Change("create", "automation", zombies.name, cause, body)]
-    now = _comparable(actual[0], body)
-    cause = _cause(now, _changed(now, _comparable(body, body)))
-    return [Change("update", "automation", zombies.name, cause, body, str(actual[0]["id"]))] if cause else []
+def _deleted(automation: Json) -> Change:
+    cause = "runs whose process died are ended by the background services"
+    return Change("delete", "automation", FORMER_AUTOMATION, cause, {}, str(automation["id"]))
 
 
 def _canary_changes(canary: Canary, actual: Json | None) -> list[Change]:
@@ -213,15 +205,6 @@ def _shown(value: Any) -> str:
     return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _comparable(automation: Json, like: Json) -> Json:
-    """The keys that we set, flat; the server fills in others, and keeps `expect` and such as sets."""
-    trigger, action = automation["trigger"], (automation["actions"] or [{}])[0]
-    flat = {key: trigger.get(key) for key in like["trigger"]}
-    flat = {key: sorted(value) if isinstance(value, list) else value for key, value in flat.items()}
-    acts = {f"action {key}": action.get(key) for key in like["actions"][0]}
-    return {"enabled": automation["enabled"], **flat, **acts, "number of actions": len(automation["actions"])}
-
-
 def _named(objects: Iterable[Json]) -> dict[str, Json]:
     return {str(each["name"]): each for each in objects}
 
@@ -249,9 +232,7 @@ def _apply(api: PrefectApi, change: Change) -> None:
             api.create_global_limit(change.body)
         case "global limit", _:
             api.update_global_limit(change.name, change.body)
-        case "automation", "create":
-            api.create_automation(change.body)
         case "automation", _:
-            api.replace_automation(change.target, change.body)
+            api.delete_automation(change.target)
         case "deployment", _:
             api.put_deployment(change.target, change.body)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from prefect_platform.errors import LockedError, PreflightError
-from prefect_platform.files import make_private
+from prefect_platform.files import close_to_others, make_private
 from prefect_platform.targets.protocol import Say
 
 
@@ -19,6 +19,8 @@ from prefect_platform.targets.protocol import Say
 def hold(state: Path, command: str, wait: float, say: Say) -> Iterator[None]:
     """Lock `state`. Waits up to `wait` seconds, naming the holder. Raises LockedError, PreflightError."""
     make_private(state)
+    for folder in (state.parent, state):
+        close_to_others(folder)
     file = state / "lock"
     try:
         handle = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

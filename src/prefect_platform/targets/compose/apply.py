@@ -11,18 +11,19 @@ from prefect_platform.config.stack import Stack
 from prefect_platform.errors import ApplyError, PlatformError
 from prefect_platform.planning.bundle import Bundle
 from prefect_platform.planning.diff import UNHEALTHY, Plan
-from prefect_platform.targets.docker import databases, health, releases
+from prefect_platform.targets.docker import databases, releases
 
-from . import compose_file, resources, retention
-from .on_host import Site
+from . import compose_file, plugins, resources, retention
+from .on_host import NotHealthy, Site
 
 UP_SECONDS = 240
 _BACK_SECONDS = 120
 
 
 def apply(site: Site, bundle: Bundle, plan: Plan) -> None:
-    """Interrupted anywhere, the next run resumes. Raises ApplyError after a roll-back."""
+    """Interrupted anywhere, the next run resumes. Raises ApplyError after a roll-back, PreflightError before anything is changed."""
     stack = bundle.stack
+    plugins.require(site, bundle)
     resources.create(site, bundle, plan)
     if stack.secrets:
         site.vault.admit(stack, site.folder(stack), _user_of(bundle))
@@ -38,9 +39,7 @@ def apply(site: Site, bundle: Bundle, plan: Plan) -> None:
             site.serve_routes(stack, bundle.routes)
         bring_up(site, bundle, release, before, plan)
     except PlatformError as error:
-        site.record("setup", stack, release, "failed", error.reason.splitlines()[0])
-        site.serve_routes(stack, routes)
-        _roll_back(site, stack, before, error)
+        raise _rolled_back(site, bundle, release, before, routes, error) from None
     site.host.switch(site.folder(stack), release)
     site.record("setup", stack, release, releases.GOOD, "; ".join(sorted(plan.of("start", "restart"))))
     retention.delete(site, stack, plan)
@@ -101,32 +100,50 @@ def bring_up(site: Site, bundle: Bundle, release: str, before: str, plan: Plan) 
     for service in bundle.services:
         if service.full_name in ill:
             site.host.docker("restart", str(service.spec["container_name"]), seconds=600)
-    try:
-        site.up(stack, release, UP_SECONDS, wait=compose_file.waits(bundle))
-    except PlatformError as error:
-        cause = health.cause(site.host, site.placed(stack).scope, stack.name)
-        raise ApplyError(
-            f"{stack.name}: did not become healthy: {cause or error.reason[-600:]}",
-            f"./invoke {stack.name}.logs",
-        ) from None
+    site.start(stack, release, UP_SECONDS, wait=compose_file.waits(bundle))
 
 
 def run_once(site: Site, stack: Stack, release: str, services: Sequence[str], *, agent: bool) -> None:
-    """Run these services to completion, one after another, beside the stack's agent where it has one. Raises CommandFailed."""
+    """Run these services to completion, one after another, beside the stack's agent where it has one. Raises ApplyError."""
     if services and agent:
         site.compose(stack, release, "up", "-d", "--wait", "--wait-timeout", "120", compose_file.AGENT)
     for name in services:
         site.say(f"running {stack.name}-{name}")
         words = ("up", "--no-deps", "--exit-code-from", name, "--abort-on-container-exit", name)
-        site.compose(stack, release, *words)
+        try:
+            site.compose(stack, release, *words)
+        except PlatformError as error:
+            raise ApplyError(
+                f"{stack.name}-{name}: did not finish: {error.reason[-600:]}",
+                error.hint or f"./invoke {stack.name}.logs --service {name}",
+            ) from None
 
 
-def _roll_back(site: Site, stack: Stack, before: str, error: PlatformError) -> None:
-    if not before:
-        raise error
-    site.say(f"rolling {stack.name} back to {before}")
-    site.up(stack, before, _BACK_SECONDS, check=False)
-    raise ApplyError(f"{error.reason}\nrolled back to release {before}", error.hint) from None
+def _rolled_back(
+    site: Site, bundle: Bundle, release: str, before: str, routes: bytes, error: PlatformError
+) -> ApplyError:
+    """The error of a failed setup, with what was really done about it: the previous release may not start either."""
+    stack = bundle.stack
+    said, hint = error.reason, error.hint or f"./invoke {stack.name}.logs"
+    try:
+        site.record("setup", stack, release, "failed", said.splitlines()[0])
+        site.serve_routes(stack, routes)
+        if not before:
+            return ApplyError(said, hint)
+        site.host.require_docker(again=True)
+        site.say(f"rolling {stack.name} back to {before}")
+        site.start(stack, before, _BACK_SECONDS, wait=compose_file.waits(bundle))
+    except NotHealthy as also:
+        return ApplyError(
+            f"{said}\nrelease {before} was started again, but is not healthy: {also.cause}", also.hint
+        )
+    except PlatformError as also:
+        back = f"not rolled back to release {before}" if before else "what it left was not cleaned up"
+        return ApplyError(
+            f"{said}\n{back}: {also.reason[-600:]}",
+            f"{also.hint}; then ./invoke {stack.name}.setup" if also.hint else hint,
+        )
+    return ApplyError(f"{said}\nrolled back to release {before}", hint)
 
 
 def _user_of(bundle: Bundle) -> str:

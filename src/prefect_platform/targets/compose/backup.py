@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 from pathlib import Path
 
@@ -51,23 +52,46 @@ def restore(site: Site, stack: Stack, file: Path) -> str:
         databases.dump(site.host, site.postgres, site.dumps, stack, before, site.say)
         databases.restore(site.host, site.postgres, site.dumps, stack, _UPLOADED, site.say)
         _migrate(site, stack, release, before)
+    except PlatformError as error:
+        raise _not_restored(site, stack, release, error) from None
     finally:
-        site.host.sh('rm -f "$1"', f"{site.dumps}/{name}-{_UPLOADED}.dump")
-        site.up(stack, release, UP_SECONDS)
+        with contextlib.suppress(PlatformError):
+            site.host.sh('rm -f "$1"', f"{site.dumps}/{name}-{_UPLOADED}.dump")
+    site.start(stack, release, UP_SECONDS)
     site.record("restore", stack, release, "good", file.name)
     return f"{site.host.runner.place}:{site.dumps}/{name}-{before}.dump"
 
 
+def _not_restored(site: Site, stack: Stack, release: str, error: PlatformError) -> ApplyError:
+    """The error of a restore, with whether the stack runs again."""
+    try:
+        site.start(stack, release, UP_SECONDS)
+    except PlatformError as also:
+        again = f"./invoke {stack.name}.setup --env {site.env} starts it"
+        return ApplyError(
+            f"{error.reason}\n{stack.name} is stopped: {also.reason[-600:]}",
+            f"{also.hint}; then {again}" if also.hint else again,
+        )
+    return ApplyError(f"{error.reason}\n{stack.name} runs again", error.hint)
+
+
 def _migrate(site: Site, stack: Stack, release: str, before: str) -> None:
-    """Bring an older schema up to date. Puts the previous database back when this release does not know the dump's schema."""
+    """Bring an older schema up to date. Puts the previous database back when that fails: this release may not know the dump's schema."""
     try:
         migrations = schema.run_once(site.compose_files(stack).get(release, b""))
         # Their secrets were in memory, and went when the agent was stopped with the rest.
         run_once(site, stack, release, migrations, agent=True)
     except PlatformError as error:
-        site.say(f"this release of {stack.name} cannot use the dump: putting the previous database back")
-        databases.restore(site.host, site.postgres, site.dumps, stack, before, site.say)
+        said = f"{stack.name}: the dump was not migrated: {error.reason[-400:]}"
+        site.say("putting the previous database back")
+        try:
+            databases.restore(site.host, site.postgres, site.dumps, stack, before, site.say)
+        except PlatformError as also:
+            raise ApplyError(
+                f"{said}\nthe database is the dump's: {also.reason}",
+                f"{also.hint}; the previous one is kept on the host: {site.dumps}/{_database(stack)}-{before}.dump",
+            ) from None
         raise ApplyError(
-            f"{stack.name}: the dump's schema cannot be migrated: {error.reason[-400:]}",
-            "nothing was changed; the dump needs the Prefect version that made it, or a newer one",
+            f"{said}\nthe previous database was put back",
+            "see above why; a dump of a newer Prefect needs that version",
         ) from None

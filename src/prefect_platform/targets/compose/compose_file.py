@@ -30,7 +30,9 @@ AGENT = "vault-agent"
 LABEL = "prefect-platform"
 DIGEST = f"{LABEL}.digest"
 PROXY_NETWORK = "platform-proxy"
-"""Traefik's own: the one that it is in whatever environments there are."""
+"""Traefik's own: the one that Compose puts it in. It joins the environments' while it runs; were one of them its first network, Docker
+would not start it any more once that environment was gone.
+"""
 ONCE = f"{LABEL}.once"
 SCHEMA = "x-schema"
 UID = "1001:1001"
@@ -147,9 +149,7 @@ def _service(
     final["image"] = images.pinned(final["image"], frame.digests)
     if decides := spec.get(SCHEMA):
         final[SCHEMA] = " ".join(content_digest(files, path) for path in decides)
-    final["networks"] = _joined(
-        [real for each in spec.get("networks", ["data"]) for real in frame.networks[each]]
-    )
+    final["networks"] = [real for each in spec.get("networks", ["data"]) for real in frame.networks[each]]
     final = {key: value for key, value in final.items() if value not in ([], {}, None)}
     return _plain(final), {path: content_digest(files, path) for path in read}, stored
 
@@ -207,13 +207,6 @@ def _stored(content: Mapping[str, bytes]) -> dict[str, bytes]:
 
 def _folder_of(stored: Mapping[str, bytes]) -> str:
     return str(PurePosixPath(*PurePosixPath(next(iter(stored))).parts[:2]))
-
-
-def _joined(networks: list[str]) -> list[str] | dict[str, Any]:
-    """Traefik's own network first, as the edges come and go: Docker starts no container whose first network is gone."""
-    if PROXY_NETWORK not in networks:
-        return networks
-    return {name: {"priority": 1} if name == PROXY_NETWORK else {} for name in networks}
 
 
 def _networks(services: list[Service], frame: Frame) -> dict[str, Any]:

@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from prefect_platform.config import stack as stacks
-from prefect_platform.errors import ConfigError, PlatformError
+from prefect_platform.errors import ConfigError, PlatformError, ProgramFailed
 from prefect_platform.planning.stop_order import stop_order
 from prefect_platform.targets.docker import health
-from prefect_platform.targets.protocol import Process, ProgramFailed
+from prefect_platform.targets.protocol import Process
 
 from . import compose_file
 from .on_host import Site
@@ -73,23 +73,28 @@ def processes(site: Site) -> list[Process]:
     """One per container; memory is what the kernel counts for it."""
     ordered = sorted(found(site), key=lambda each: str(each["Name"]))
     used = health.memory(site.host, ordered) if ordered else {}
-    return [health.process(each, used.get(each["State"]["Pid"], 0)) for each in ordered]
+    return [
+        health.done_before(each)
+        if health.unfinished(each) and health.settled(ordered, identity(each)[0])
+        else health.process(each, used.get(each["State"]["Pid"], 0))
+        for each in ordered
+    ]
 
 
 def run_in(site: Site, stack: str, argv: Sequence[str]) -> str:
     """Run a command in the container of a stack that has secrets, with them; returns stdout."""
-    with_secrets = (name_of(each) for each in found(site) if _has_secrets(each, stack))
-    name = next(with_secrets, None)
+    there = [each for each in found(site) if identity(each)[0] == stack]
+    name = next((name_of(each) for each in there if _has_secrets(each)), None)
     if name is None:
+        state = "is not running" if there else "not set up"
         raise PlatformError(
-            f"{stack}: not set up in environment {site.env!r}", f"./invoke {stack}.setup --env {site.env}"
+            f"{stack}: {state} in environment {site.env!r}", f"./invoke {stack}.setup --env {site.env}"
         )
     words = ["exec", "-e", "SECRETS_WATCH=", name, "/bin/sh", compose_file.ENTRYPOINT, "python", *argv]
     done = site.host.docker(*words, check=False)
     if done.code:
-        raise ProgramFailed(
-            (done.stderr or done.text).strip() or f"{argv[0]} ended with {done.code}", done.code
-        )
+        said = (done.stderr or done.text).strip() or f"{argv[0]} ended with {done.code}"
+        raise ProgramFailed(said, done.code)
     return done.text
 
 
@@ -157,8 +162,7 @@ def _container(site: Site, service: str) -> str:
     return there[service]
 
 
-def _has_secrets(container: Mapping[str, Any], stack: str) -> bool:
+def _has_secrets(container: Mapping[str, Any]) -> bool:
     config = container["Config"]
-    ours = identity(container)[0] == stack
     running = container["State"]["Status"] == "running"
-    return ours and running and any(re.match(r"SECRETS_FILE=", each) for each in config["Env"] or ())
+    return running and any(re.match(r"SECRETS_FILE=", each) for each in config["Env"] or ())

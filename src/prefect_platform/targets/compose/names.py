@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from urllib.parse import urlsplit
@@ -72,8 +71,8 @@ def edge(settings: Settings) -> str:
     return f"platform-edge{settings.env_suffix}"
 
 
-def frame(settings: Settings, stack: Stack, edges: Sequence[str]) -> Frame:
-    """What surrounds a stack. `edges` are the host's existing edge networks: the proxy joins all of them."""
+def frame(settings: Settings, stack: Stack) -> Frame:
+    """What surrounds a stack."""
     here = placed(settings, stack)
     suffix = settings.env_suffix
     networks: dict[str, tuple[str, ...]] = {
@@ -84,7 +83,6 @@ def frame(settings: Settings, stack: Stack, edges: Sequence[str]) -> Frame:
         # With a way out, which the agents' network lacks.
         "keys": (f"{agent.container(settings)}-keys",),
         "proxy": (PROXY_NETWORK,),
-        "edges": tuple(sorted({edge(settings), *edges})),
     }
     sidecar, files = agent.service(settings, stack, here.folder) if stack.secrets else (None, {})
     programs = {

@@ -11,6 +11,7 @@ from prefect_platform.config.stack import Stack
 from prefect_platform.planning import diff
 from prefect_platform.planning.bundle import Bundle
 from prefect_platform.planning.diff import Observed, Running
+from prefect_platform.targets.docker import health
 
 from . import resources, retention
 from .compose_file import DIGEST
@@ -74,6 +75,8 @@ def _state(container: Mapping[str, Any]) -> str:
     state, once = container["State"], "prefect-platform.once" in container["Config"]["Labels"]
     if state["Status"] == "exited" and state["ExitCode"] == 0 and once:
         return "DONE"
+    if health.unfinished(container):
+        return "UNFINISHED"
     if state["Status"] == "running" and state.get("Health", {}).get("Status") == "unhealthy":
         return "UNHEALTHY"
     return _STATES.get(state["Status"], "EXITED")

@@ -6,13 +6,22 @@ from dataclasses import dataclass, field
 
 from prefect_platform.config.settings import Settings
 from prefect_platform.config.stack import Stack
+from prefect_platform.errors import ApplyError, PlatformError
 from prefect_platform.planning.where import Where
 from prefect_platform.secretstore.store import SecretStore
-from prefect_platform.targets.docker import releases, vault_access
+from prefect_platform.targets.docker import health, releases, vault_access
 from prefect_platform.targets.docker.host import Host, unpacked
 from prefect_platform.targets.protocol import Say
 
 from . import compose_file, names
+
+
+class NotHealthy(ApplyError):
+    """A release was started and did not become healthy; `cause` says why."""
+
+    def __init__(self, stack: Stack, cause: str, hint: str) -> None:
+        super().__init__(f"{stack.name}: did not become healthy: {cause}", hint)
+        self.cause = cause
 
 
 @dataclass
@@ -53,6 +62,11 @@ class Site:
     def postgres(self) -> str:
         """The container of the environment's shared PostgreSQL."""
         return self.where().container(self.settings.roles.database)
+
+    @property
+    def proxy(self) -> str:
+        """The container of the host's proxy."""
+        return self.where("host").container(self.settings.roles.proxy)
 
     @property
     def dumps(self) -> str:
@@ -97,18 +111,16 @@ class Site:
         return f"{self.placed(stack).scope}-{stack.name}.yml"
 
     # -- Docker Compose
-    def compose(
-        self, stack: Stack, release: str, *words: str, seconds: float = 600, check: bool = True
-    ) -> str:
+    def compose(self, stack: Stack, release: str, *words: str, seconds: float = 600) -> str:
         """`docker compose` on a release; returns stdout and stderr."""
         file = f"{self.folder(stack)}/releases/{release}/compose.yml"
         project = ("compose", "-p", self.project(stack), "-f", file)
         # A setup killed here continues there until its command ends; the next one must wait for it.
         busy = f"{self.folder(stack)}/busy"
-        done = self.host.run("flock", busy, "docker", *project, *words, seconds=seconds, check=check)
+        done = self.host.run("flock", busy, "docker", *project, *words, seconds=seconds)
         return done.text + done.stderr
 
-    def up(self, stack: Stack, release: str, seconds: int, *, wait: bool = True, check: bool = True) -> None:
+    def up(self, stack: Stack, release: str, seconds: int, *, wait: bool = True) -> None:
         """Bring the stack to a release, and wait until its services are healthy. Raises CommandFailed.
 
         What is replaced, or no longer in the file, stops first and may take its grace period: a worker finishes its runs.
@@ -124,5 +136,33 @@ class Site:
             "--remove-orphans",
             *words,
             seconds=seconds + 120 + patience,
-            check=check,
         )
+        if stack.name == self.settings.roles.proxy:
+            self.join_edges()
+
+    def edges(self) -> list[str]:
+        """The edge networks of the host's environments, this one's too."""
+        known = self.host.engine.networks({"prefect-platform.edge": ""})
+        return sorted({names.edge(self.settings), *known})
+
+    def unjoined_edges(self) -> list[str]:
+        """Those that the proxy's container, where there is one, is not in."""
+        there = self.host.engine.container(self.proxy)
+        return [] if there is None else sorted({*self.edges()} - {*there["NetworkSettings"]["Networks"]})
+
+    def join_edges(self) -> None:
+        """Compose knows only the proxy's own network: a new container has left the others."""
+        for name in self.unjoined_edges():
+            self.host.docker("network", "connect", name, self.proxy)
+
+    def start(self, stack: Stack, release: str, seconds: int, *, wait: bool = True) -> None:
+        """`up`, with the cause where it fails. Raises NotHealthy, and PlatformError where the engine does not even say why."""
+        try:
+            self.up(stack, release, seconds, wait=wait)
+        except PlatformError as error:
+            hint = f"./invoke {stack.name}.logs"
+            try:
+                cause = health.cause(self.host, self.placed(stack).scope, stack.name)
+            except PlatformError as also:
+                raise ApplyError(f"{error.reason[-600:]}\n{also.reason}", also.hint or hint) from None
+            raise NotHealthy(stack, cause or error.reason[-600:], error.hint or hint) from None

@@ -2,6 +2,7 @@
 # Prepares a bare Debian or Ubuntu host: Docker engine, Compose 2.24 or newer, log rotation, the platform's folder. Run as root.
 #   prepare.sh ROOT_FOLDER
 set -eu
+umask 022
 export DEBIAN_FRONTEND=noninteractive
 root=$1
 

@@ -87,7 +87,6 @@ def _users(stacks: Mapping[str, Stack], name: str) -> Sequence[str]:
 
 def _remove_networks(site: Site) -> None:
     """Traefik is in every environment's edge network and is disconnected from this one."""
-    proxy = site.where("host").container(site.settings.roles.proxy)
     for name in site.host.engine.networks({"prefect-platform.env": site.env}):
-        site.host.docker("network", "disconnect", "-f", name, proxy, check=False)
+        site.host.docker("network", "disconnect", "-f", name, site.proxy, check=False)
         site.host.docker("network", "rm", name)

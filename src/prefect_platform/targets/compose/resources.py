@@ -47,14 +47,14 @@ def _steps_but_databases(site: Site, bundles: Sequence[Bundle]) -> list[Step]:
     for bundle in bundles:
         for kind, lacking in (
             ("image", [name for name in _images(bundle) if engine.image(name) is None]),
-            ("network", [name for name in _networks(bundle) if engine.network(name) is None]),
+            ("network", [name for name in _networks(site, bundle) if engine.network(name) is None]),
             ("volume", _absent_volumes(site, bundle)),
         ):
             verb = "pull" if kind == "image" else "create"
             found |= dict.fromkeys(Step(verb, f"{kind} {name}", _ABSENT) for name in lacking)
         found |= dict.fromkeys(
             Step("join", f"network {network}", f"{container} is not in it")
-            for container, network in _unjoined(site, bundle)
+            for container, network in (*_unjoined(site, bundle), *_edges_to_join(site, bundle))
         )
         found |= dict.fromkeys(_private_steps(site, bundle))
         if bundle.stack.secrets:
@@ -70,7 +70,7 @@ def create(site: Site, bundle: Bundle, plan: Plan) -> None:
         if f"image {name}" in listed:
             site.say(f"pulling {name}")
             site.host.docker("pull", "-q", name, seconds=1800)
-    for name in _networks(bundle):
+    for name in _networks(site, bundle):
         if f"network {name}" in listed:
             _create_network(site, bundle.stack, name)
     joins = plan.of("join")
@@ -86,8 +86,9 @@ def _images(bundle: Bundle) -> list[str]:
     return sorted({str(service.spec["image"]) for service in bundle.services})
 
 
-def _networks(bundle: Bundle) -> list[str]:
-    return sorted({name for service in bundle.services for name in service.spec.get("networks", ())})
+def _networks(site: Site, bundle: Bundle) -> list[str]:
+    edge = {names.edge(site.settings)} if bundle.stack.name == site.settings.roles.proxy else set()
+    return sorted(edge | {name for service in bundle.services for name in service.spec.get("networks", ())})
 
 
 def _unjoined(site: Site, bundle: Bundle) -> list[tuple[str, str]]:
@@ -100,6 +101,16 @@ def _unjoined(site: Site, bundle: Bundle) -> list[tuple[str, str]]:
             lacking = {*service.spec.get("networks", ())} - {*each["NetworkSettings"]["Networks"]}
             found += [(name_of(each), network) for network in sorted(lacking)]
     return found
+
+
+def _edges_to_join(site: Site, bundle: Bundle) -> list[tuple[str, str]]:
+    """The proxy joins every environment's edge network (`Site.up`): all of them, if its container is a new one."""
+    if bundle.stack.name != site.settings.roles.proxy:
+        return []
+    there = site.host.engine.container(site.proxy)
+    known = {service.digest() for service in bundle.services}
+    stays = there is not None and there["Config"]["Labels"].get(compose_file.DIGEST) in known
+    return [(site.proxy, name) for name in (site.unjoined_edges() if stays else site.edges())]
 
 
 def _marker(site: Site, stack: Stack, volume: str) -> str:

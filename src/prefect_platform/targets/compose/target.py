@@ -30,7 +30,6 @@ _FREE_BYTES = 2 * 1024**3
 _ESTABLISHED = """
 for f in "$1/$2"/*/current "$1/host"/*/current; do
     [ -e "$f" ] || continue
-    if grep -qs "^ *platform-edge" "$f/compose.yml" && ! grep -qs "^ *$3:" "$f/compose.yml"; then continue; fi
     basename "$(dirname "$f")"
 done
 true
@@ -68,13 +67,7 @@ class Target:
 
     def _finished(self, bundle: Bundle) -> Bundle:
         stack = bundle.stack
-        edges = self._edges() if stack.scope == "host" else []
-        frame = names.frame(self.settings, stack, edges)
-        return compose_file.finish(bundle, frame)
-
-    def _edges(self) -> list[str]:
-        """The existing edge networks: Traefik joins that of every environment of the host."""
-        return self.host.engine.networks({"prefect-platform.edge": ""})
+        return compose_file.finish(bundle, names.frame(self.settings, stack))
 
     # -- setup
     def prepare(self) -> str:
@@ -132,9 +125,11 @@ class Target:
         return self._tunnels.to(self.site.where().container(stack, service), network, port, next_command)
 
     def established(self) -> list[str]:
-        """Stacks that are set up for this environment: they have a current release. Traefik's names the edge networks it joins."""
-        edge = names.edge(self.settings)
-        return sorted(set(self.host.sh(_ESTABLISHED, self.host.root, self.settings.env, edge).text.split()))
+        """Stacks that are set up for this environment: they have a current release, and the proxy is in the environment's edge network."""
+        found = set(self.host.sh(_ESTABLISHED, self.host.root, self.settings.env).text.split())
+        if names.edge(self.settings) in self.site.unjoined_edges():
+            found.discard(self.settings.roles.proxy)
+        return sorted(found)
 
     def memory(self) -> int:
         return self.host.facts().memory

@@ -23,6 +23,8 @@ class FakeEngine:
         self.images: dict[str, Json] = {}
         self.asked: list[str] = []
         """Paths of all requests, without the API's version."""
+        self.broken = ""
+        """What it answers every question with, when it fails."""
 
     def connect(self) -> socket.socket:
         ours, theirs = socket.socketpair()
@@ -32,6 +34,8 @@ class FakeEngine:
     def answer(self, path: str, filters: Mapping[str, list[str]]) -> Any:
         """What a GET returns; None is a 404. Raises AssertionError for a path that no engine of ours is asked for."""
         self.asked.append(path)
+        if self.broken:
+            raise AssertionError(self.broken)
         kind, _, rest = path.strip("/").partition("/")
         name, labels = unquote(rest.removesuffix("/json")), filters.get("label", [])
         if (kind, rest) == ("version", ""):

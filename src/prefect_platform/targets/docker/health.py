@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from prefect_platform.targets import launched
 from prefect_platform.targets.protocol import Process
 
 from .host import Host
@@ -45,6 +46,42 @@ def _resident(pid: int, tree: Mapping[int, tuple[int, int]]) -> int:
     return own + sum(_resident(each, tree) for each in children)
 
 
+_BY_SIGNAL = (130, 137, 143)
+"""Exit codes that say nothing of what the program did: INT, KILL, TERM."""
+
+
+def unfinished(container: Mapping[str, Any]) -> bool:
+    """Whether it is to run once, and somebody ended its last run or let it not begin."""
+    state, labels = container["State"], container["Config"]["Labels"]
+    ended = state["Status"] in ("exited", "dead") and state["ExitCode"] in _BY_SIGNAL
+    return bool(labels.get("prefect-platform.once")) and (ended or state["Status"] == "created")
+
+
+def settled(containers: Sequence[Mapping[str, Any]], stack: str) -> bool:
+    """Whether every lasting service of a stack runs and passes its health check: what ran once before them has done its work."""
+    lasting = [
+        each
+        for each in containers
+        if each["Config"]["Labels"]["prefect-platform.stack"] == stack
+        and not each["Config"]["Labels"].get("prefect-platform.once")
+    ]
+    well = (
+        process(each).state == "RUNNING" and each["State"].get("Health", {}).get("Status") != "starting"
+        for each in lasting
+    )
+    return bool(lasting) and all(well)
+
+
+def done_before(container: Mapping[str, Any]) -> Process:
+    """A run-once service whose last run did not finish, while those that need it run."""
+    labels, state = container["Config"]["Labels"], container["State"]
+    end = "did not begin" if state["Status"] == "created" else f"ended with exit code {state['ExitCode']}"
+    said = f"its last run {end}; the services that need it run, and the next setup runs it again"
+    return Process(
+        labels["prefect-platform.stack"], labels["prefect-platform.service"], "DONE", 0, 0, 0, said
+    )
+
+
 def process(container: Mapping[str, Any], used: int = 0) -> Process:
     """From `docker inspect`; `used` is memory in bytes. A container is well when it runs and its health check, if any, passes."""
     state, labels = container["State"], container["Config"]["Labels"]
@@ -55,6 +92,8 @@ def process(container: Mapping[str, Any], used: int = 0) -> Process:
     detail = f"{health or 'no health check'}, {restarts} restarts, {container['Config']['Image']}"
     if state["Status"] == "exited" and state["ExitCode"] == 0 and labels.get("prefect-platform.once"):
         return Process(*name, "DONE", 0, 0, 0, detail)
+    if said := launched.described(_said(state)):
+        detail = f"{detail}, {said}"
     stuck = state.get("Restarting") or state.get("Paused")
     well = state["Running"] and not stuck and health in ("", "healthy", "starting")
     return Process(
@@ -65,6 +104,12 @@ def process(container: Mapping[str, Any], used: int = 0) -> Process:
         used,
         detail if well else why(container),
     )
+
+
+def _said(state: Mapping[str, Any]) -> str:
+    """By the last health check that passed."""
+    probes = (state.get("Health") or {}).get("Log") or []
+    return next((str(each["Output"]) for each in reversed(probes) if each["ExitCode"] == 0), "")
 
 
 def _word(state: Mapping[str, Any], health: str) -> str:

@@ -83,14 +83,15 @@ class Host:
             raise self._facts
         return self._facts
 
-    def require_docker(self) -> None:
-        """Looked at until it is there. Raises PreflightError for a host that cannot run us: no Docker, old Compose, no rights."""
-        if not self._has_docker:
-            self._look_for_docker()
+    def require_docker(self, again: bool = False) -> None:
+        """Looked at until it is there; `again`: it may have stopped since. Raises PreflightError for a host that cannot run us: no
+        Docker, old Compose, no rights.
+        """
+        if again or not self._has_docker:
+            self._look_for_docker("answers" if self.engine.answers and not again else "")
             self._has_docker = True
 
-    def _look_for_docker(self) -> None:
-        known = "answers" if self.engine.answers else ""
+    def _look_for_docker(self, known: str = "") -> None:
         text = self.runner.run(["sh", "-c", facts.LOOK_FOR_DOCKER, "sh", known]).text
         facts.check_docker(text, self.facts(), self.runner.place, self.root)
 

@@ -20,11 +20,12 @@ def check(host: Host, services: Sequence[Service], settings: Settings) -> None:
     """Raises PreflightError for a port that another process has, naming it and the keys that choose another."""
     for service in services:
         for published in service.spec.get("ports", ()):
-            address, port, _ = str(published).rsplit(":", 2)
+            # [ADDRESS:]PORT:PORT in the container; without an address it is published on all.
+            *address, port, _ = str(published).rsplit(":", 2)
             if port in _own(host, str(service.spec["container_name"])):
                 continue
             for line in host.sh(_LISTENERS, port).text.splitlines():
-                if _overlap(address, line.split()[3].rpartition(":")[0]):
+                if _overlap("".join(address) or "*", line.split()[3].rpartition(":")[0]):
                     raise PreflightError(
                         f"{host.runner.place}: port {port}, which {service.full_name} publishes, is taken by {_holder(line)}",
                         f"stop that process (sudo ss -ltnp 'sport = :{port}' shows it), or choose another port: {port_keys(settings, service.stack, int(port))}",

@@ -11,6 +11,7 @@ import hashlib
 import os
 import shlex
 import socket
+import stat
 import subprocess
 import tempfile
 import threading
@@ -22,6 +23,8 @@ from typing import Protocol
 from prefect_platform.errors import PlatformError, PreflightError
 
 _SSH_FAILED = 255
+_UMASK = 0o022
+"""For every command on a host: containers must read what it makes, and no user of the host may write it."""
 _ALIVE_SECONDS = 15
 _ATTEMPTS = 5
 _CHANGED = "REMOTE HOST IDENTIFICATION HAS CHANGED"
@@ -99,7 +102,7 @@ class LocalRunner:
         return _run(self.place, list(words), words, stdin, check, seconds, self._environ)
 
     def stream(self, words: Sequence[str]) -> int:
-        return subprocess.call(list(words), env=self._environ)
+        return subprocess.call(list(words), env=self._environ, umask=_UMASK)
 
     def start(self, words: Sequence[str], both: bool = False) -> subprocess.Popen[bytes]:
         return _piped(list(words), both, self._environ)
@@ -125,8 +128,11 @@ class SshRunner:
             Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir())
             / f"prefect-platform-{os.getuid()}"
         )
-        folder.mkdir(mode=0o700, exist_ok=True)
-        if folder.stat().st_uid != os.getuid() or folder.stat().st_mode & 0o077:
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(mode=0o700)
+        # Not through a link: another user could have made it, in a folder where all may write.
+        found = folder.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
             raise PreflightError(f"{folder}: not owned by this user alone", f"remove it: rm -r {folder}")
         self._base = [
             "ssh",
@@ -145,7 +151,7 @@ class SshRunner:
     def run(
         self, words: Sequence[str], stdin: bytes = b"", *, check: bool = True, seconds: float = 600
     ) -> Result:
-        command = [*self._base, "-T", self.host, "--", shlex.join(words)]
+        command = self._command(words)
         result = _run(self.place, command, words, stdin, False, seconds, None)
         if result.code == _SSH_FAILED:
             raise self._unreachable(result)
@@ -156,15 +162,18 @@ class SshRunner:
     def stream(self, words: Sequence[str]) -> int:
         """With the operator's own terminal, for logs and shells; returns the exit code."""
         tty = ["-t"] if os.isatty(0) and os.isatty(1) else ["-T"]
-        return subprocess.call([*self._base, *tty, self.host, "--", shlex.join(words)])
+        return subprocess.call(self._command(words, tty))
 
     def start(self, words: Sequence[str], both: bool = False) -> subprocess.Popen[bytes]:
         """In the background, with pipes; `both`: stderr joins stdout."""
-        return _piped([*self._base, "-T", self.host, "--", shlex.join(words)], both, None)
+        return _piped(self._command(words), both, None)
 
     def connect(self, words: Sequence[str]) -> socket.socket:
         """A command's standard input and output as one socket; to close it ends the command."""
-        return _connected([*self._base, "-T", self.host, "--", shlex.join(words)], None)
+        return _connected(self._command(words), None)
+
+    def _command(self, words: Sequence[str], tty: Sequence[str] = ("-T",)) -> list[str]:
+        return [*self._base, *tty, self.host, "--", f"umask {_UMASK:03o}; {shlex.join(words)}"]
 
     @contextlib.contextmanager
     def forward(self, address: str, port: int) -> Iterator[tuple[str, int]]:
@@ -209,7 +218,9 @@ def _run(
     environ: dict[str, str] | None,
 ) -> Result:
     try:
-        done = subprocess.run(command, input=stdin, capture_output=True, timeout=seconds, env=environ)
+        done = subprocess.run(
+            command, input=stdin, capture_output=True, timeout=seconds, env=environ, umask=_UMASK
+        )
     except subprocess.TimeoutExpired:
         raise PlatformError(
             f"{place}: {_shown(words)} did not finish within {seconds:.0f} s", "run the command again"
@@ -227,7 +238,7 @@ def _run(
 def _piped(command: list[str], both: bool, environ: dict[str, str] | None) -> subprocess.Popen[bytes]:
     errors = subprocess.STDOUT if both else None
     return subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, env=environ
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, env=environ, umask=_UMASK
     )
 
 
@@ -241,6 +252,7 @@ def _connected(command: list[str], environ: dict[str, str] | None) -> socket.soc
             stderr=subprocess.DEVNULL,
             env=environ,
             start_new_session=True,
+            umask=_UMASK,
         )
     # Reaps the process; it ends with its socket.
     threading.Thread(target=process.wait, daemon=True).start()

@@ -105,11 +105,18 @@ class Applying:
         if was is None:
             return ApplyError(f"the deploy failed, and no release ran before it: {reason}", hint)
         label = reference(was)
-        now = self.fly.machines()
-        if not now or reference(now[0]) != label:
-            self.fly.say("the deploy failed: redeploying the previous release")
-            self.roll_back(label)
-        return ApplyError(f"the deploy failed; the previous release is running: {reason}", hint)
+        try:
+            now = self.fly.machines()
+            if not now or reference(now[0]) != label:
+                self.fly.say("the deploy failed: redeploying the previous release")
+                self.roll_back(label)
+                now = self.fly.machines()
+        except PlatformError as also:
+            said = f"the deploy failed: {reason}\nthe previous release was not brought back: {also.reason}"
+            return ApplyError(said, f"{also.hint}; {hint}" if also.hint else hint)
+        state = now[0]["state"] if now else "gone"
+        kept = "is running" if state == "started" else f"is deployed, its machine is {state}"
+        return ApplyError(f"the deploy failed; the previous release {kept}: {reason}", hint)
 
     def roll_back(self, image: str) -> None:
         """Deploy an existing image, with the settings it had, if known."""

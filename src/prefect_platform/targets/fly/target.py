@@ -13,13 +13,14 @@ from typing import Any
 from prefect_platform.config import private_app
 from prefect_platform.config.settings import Settings
 from prefect_platform.config.stack import Stack
-from prefect_platform.errors import ConfigError, PlatformError
+from prefect_platform.errors import ConfigError, PlatformError, ProgramFailed
 from prefect_platform.files import delete_folder
 from prefect_platform.planning.bundle import Bundle
 from prefect_platform.planning.diff import Observed, Plan
 from prefect_platform.planning.where import Where
+from prefect_platform.targets import launched
 from prefect_platform.targets.combined import lock, sqlite
-from prefect_platform.targets.protocol import LOW_BYTES, Entry, Estimate, Preview, Process, ProgramFailed, Say
+from prefect_platform.targets.protocol import LOW_BYTES, Entry, Estimate, Preview, Process, Say
 
 from . import cost, render, secret_values, sleeping
 from .apply import Applying
@@ -127,7 +128,9 @@ class Target:
         for info in infos:
             age = int(info["now"] - info["start"]) if info["pid"] else 0
             running = info["statename"] == "RUNNING"
-            detail = "" if running else info["spawnerr"] or info["description"]
+            # Images of earlier versions do not say it.
+            said = launched.described(info.get("launched", ""))
+            detail = said if running else info["spawnerr"] or info["description"]
             state = info["statename"]
             stack, service = names.get(info["name"], ("", info["name"]))
             found.append(Process(stack, service, state, info["pid"], age, info["memory"], detail))

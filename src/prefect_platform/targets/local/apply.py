@@ -18,7 +18,7 @@ from prefect_platform.venvs import make
 
 from . import rendered, routes
 from .installation import Installation
-from .supervisord import end, lost_supervisors, orphans
+from .supervisord import UMASK, end, lost_supervisors, orphans
 
 
 def apply(on: Installation, plan: Plan, bundles: Sequence[Bundle]) -> None:
@@ -44,7 +44,7 @@ def _install(on: Installation, plan: Plan, bundles: Sequence[Bundle]) -> None:
     if "runtime" in plan.of("install"):
         on.say("installing the runtime (Prefect, Traefik, supervisord): up to a minute, once")
         make_private(on.venv.parent)
-        make.ensure(on.venv, on.lock_file, on.say)
+        make.ensure(on.venv, on.lock_file, on.say, sealed=True)
     for stack in with_database(bundles):
         if on.template.exists():
             continue
@@ -61,7 +61,8 @@ def launch(on: Installation, stack: Stack, *words: str) -> subprocess.CompletedP
     """Run the program for the stack's database, from the stack's folder: it may not be rendered yet."""
     file = stack.folder / sqlite.spec(stack).program
     env = {"PATH": os.environ.get("PATH", ""), "HOME": str(on.venv), "PYTHONDONTWRITEBYTECODE": "1"}
-    return subprocess.run([str(on.python), str(file), *words], env=env, capture_output=True, text=True)
+    command = [str(on.python), str(file), *words]
+    return subprocess.run(command, env=env, capture_output=True, text=True, umask=UMASK)
 
 
 def _check_routes(on: Installation, plan: Plan, bundles: Sequence[Bundle]) -> None:
@@ -69,7 +70,8 @@ def _check_routes(on: Installation, plan: Plan, bundles: Sequence[Bundle]) -> No
         wanted = {
             name: content for name, content in wanted_files(bundles).items() if name.startswith("routes/")
         }
-        routes.check(on.traefik, wanted, on.state / "run")
+        plugins = on.settings.root / "stacks" / on.settings.roles.proxy
+        routes.check(on.traefik, wanted, plugins, on.state / "run")
 
 
 def _stop_changed(on: Installation, plan: Plan, services: Sequence[Service]) -> None:

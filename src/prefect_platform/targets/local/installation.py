@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from prefect_platform.config.settings import Settings
 from prefect_platform.planning.stop_order import stop_order
 from prefect_platform.secretstore.file_store import FileStore
+from prefect_platform.targets import launched
 from prefect_platform.targets.protocol import Say
 
 from . import preflight, processes, records
@@ -38,6 +41,11 @@ class Installation:
     def record(self, name: str, record: Mapping[str, Any] | None) -> None:
         records.write(self.state / "services.json", name, record)
 
+    def begin(self, name: str) -> None:
+        """It is started on request, with what it had: how often it ended before that is no longer held against it."""
+        if record := self.records().get(name):
+            self.record(name, {**record, "since": time.time()})
+
     def stop_seconds(self) -> dict[str, int]:
         """Service → how long its stop may take."""
         return {name: record["facts"]["stop_seconds"] for name, record in self.records().items()}
@@ -46,6 +54,12 @@ class Installation:
         """(stack, service) of a program; its name alone when nothing is recorded of it."""
         facts = self.records().get(name, {}).get("facts", {})
         return facts.get("stack", ""), facts.get("name", name)
+
+    def launched(self, name: str, since: float) -> str:
+        """What its launcher says of the Prefect that it started, if it said so at this start."""
+        file = self.records().get(name, {}).get("facts", {}).get("environment", {}).get(launched.FILE)
+        # supervisord counts whole seconds.
+        return launched.read(Path(file), since) if file else ""
 
     def in_stop_order(self, names: Sequence[str]) -> list[str]:
         """Dependents before what they depend on; else as given."""

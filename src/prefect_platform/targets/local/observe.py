@@ -8,7 +8,7 @@ from pathlib import Path
 
 from prefect_platform.planning import diff
 from prefect_platform.planning.bundle import Bundle
-from prefect_platform.planning.diff import Observed, Running, Step
+from prefect_platform.planning.diff import REPLACED, Observed, Running, Step
 from prefect_platform.venvs import make
 
 from . import rendered
@@ -18,24 +18,27 @@ from .installation import Installation
 def observe(on: Installation, bundles: Sequence[Bundle]) -> Observed:
     """The machine as it is now. Files of other stacks are not read."""
     stacks = [bundle.stack for bundle in bundles]
+    runtime = _runtime_steps(on, bundles)
+    # What runs may have loaded what was there before it is made again.
+    rebuilt = any(step.action == "install" for step in runtime) and on.venv.exists()
     files = _files(on, {stack.name for stack in stacks})
     seen = Observed(
         supervisor=on.supervisor.alive(),
         files=files,
-        running=_running(on),
+        running=_running(on, rebuilt),
         missing={stack.name: tuple(spec.name for spec in on.store.missing(stack)) for stack in stacks},
         secret_versions={stack.name: on.store.version(stack) for stack in stacks},
-        more=(*_runtime_steps(on, bundles), *_mode_steps(on, bundles, files)),
+        more=(*runtime, *_mode_steps(on, bundles, files)),
     )
     return replace(seen, more=(*seen.more, *rendered.steps(on, bundles, diff.make(bundles, seen))))
 
 
-def _running(on: Installation) -> dict[str, Running]:
+def _running(on: Installation, rebuilt: bool) -> dict[str, Running]:
     records = on.records()
     return {
         info["name"]: Running(
             records.get(info["name"], {}).get("facts", {}).get("stack", ""),
-            state,
+            REPLACED if rebuilt and state == "RUNNING" else state,
             info["pid"],
             records.get(info["name"], {}).get("facts"),
             records.get(info["name"], {}).get("secret_version", ""),
@@ -51,7 +54,9 @@ def _runtime_steps(on: Installation, bundles: Sequence[Bundle]) -> tuple[Step, .
     if not (on.venv.exists() and make.is_current(on.venv, lock)):
         others = on.venv.parent.exists() and any(on.venv.parent.iterdir())
         steps.append(Step("install", "runtime", "its lock changed" if others else "not there yet"))
-    if any(bundle.stack.sqlite for bundle in bundles) and not on.template.exists():
+    elif changed := make.changed(on.venv):
+        steps.append(Step("install", "runtime", changed))
+    if any(bundle.stack.sqlite for bundle in bundles) and (steps or not on.template.exists()):
         steps.append(Step("prepare", "database template", "not there yet"))
     return tuple(steps)
 

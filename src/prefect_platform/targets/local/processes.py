@@ -19,7 +19,8 @@ _EVENT = re.compile(
 def unasked_ends(log: Path, since: Mapping[str, float]) -> dict[str, list[float]]:
     """When each process ended unasked, from supervisord's log.
 
-    A requested start or stop is a new beginning (`since`: when setup started it): what failed before was repaired.
+    A requested start or stop is a new beginning: what failed before was repaired. `since`: when a process was last started on
+    request, as supervisord writes nothing of a stop between two tries.
     """
     ends: dict[str, list[float]] = {}
     try:

@@ -20,6 +20,7 @@ log: {{level: ERROR}}
 api: {{insecure: false}}
 ping: {{manualRouting: true}}
 metrics: {{prometheus: {{manualRouting: true}}}}
+experimental: {{abortOnPluginFailure: true, localPlugins: {{admission: {{moduleName: admission}}}}}}
 providers: {{file: {{directory: "{folder}", watch: false}}}}
 entryPoints:
   try: {{address: "127.0.0.1:{port}", http: {{aliasHeadersStrategy: delete}}}}
@@ -44,11 +45,15 @@ def _free_port() -> int:
 def check(
     traefik: Path,
     routes: Mapping[str, bytes],
+    plugins: Path,
     scratch: Path,
     seconds: float = 15,
     free_port: Callable[[], int] = _free_port,
 ) -> None:
-    """Load the files in a throw-away Traefik on loopback. Raises ApplyError with what it says of them."""
+    """Load the files in a throw-away Traefik on loopback. Raises ApplyError with what it says of them.
+
+    `plugins` is the folder with `plugins-local`, which the routes use.
+    """
     with tempfile.TemporaryDirectory(dir=scratch, prefix="routes-") as name:
         folder = Path(name) / "dynamic"
         folder.mkdir()
@@ -59,7 +64,7 @@ def check(
         for _ in range(_ATTEMPTS):
             port = free_port()
             static.write_text(_STATIC.format(folder=folder, port=port))
-            reason = _try(traefik, static, port, seconds)
+            reason = _try(traefik, static, plugins, port, seconds)
             if not reason:
                 return
             if _TAKEN not in reason:
@@ -73,11 +78,12 @@ def check(
         )
 
 
-def _try(traefik: Path, static: Path, port: int, seconds: float) -> str:
+def _try(traefik: Path, static: Path, plugins: Path, port: int, seconds: float) -> str:
     """Why Traefik does not take them; empty when it does."""
     with subprocess.Popen(
         [traefik, f"--configFile={static}"],
         env={},
+        cwd=plugins,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -18,6 +18,8 @@ from supervisor.xmlrpc import SupervisorTransport
 from prefect_platform.errors import ApplyError
 from prefect_platform.targets.combined.supervisord_conf import MARK
 
+UMASK = 0o077
+"""Of every process of the runtime: data, logs and byte code are the operator's alone."""
 _BUSY = ("STOPPING", "RUNNING", "STARTING", "BACKOFF")
 # A process gets these from us and nothing else of the operator's shell: an HTTP_PROXY would redirect Traefik's
 # ForwardAuth calls, and any process that answers them admits every request.
@@ -83,7 +85,7 @@ class Supervisor:
             text=True,
             start_new_session=True,
             cwd=self.state,
-            umask=0o077,
+            umask=UMASK,
         )
         if done.returncode:
             raise ApplyError(

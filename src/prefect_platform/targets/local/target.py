@@ -16,16 +16,18 @@ import psutil
 from prefect_platform.config.rules import port_keys
 from prefect_platform.config.settings import Settings
 from prefect_platform.config.stack import Stack
-from prefect_platform.errors import ApplyError, PlatformError, PreflightError
+from prefect_platform.errors import ApplyError, PlatformError, PreflightError, ProgramFailed
 from prefect_platform.planning.bundle import Bundle, Service
 from prefect_platform.planning.diff import Observed, Plan
 from prefect_platform.planning.where import Where
 from prefect_platform.targets.combined import lock, sqlite
 from prefect_platform.targets.combined.supervisord_conf import MARK
-from prefect_platform.targets.protocol import LOW_BYTES, Process, ProgramFailed, Say
+from prefect_platform.targets.protocol import LOW_BYTES, Process, Say
+from prefect_platform.venvs import installed
 
 from . import apply, logs, observe, preflight, remove, rendered
 from .installation import Installation
+from .supervisord import UMASK
 from .traits import TRAITS
 
 
@@ -127,7 +129,8 @@ class Target:
             memory = psutil.Process(info["pid"]).memory_info().rss if info["pid"] else 0
         age = int(info["now"] - info["start"]) if info["pid"] else 0
         stack, service = self.on.identity(info["name"])
-        return Process(stack, service, state, info["pid"], age, memory, detail)
+        said = self.on.launched(info["name"], info["start"]) if info["pid"] else ""
+        return Process(stack, service, state, info["pid"], age, memory, detail or said)
 
     def run_in(self, stack: str, argv: Sequence[str]) -> str:
         """Run a command as the stack's processes run, with its environment and secrets; returns stdout."""
@@ -142,7 +145,12 @@ class Target:
         entry = [*service["argv"][:2], str(self.on.python)]
         env = {"PATH": "/usr/bin:/bin", "HOME": os.environ.get("HOME", "/"), **service["environment"]}
         done = subprocess.run(
-            [*entry, *argv], env=env, cwd=service["working_dir"], capture_output=True, text=True
+            [*entry, *argv],
+            env=env,
+            cwd=service["working_dir"],
+            capture_output=True,
+            text=True,
+            umask=UMASK,
         )
         if done.returncode:
             said = (done.stderr or done.stdout).strip() or f"{argv[0]} ended with {done.returncode}"
@@ -150,6 +158,11 @@ class Target:
                 raise ApplyError(said, "free disk space, then run the command again")
             raise ProgramFailed(said, done.returncode)
         return done.stdout
+
+    def tampered(self) -> str | None:
+        """See protocol.SharesRuntime."""
+        venv = self.on.venv
+        return installed.difference(venv, every_file=False) if installed.recorded(venv) else None
 
     def memory(self) -> int:
         """No stack here takes a share of the machine's."""
@@ -195,6 +208,7 @@ class Target:
         for name in self.on.in_stop_order(services):
             self.say(f"restarting {name}")
             self.supervisor.stop(name, self.say, seconds.get(name, 60))
+            self.on.begin(name)
             self.supervisor.replace(name, wanted=True)
 
     def known(self) -> list[tuple[str, str]]:

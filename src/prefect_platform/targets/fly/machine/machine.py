@@ -17,6 +17,7 @@ import contextlib
 import json
 import os
 import shutil
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -122,7 +123,9 @@ def _line(name: str, value: str) -> str:
 
 
 def _environment() -> dict[str, str]:
-    own = {"HOME": str(DATA / "home"), "PATH": "/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"}
+    # What a flow's pip could write under HOME, no other process may load: there the server would find another Prefect first.
+    own = {"HOME": str(DATA / "home"), "PYTHONNOUSERSITE": "1"}
+    own |= {"PATH": "/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"}
     return own | {name: os.environ[name] for name in _KEPT if name in os.environ}
 
 
@@ -200,12 +203,26 @@ def _as(service: dict[str, Any], words: list[str]) -> NoReturn:
 
 
 def status() -> int:
-    infos = _rpc().getAllProcessInfo()
+    infos, services = _rpc().getAllProcessInfo(), facts()["services"]
     for info in infos:
         info["memory"] = _memory(info["pid"]) if info["pid"] else 0
+        info["launched"] = _launched(services.get(info["name"], {}), info["start"])
     total = sum(_memory(int(name)) for name in os.listdir("/proc") if name.isdigit())
     print(json.dumps({"processes": infos, "free": shutil.disk_usage(DATA).free, "memory": total}))
     return 0
+
+
+def _launched(service: dict[str, Any], since: float) -> str:
+    """What its launcher wrote at this start about the Prefect that it started. Flows may write there too, and root reads."""
+    file = Path(service.get("environment", {}).get("PLATFORM_LAUNCHED", ""))
+    try:
+        seen = file.lstat()
+        if not stat.S_ISREG(seen.st_mode) or seen.st_mtime < since:
+            return ""
+        with open(os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), errors="replace") as opened:
+            return opened.read(4000)
+    except OSError:
+        return ""
 
 
 def _memory(pid: int) -> int:
@@ -222,7 +239,7 @@ def control(command: str, names: list[str]) -> int:
         if rpc.getProcessInfo(name)["statename"] in ("RUNNING", "STARTING", "BACKOFF"):
             rpc.stopProcess(name)
         if command == "restart":
-            rpc.startProcess(name)
+            rpc.startProcess(name, False)  # whether it is ready, the operator's side asks
     return 0
 
 

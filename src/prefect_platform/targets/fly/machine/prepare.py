@@ -15,7 +15,7 @@ PLATFORM = HERE.parent
 SERVER, TEMPLATE, UI = PLATFORM / "prefect", PLATFORM / "prefect-template.db", PLATFORM / "ui"
 _UI = "from prefect.server.api.server import create_ui_app; create_ui_app(False)"
 _GATEWAY = "import prefect_platform.gateway.app, prefect_platform.gateway.serve, prefect_platform.gateway.cli, aiosqlite"
-_SERVER = "import prefect.server.api.server, server_answers, server_database, server_http, server_move, server_postgres, server_replica, sqlite_writes, uvicorn, aiosqlite"
+_SERVER = "import prefect.server.api.server, server_answers, server_database, server_http, server_limits, server_move, server_postgres, server_replica, server_ui, sqlite_writes, uvicorn, aiosqlite"
 
 
 def packages() -> None:
