@@ -49,7 +49,7 @@ def test_setup_proves_a_canary_run(first_setup: subprocess.CompletedProcess[str]
 
 def test_a_second_setup_changes_nothing(platform: Clone) -> None:
     before = platform.pids()
-    assert len(before) == 4
+    assert len(before) == 5
     again = platform.invoke("prefect.setup")
     assert "nothing changed" in again.stderr
     assert platform.pids() == before
