@@ -21,6 +21,7 @@ from prefect import flow
 
 @flow
 def sleeper(seconds: float, stubborn: bool = False, until: str = "") -> None:
+    open(os.environ["PREFECT__FLOW_RUN_ID"] + ".begun", "w").close()
     if stubborn:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     deadline = time.monotonic() + seconds
@@ -35,7 +36,7 @@ class Runs:
 
     def __init__(self, platform: Platform) -> None:
         self.url = platform.url
-        folder = platform.folder / "flows"
+        self.folder = folder = platform.folder / "flows"
         folder.mkdir(exist_ok=True)
         (folder / "flows.py").write_text(FLOWS)
         flow = self._post("/flows/", {"name": "sleeper"})["id"]
@@ -70,6 +71,10 @@ class Runs:
 
     def wait(self, run: str, *states: str) -> str:
         return str(wait_for(lambda: (found := self.state(run)) in states and found, f"{states} of {run}"))
+
+    def begun(self, run: str) -> None:
+        """Wait until the flow's own code runs: for a while after a run is RUNNING its process still asks the server."""
+        wait_for((self.folder / f"{run}.begun").exists, f"the first line of {run}")
 
     def reschedule(self, run: str) -> None:
         """As `Change state` of the UI does it."""

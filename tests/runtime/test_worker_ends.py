@@ -22,7 +22,7 @@ def test_what_ended_while_the_host_went_down_is_no_crash(platform: Platform, tem
     worker = platform.worker("ending", "--kill-seconds", "3")
     finished, unfinished = runs.create(seconds=600, until=str(end)), runs.create(seconds=600)
     for run in (finished, unfinished):
-        runs.wait(run, "RUNNING")
+        runs.begun(run)
     server.popen.kill()
     server.popen.wait()
     end.touch()
@@ -45,7 +45,8 @@ def test_a_run_outlasts_the_servers_absence(platform: Platform, template: Path) 
     runs, end = Runs(platform), platform.folder / "end"
     worker = platform.worker("outlasting", PREFECT_CLIENT_MAX_RETRIES="0")
     run = runs.create(seconds=600, until=str(end))
-    process = runs.process(runs.wait(run, "RUNNING") and run)
+    process = runs.process(run)
+    runs.begun(run)
     server.popen.send_signal(signal.SIGKILL)
     server.popen.wait()
     end.touch()
