@@ -12,7 +12,6 @@ from prefect_platform.planning.bundle import PLUGINS, Bundle
 from .on_host import Site
 
 _OF_RELEASE = 'ls -d "$1"/files/*/"$2"/src/* 2>/dev/null || true'
-_SERVED = 'cd "$1/host/routes" 2>/dev/null && grep -l "plugin:" *.yml || true'
 
 
 def require(site: Site, bundle: Bundle) -> None:
@@ -38,10 +37,10 @@ def require_in(site: Site, stack: Stack, release: str) -> None:
     """Raises ConfigError for an earlier release of Traefik that lacks a plugin which routes use now."""
     if stack.name != site.settings.roles.proxy:
         return
-    folder = f"{site.folder(stack)}/releases/{release}"
-    for name in site.host.sh(_SERVED, site.host.root).text.split():
-        body = site.host.sh('cat "$1"', f"{site.host.root}/host/routes/{name}").stdout
-        if lacking := _used(body) - _there(site, folder):
+    there = _there(site, f"{site.folder(stack)}/releases/{release}")
+    for name, body in site.host.read_folder(f"{site.host.root}/host/routes").items():
+        # What does not end so is being written for another environment.
+        if name.endswith(".yml") and (lacking := _used(body) - there):
             raise ConfigError(
                 f"{stack.name}: release {release} lacks the plugin {', '.join(sorted(lacking))}, which the routes in {name} use: they would answer 404",
                 f"./invoke {stack.name}.releases --env {site.env} shows others; stay at {site.current(stack)}, or roll the stacks of those routes back first",
