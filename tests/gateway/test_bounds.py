@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -21,7 +22,12 @@ OPEN, REQUESTS, MEGABYTE = 10, 4, 1 << 20
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory, entry: dict[str, Any]) -> Iterator[Place]:
     folder = tmp_path_factory.mktemp("bounds")
-    limits = {"max_open_per_token": OPEN, "max_requests_per_token": REQUESTS, "max_body_mb": 1}
+    limits = {
+        "hold_seconds": 2,
+        "max_open_per_token": OPEN,
+        "max_requests_per_token": REQUESTS,
+        "max_body_mb": 1,
+    }
     with ExitStack() as opened:
         yield Place(make_gateway(folder, json.dumps([entry])), opened, limits=limits)
 
@@ -71,6 +77,21 @@ def test_requests_of_one_token_beyond_its_share_wait_for_their_turn(
         assert place.service.begun == before + REQUESTS + 1, "the others wait at the gateway"
         place.service.slow.set()
         assert [each.result().status_code for each in answers] == [200] * (REQUESTS + 3)
+
+
+def test_a_request_waits_for_its_turn_longer_than_those_before_it_may_be_held(
+    place: Place, client: httpx.Client
+) -> None:
+    place.service.slow.clear()
+    before = place.service.begun
+    with ThreadPoolExecutor(OPEN) as pool:
+        first = [pool.submit(client.get, "/prefect/api/slow") for _ in range(REQUESTS)]
+        until(lambda: place.service.begun == before + REQUESTS, "its share to arrive")
+        began = time.monotonic()
+        assert client.get("/prefect/api/x", timeout=20).status_code == 429
+        assert 2 < time.monotonic() - began < 20, "the gateway's hold_seconds decide"
+        place.service.slow.set()
+        assert [each.result().status_code for each in first] == [200] * REQUESTS
 
 
 def _chunks(size: int) -> Iterator[bytes]:

@@ -20,7 +20,7 @@ from .runs import Flows
 from .vps import Vps, containers, wait_for
 
 pytestmark = pytest.mark.timeout(600)
-RATE = 20
+RATE = 10
 HOLD_SECONDS = load.PATIENCE - 5
 SERVER = "platform-prefect-server-lab"
 WORKER, OLD_WORKER = "platform-prefect-worker-lab", "platform-prefect-worker-default-lab"

@@ -9,18 +9,20 @@ import (
 	"net/http"
 )
 
-// Config of one middleware. Zero is no limit.
+// Config of one middleware. Zero is no limit. Turn is in seconds: how long a request waits for its credential's earlier ones before it is
+// told to come back. Those may be held while the server restarts, so it is longer than that.
 type Config struct {
 	Doors    []string `json:"doors,omitempty"`
 	Open     int      `json:"open,omitempty"`
 	Requests int      `json:"requests,omitempty"`
+	Turn     int      `json:"turn,omitempty"`
 	Body     int64    `json:"body,omitempty"`
 	Group    string   `json:"group,omitempty"`
 }
 
 // CreateConfig is what Traefik fills in.
 func CreateConfig() *Config {
-	return &Config{}
+	return &Config{Turn: 60}
 }
 
 type handler struct {

@@ -10,8 +10,6 @@ import (
 )
 
 const (
-	// How long a request waits for its credential's earlier ones before it is told to come back.
-	turn = 30 * time.Second
 	// Bytes of bodies in memory, of all credentials; or two of the largest. One credential may have a third of it, but at least one body.
 	room = 48 << 20
 	// A body is read in pieces, each twice as large as the one before: one that hardly comes takes hardly any memory.
@@ -54,7 +52,7 @@ func (h *handler) bound(w http.ResponseWriter, r *http.Request) {
 		r.Body, r.ContentLength, r.TransferEncoding = io.NopCloser(io.MultiReader(pieces...)), size, nil
 	}
 	if mine.turns != nil {
-		patience := time.NewTimer(turn)
+		patience := time.NewTimer(time.Duration(h.config.Turn) * time.Second)
 		defer patience.Stop()
 		select {
 		case mine.turns <- true:
