@@ -26,11 +26,11 @@ def _lab(*names: str) -> tuple[str, ...]:
 
 
 GROUPS = (
+    ("lab-3", _lab("chaos", "sso", "sso_elsewhere", "agents", "external_vault")),
     ("lab-1", ("tests/lab",)),
     ("fly", ("tests/fly",)),
     ("local-1", ("tests/local",)),
     ("lab-2", _lab("interrupted", "releases", "ports", "updates")),
-    ("lab-3", _lab("chaos", "sso", "sso_elsewhere", "agents", "external_vault")),
     ("parts", ("tests/authentik", "tests/runtime", "tests/vault")),
     (
         "local-2",
