@@ -6,13 +6,14 @@ import json
 import re
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
 from playwright.sync_api import BrowserContext
+from websockets.sync.client import connect
 
 from tests.gateway.forge import Forge
 from tests.lab.conftest import Docker
@@ -25,6 +26,8 @@ from .conftest import Launch
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.browser]
 LIMIT = 512
+NO_ROOM = "error creating a new machine: failed to launch VM: insufficient resources to create new machine with existing volume 'vol_tests-small1'"
+DEFERRED = {"type": "SCHEDULED", "name": "Scheduled"}
 KILLS, EACH = 8, 40
 """Each kill costs a start of the machine; what a kill may lose is among the writes before it."""
 
@@ -34,7 +37,10 @@ def clone(launch: Launch) -> Fly:
     made = launch("tests-small", memory=f"{LIMIT}mb")
     made.settings["prefect"] = {"workers": []}
     made.write()
+    made.fault("deploy .", NO_ROOM)
     done = made.invoke("prefect.setup")
+    assert "the host of the new volume vol_tests-small1 has no room for the machine" in done.stderr
+    assert [each["id"] for each in json.loads(made.flyctl("volumes", "list"))] == ["vol_tests-small2"]
     assert "skipped: no worker is configured, and no remote worker is online in pool default" in done.stdout
     return made
 
@@ -181,19 +187,23 @@ def test_it_sleeps_when_nothing_is_to_do_and_not_before(
     with clone.client("sleep") as api:
         flow = api.post("/flows/", json={"name": "long"}).json()["id"]
         run = api.post("/flow_runs/", json={"flow_id": flow, "state": {"type": "RUNNING"}}).json()["id"]
-        time.sleep(15)
-        assert asked() == [], "a worker elsewhere asks for work"
+        _awake(asked, "a worker elsewhere asks for work")
         outside.terminate()
         outside.wait(60)
-        time.sleep(15)
-        assert asked() == [], "a run goes on"
+        _awake(asked, "a run goes on")
         soon = (datetime.now(UTC) + timedelta(minutes=5)).isoformat()
         due = {"type": "SCHEDULED", "state_details": {"scheduled_time": soon}}
         later = api.post("/flow_runs/", json={"flow_id": flow, "state": due}).json()["id"]
         _set(api, run, "COMPLETED")
-        time.sleep(15)
-        assert asked() == [], "a run is due"
+        _awake(asked, "a run is due")
+        deferred = api.post("/task_runs/", json={"task_key": "t", "dynamic_key": "1", "state": DEFERRED})
         _set(api, later, "CANCELLED")
+        _awake(asked, "a deferred task waits for its worker")
+        header = {"Authorization": api.headers["Authorization"]}
+        address = f"{clone.url}/prefect/api/events/in".replace("http", "ws", 1)
+        with connect(address, additional_headers=header):
+            api.delete(f"/task_runs/{deferred.json()['id']}").raise_for_status()
+            _awake(asked, "a socket is open")
         end = time.monotonic() + 60
         while not asked():
             assert time.monotonic() < end, docker("logs", "--tail", "30", clone.container)
@@ -220,6 +230,11 @@ def test_only_the_one_that_asks_fly_is_root_s(clone: Fly, docker: Docker) -> Non
     # Nor may it do what root may: it is root's by name, for the socket.
     script = "for each in /proc/[0-9]*; do tr '\\0' ' ' <$each/cmdline 2>/dev/null | grep -q '[s]leep.py ask' && grep CapEff $each/status; done; true"
     assert docker("exec", clone.container, "sh", "-c", script).split() == ["CapEff:", "0" * 16]
+
+
+def _awake(asked: Callable[[], list[str]], why: str) -> None:
+    time.sleep(15)  # idle_minutes, and more
+    assert asked() == [], why
 
 
 def _set(api: httpx.Client, run: str, state: str) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from prefect_platform.errors import ApplyError
 from prefect_platform.secretstore.file_store import FileStore
 from prefect_platform.targets.fly.apply import Applying
 from prefect_platform.targets.fly.flyctl import Flyctl, Json
@@ -56,3 +57,38 @@ def test_a_previous_release_that_does_not_run_is_not_said_to(
     error = after._kept("why", [_machine(OLD, "started")])
     assert error.reason.startswith(said)
     assert "./invoke prefect.logs" in error.hint
+
+
+ANOTHER = [("volumes create data", f"volumes destroy vol_{number}") for number in range(2)]
+FULL = """#!/bin/sh
+echo "$1 $2 $3" >>"{0}/calls"
+case $1 in
+deploy) [ "$(grep -c ^deploy "{0}/calls")" -gt {1} ] || {{ echo "Error: insufficient resources to create new machine with existing volume 'vol_1'"; exit 1; }} ;;
+volumes) [ "$2" != create ] || printf '{{"id": "vol_%s"}}' "$(grep -c create "{0}/calls")" ;;
+*) echo '[]' ;;
+esac
+"""
+
+
+@pytest.mark.parametrize(
+    ("full", "empty", "calls"),
+    [
+        (1, "vol_0", ["deploy", *ANOTHER[0], "deploy"]),
+        (9, "vol_0", ["deploy", *ANOTHER[0], "deploy", *ANOTHER[1], "deploy"]),
+        (1, "", ["deploy"]),
+    ],
+    ids=["a new volume", "every host is full", "a volume with data"],
+)
+def test_a_volume_on_a_full_host_is_replaced_while_nothing_is_on_it(
+    after: Applying, tmp_path: Path, full: int, empty: str, calls: list[str]
+) -> None:
+    (tmp_path / "bin" / "flyctl").write_text(FULL.format(tmp_path, full))
+    after.empty = empty
+    if full == 1 and empty:
+        after._deploy(tmp_path, "tag", [])
+    else:
+        with pytest.raises(ApplyError, match="insufficient resources") as raised:
+            after._deploy(tmp_path, "tag", [])
+        assert "fly volumes fork ID" in raised.value.hint
+    made = [line.replace("deploy . -a", "deploy") for line in (tmp_path / "calls").read_text().splitlines()]
+    assert [line for line in made if line.startswith(("deploy", "volumes"))] == calls

@@ -34,9 +34,16 @@ def test_what_somebody_meant_counts(sleep: ModuleType) -> None:
     assert sleep.requests(text) == 10
 
 
-@pytest.mark.parametrize("router", ["ping", "prefect-ready", "ops-metrics", "ops-ping", "internal-verify"])
+@pytest.mark.parametrize("router", ["ping", "prefect-ready", "ops-metrics", "ops-ping"])
 def test_what_the_platform_itself_asks_does_not(sleep: ModuleType, router: str) -> None:
     assert sleep.requests(_metrics((router, "200", "50"))) == 0
+
+
+def test_what_stays_open_counts_while_the_verifier_lets_it(sleep: ModuleType) -> None:
+    """It is asked about every open socket again and again, whose own request is counted only when it ends."""
+    assert sleep.requests(_metrics(("internal-verify", "200", "5"))) == 5
+    for code in ("302", "401", "403", "500"):
+        assert sleep.requests(_metrics(("internal-verify", code, "50"))) == 0
 
 
 @pytest.mark.parametrize("code", ["400", "401", "403", "404", "429"])

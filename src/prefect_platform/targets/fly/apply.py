@@ -15,11 +15,13 @@ from prefect_platform.secretstore.store import SecretStore
 from prefect_platform.targets.fly.releases import Releases, reference
 
 from . import render, secret_values
-from .flyctl import Flyctl, Json, Unreachable
+from .flyctl import Flyctl, Json, NoRoom, Unreachable
 
 _START_SECONDS = 120
 _HEALTHY_SECONDS = 30
 """Fly asks every 15 s, and a server on a small machine needs 10 s. Then what is looked at tells what is wrong."""
+_HOSTS = 3
+"""How many are tried for a volume on which nothing is yet."""
 _SHOWN_SECONDS = 5
 """A machine that was made is in Fly's lists by then."""
 
@@ -32,6 +34,8 @@ class Applying:
         self.fly = fly
         self.store = store
         self.releases = releases
+        self.empty = ""
+        """The volume that this setup created, until a machine runs on it."""
         self.waited = False
         """For a machine's health, once: one that keeps exiting is started again at each question."""
         self.imported = secret_values.Imported(settings.state / "secrets" / "fly-imported.json")
@@ -45,7 +49,7 @@ class Applying:
             self.fly.say(f"creating app {self.fly.app}")
             self.fly.create(values["org"])
         if not self.fly.volumes():
-            self._volume()
+            self.empty = self._volume()
         self._secrets(bundles)
         versions = {stack.name: self.store.version(stack) for stack in stacks}
         tag = render.tag(render.context(bundles))
@@ -55,13 +59,14 @@ class Applying:
         self.wake()
         self.releases.prune(tag)
 
-    def _volume(self) -> None:
+    def _volume(self) -> str:
+        """The id of a new one. Fly puts it on another host than those that the app has."""
         values = self.settings.values["fly"]
         self.fly.say(f"creating a volume of {values['volume_gb']} GB in {values['region']}")
         words = ["volumes", "create", "data", "-a", self.fly.app, "-r", values["region"]]
         words += ["-s", str(values["volume_gb"]), "--snapshot-retention", str(values["snapshot_days"])]
         memory = str(render.megabytes(values["memory"]))
-        self.fly.json(*words, "--vm-memory", memory, "-y")
+        return str(self.fly.json(*words, "--vm-memory", memory, "-y")["id"])
 
     def _secrets(self, bundles: Sequence[Bundle]) -> None:
         """Staged, so that they come with the deploy that follows and restart nothing before it."""
@@ -83,11 +88,28 @@ class Applying:
             words += ["--no-public-ips"]
         began = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime())
         try:
-            self.fly.shown(*words, "--image-label", tag, folder=folder)
+            self._place(*words, "--image-label", tag, folder=folder)
         except Unreachable:
             raise
+        except NoRoom as error:
+            raise self._kept(error.reason, before, error.hint) from None
         except PlatformError as error:
             raise self._kept(f"{error.reason}{self._last_words(began)}", before) from None
+
+    def _place(self, *words: str, folder: Path) -> None:
+        """Deploy. Where the volume is on a host without room for the machine and nothing is on it, another one takes its place. Raises NoRoom."""
+        for _ in range(_HOSTS - 1):
+            try:
+                return self.fly.shown(*words, folder=folder)
+            except NoRoom:
+                if not self.empty:
+                    raise
+                self.fly.say(
+                    f"the host of the new volume {self.empty} has no room for the machine: trying another host"
+                )
+                full, self.empty = self.empty, self._volume()
+                self.fly.call("volumes", "destroy", full, "-a", self.fly.app, "-y")
+        return self.fly.shown(*words, folder=folder)
 
     def _last_words(self, since: str) -> str:
         """The machine's own output about its end."""
@@ -98,10 +120,13 @@ class Applying:
                     return f"; the machine said: {found[-1]}"
         return ""
 
-    def _kept(self, reason: str, before: Sequence[Json]) -> ApplyError:
+    def _kept(self, reason: str, before: Sequence[Json], hint: str = "") -> ApplyError:
         """A failed deploy may leave the machine with the new image; what ran before must run again."""
         was = before[0] if before else None
-        hint = f"./invoke prefect.logs --env {self.settings.env}; fix the cause, then ./invoke prefect.setup"
+        hint = (
+            hint
+            or f"./invoke prefect.logs --env {self.settings.env}; fix the cause, then ./invoke prefect.setup"
+        )
         if was is None:
             return ApplyError(f"the deploy failed, and no release ran before it: {reason}", hint)
         label = reference(was)

@@ -20,6 +20,8 @@ _AWAY = (
     *("no such host", "connection refused", "connection reset", "i/o timeout", "network is unreachable"),
     *("TLS handshake timeout", "context deadline exceeded", "unexpected EOF", "server misbehaving"),
 )
+_NO_ROOM = "existing volume"
+"""Of "insufficient resources to create new machine with existing volume": a volume is on one host for good. Source: answers of Fly's Machines API."""
 _NO_LOGIN = ("No access token available", "not authenticated", "unauthorized", "token validation error")
 
 
@@ -29,6 +31,10 @@ class Unreachable(PlatformError):
 
 class NoApp(PreflightError):
     """There is no such app, or this login does not see it."""
+
+
+class NoRoom(ApplyError):
+    """The host that the volume is on has no room for the machine."""
 
 
 class Flyctl:
@@ -108,6 +114,11 @@ class Flyctl:
             return Unreachable(
                 f"Fly cannot be reached (flyctl {_shown(words)}): {text}",
                 "run the command again when the network is back, to resume",
+            )
+        if _NO_ROOM in said and "insufficient" in said:
+            return NoRoom(
+                f"flyctl {_shown(words)}: {text}",
+                f"try again later; or move the volume: fly volumes list -a {self.app}, fly volumes fork ID -a {self.app}, fly volumes destroy ID of the first one, then ./invoke prefect.setup",
             )
         return ApplyError(f"flyctl {_shown(words)}: {text}", "see Fly's output above, then run it again")
 

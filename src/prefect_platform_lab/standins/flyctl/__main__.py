@@ -15,6 +15,7 @@ _COMMANDS: dict[str, Any] = {
     "status": apps.status,
     "platform regions": apps.regions,
     "volumes create": apps.volumes_create,
+    "volumes destroy": apps.volumes_destroy,
     "volumes list": apps.volumes_list,
     "secrets import": apps.secrets_import,
     "secrets list": apps.secrets_list,

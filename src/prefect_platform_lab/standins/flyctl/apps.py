@@ -58,7 +58,7 @@ def volumes_create(state: State, words: list[str]) -> None:
     if "-y" not in words:
         fail("yes flag must be specified when not running interactively")
     app = state.app(option(words, "-a"))
-    number = len(app["volumes"]) + 1
+    number = int(app["volumes"][-1]["docker"].rpartition("-")[2]) + 1 if app["volumes"] else 1
     made = {
         "id": f"vol_{app['name']}{number}",
         "name": words[2],
@@ -77,6 +77,19 @@ def volumes_create(state: State, words: list[str]) -> None:
     docker("volume", "create", "--label", f"{LABEL}={app['name']}", str(made["docker"]))
     app["volumes"].append(made)
     show(made)
+
+
+def volumes_destroy(state: State, words: list[str]) -> None:
+    if "-y" not in words:
+        fail("yes flag must be specified when not running interactively")
+    app = state.app(option(words, "-a"))
+    found = next((each for each in app["volumes"] if each["id"] == words[2]), None)
+    if found is None:
+        fail(f"failed to get volume: volume {words[2]!r} not found")
+    if found["attached_machine_id"]:
+        fail(f"volume {words[2]} is attached to machine {found['attached_machine_id']}")
+    docker("volume", "rm", found["docker"])
+    app["volumes"].remove(found)
 
 
 def volumes_list(state: State, words: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""Decides when the machine sleeps: Fly's edge sees requests only, not a run that is active nor one that is due.
+"""Decides when the machine sleeps: Fly's edge sees requests only, not a socket that stays open, a run that is active nor one that is due.
 
     sleep.py watch    as the ordinary user: looks, and decides
     sleep.py ask      as root, for Fly's socket is root's: asks Fly for the one thing it was started for, when the other says so
@@ -28,17 +28,23 @@ FLY = "/.fly/api"
 SOON_MINUTES = 15
 """A run that is due within these keeps the machine awake, and one that was due as long ago may still be picked up."""
 _BUSY = {"state": {"type": {"any_": ["RUNNING", "PENDING", "CANCELLING"]}}}
+_DEFERRED = {"state": {"type": {"any_": ["SCHEDULED"]}}, "flow_run_id": {"is_null_": True}}
+"""Task runs of `task.delay()`, which wait for whoever serves the task. What a flow runs itself is at most due again (a retry)."""
 _COUNTED = re.compile(r"^traefik_router_requests_total\{(?P<labels>[^}]*)\} (?P<number>\S+)$", re.MULTILINE)
-_OURS = ("ping@", "prefect-ready@", "ops-", "internal-verify@")
+_OURS = ("ping@", "prefect-ready@", "ops-")
+_VERIFIER = "internal-verify@"
+"""Asked about each request, and again about each that stays open, sockets above all. It answers 200 for those that may."""
 _REFUSED = ("400", "401", "403", "404", "405", "429")
 
 
 def requests(metrics: str) -> float:
-    """How many requests Traefik has let through, of those that somebody meant: not the health check's, nor what was refused."""
+    """A number that grows with each request that somebody meant, and while one stays open: not with the health check's, nor with what was refused."""
     total = 0.0
     for found in _COUNTED.finditer(metrics):
         labels = dict(re.findall(r'(\w+)="([^"]*)"', found["labels"]))
-        if not labels["router"].startswith(_OURS) and labels["code"] not in _REFUSED:
+        router, code = labels["router"], labels["code"]
+        counts = code == "200" if router.startswith(_VERIFIER) else code not in _REFUSED
+        if counts and not router.startswith(_OURS):
             total += float(found["number"])
     return total
 
@@ -67,18 +73,21 @@ def watch(rule: Mapping[str, Any]) -> None:
 
 def _working(api: str) -> str:
     """Prefect's current work, or an empty string."""
-    if number := _count(api, _BUSY):
-        return f"{number} runs"
+    for kind, wanted in (("flow_runs", _BUSY), ("task_runs", _BUSY), ("task_runs", _DEFERRED)):
+        if number := _count(api, kind, wanted):
+            return f"{number} {kind}"
     now, reach = datetime.datetime.now(datetime.UTC), datetime.timedelta(minutes=SOON_MINUTES)
     due = {"after_": (now - reach).isoformat(), "before_": (now + reach).isoformat()}
-    number = _count(api, {"state": {"type": {"any_": ["SCHEDULED"]}}, "expected_start_time": due})
+    number = _count(
+        api, "flow_runs", {"state": {"type": {"any_": ["SCHEDULED"]}}, "expected_start_time": due}
+    )
     return f"{number} runs are due" if number else ""
 
 
-def _count(api: str, wanted: Mapping[str, Any]) -> int:
-    body = json.dumps({"flow_runs": wanted}).encode()
+def _count(api: str, kind: str, wanted: Mapping[str, Any]) -> int:
+    body = json.dumps({kind: wanted}).encode()
     asked = urllib.request.Request(
-        f"{api}/flow_runs/count", data=body, headers={"Content-Type": "application/json"}
+        f"{api}/{kind}/count", data=body, headers={"Content-Type": "application/json"}
     )
     with urllib.request.urlopen(asked, timeout=10) as answer:
         return int(answer.read())
