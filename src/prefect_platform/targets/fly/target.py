@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -22,7 +21,7 @@ from prefect_platform.targets import launched
 from prefect_platform.targets.combined import lock, sqlite
 from prefect_platform.targets.protocol import LOW_BYTES, Entry, Estimate, Preview, Process, Say
 
-from . import cost, render, secret_values, sleeping
+from . import cost, render, secret_values, sleeping, transit
 from .apply import Applying
 from .flyctl import Flyctl, Json
 from .observe import Observing
@@ -110,7 +109,7 @@ class Target:
             raise ProgramFailed((error or out).strip() or f"{words[0]} ended with {code}", code)
         return out
 
-    def _status(self) -> Json:
+    def status(self) -> Json:
         return dict(json.loads(self._inside("status")))
 
     def processes(self) -> list[Process]:
@@ -119,7 +118,7 @@ class Target:
             return []
         known = self.known()
         try:
-            infos = self._status()["processes"]
+            infos = self.status()["processes"]
         except PlatformError as error:
             why = f"the machine does not stay up: {error.reason}"
             return [Process(stack, service, "UNKNOWN", 0, 0, 0, why) for stack, service in known]
@@ -145,7 +144,7 @@ class Target:
         if not (self.fly.exists() and self.fly.machines()):
             return LOW_BYTES
         try:
-            return int(self._status()["free"])
+            return int(self.status()["free"])
         except PlatformError:
             return LOW_BYTES
 
@@ -221,28 +220,20 @@ class Target:
     def backup(self, stack: Stack, folder: Path, label: str) -> Path:
         """A consistent copy while all runs, brought here; returns the file."""
         file = folder / f"{stack.name}-{label}.db"
-        with self._passing(stack) as there:
+        with transit.passing(self, stack) as there:
             sqlite.copy(self, stack, there)
             self.fly.get(there, file)
         return file
 
     def restore(self, stack: Stack, file: Path) -> str:
         """A backup's copy in the place of the database, which is kept on the volume: returned. Raises PreflightError before anything stops."""
-        with self._passing(stack) as there:
+        with (
+            transit.server_down_if_it_exits(self, sqlite.server(stack)),
+            transit.passing(self, stack) as there,
+        ):
             self.fly.put(file, there)
             sqlite.check(self, stack, there)
             return sqlite.replace(self, stack, there)
-
-    @contextlib.contextmanager
-    def _passing(self, stack: Stack) -> Iterator[str]:
-        """A path on the volume for a file in transit; removed afterwards."""
-        there = f"{self.where(stack.name).data}/passing.db"
-        gone = f"import pathlib; pathlib.Path('{there}').unlink(missing_ok=True)"
-        self.run_in(stack.name, ["-c", gone])
-        try:
-            yield there
-        finally:
-            self.run_in(stack.name, ["-c", gone])
 
     def removal(self, stack: str, data: bool) -> str:
         return f"app {self.app}: " + (

@@ -115,7 +115,8 @@ def _create(app: Json, machine: Json, settings: Json, awake: bool) -> None:
         "--network",
         _network(),
     ]
-    words += ["--memory", memory, "--memory-swap", memory, "--env-file", str(file), "--restart", "no"]
+    words += ["--memory", memory, "--memory-swap", memory, "--env-file", str(file)]
+    words += ["--restart", settings["restart"][0]["policy"]]
     # In a machine of its own root may set it.
     words += ["--sysctl", "net.ipv4.tcp_migrate_req=1"]
     words += [
@@ -164,9 +165,9 @@ def _healthy(machine: Json) -> bool:
     while time.monotonic() < end:
         if passes(machine):
             return True
-        shown = docker("inspect", "--format", "{{.State.Running}}", machine["container"], check=False)
-        if shown.stdout.strip() != "true":
-            return False
+        form = "{{.State.Running}} {{.RestartCount}}"
+        if docker("inspect", "--format", form, machine["container"], check=False).stdout.strip() != "true 0":
+            return False  # Fly goes on to ask until its time is over
         time.sleep(0.5)
     return False
 
