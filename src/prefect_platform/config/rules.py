@@ -12,6 +12,7 @@ from prefect_platform.config import (
     routes,
     seal,
     settings,
+    shared_host,
     sso,
     stack,
     tls,
@@ -38,6 +39,7 @@ def with_sso(chosen: settings.Settings, stacks: dict[str, stack.Stack]) -> dict[
 
 def cross_check(chosen: settings.Settings) -> None:
     urls.refuse_shared(chosen)
+    shared_host.refuse_differences(chosen)
     prefect = chosen.values["prefect"]
     _check_pools_of_workers(chosen)
     names = [worker["name"] for worker in prefect["workers"]]
