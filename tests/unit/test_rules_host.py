@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -11,10 +12,11 @@ from typing import Any
 
 import pytest
 
+from prefect_platform.config.stack import Stack
 from prefect_platform.errors import LockedError, PlatformError, PreflightError
-from prefect_platform.planning.bundle import Service
+from prefect_platform.planning.bundle import Bundle, Service
 from prefect_platform.planning.diff import Plan, Step
-from prefect_platform.targets.docker import ports, releases
+from prefect_platform.targets.docker import facts, ports, releases
 from prefect_platform.targets.docker.runner import SshRunner
 from prefect_platform.targets.protocol import Prepares, require
 
@@ -23,7 +25,7 @@ from .rules import DOCKER, FACTS, FakeHost, container
 
 
 def _service(*published: str) -> Service:
-    spec = {"ports": list(published), "container_name": "platform-door"}
+    spec = {"ports": list(published), "container_name": "platform-door", "user": "1001:1001"}
     return Service("door", "door", (), {}, "", "", 0, (), {}, (), spec)
 
 
@@ -250,3 +252,37 @@ def test_the_command_to_try_is_one_that_reaches_the_host_as_we_do(
             SshRunner("there", config).run(["true"])
     assert "Connection refused" in refused.value.reason
     assert f"ssh -F '{config}' there true" in refused.value.hint
+
+
+@pytest.mark.parametrize(
+    ("account", "warned"),
+    [
+        ("person.1001=alice", True),
+        ("person.1002=alice", False),
+        ("person.1001=root", False),
+        ("person.0=toor", False),
+    ],
+    ids=["a person's", "nobody's", "the operator's own", "root's"],
+)
+def test_an_account_that_can_read_our_containers_is_named_once(
+    fake: FakeHost, account: str, warned: bool
+) -> None:
+    fake.runner.answer("sh", "-c", "*/proc/meminfo*", out=f"{FACTS}{account}\n")
+    _listening(fake)
+    service = _service("0.0.0.0:80:8080")
+    bundle = Bundle(Stack("door", Path(), "", "door", (), (), (), {}), {}, (service,), None)
+    for _ in range(2):
+        fake.target.preflight(Plan((Step("start", "door-door", ""),)), [bundle])
+    said = [line for line in fake.said if "alice has the uid 1001 of our containers" in line]
+    assert len(said) == warned
+
+
+def test_accounts_without_a_shell_are_no_people(tmp_path: Path) -> None:
+    """By the script itself: the accounts of this machine."""
+    text = subprocess.run(
+        ["sh", "-c", facts.LOOK, "sh", str(tmp_path)], capture_output=True, text=True, check=True
+    ).stdout
+    people = facts.parse(text).people
+    assert people[0] == "root"
+    assert "nobody" not in people.values()
+    assert "daemon" not in people.values()

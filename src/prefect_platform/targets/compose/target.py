@@ -21,7 +21,7 @@ from prefect_platform.targets.docker.runner import LocalRunner, Runner, SshRunne
 from prefect_platform.targets.docker.tunnels import Tunnels
 from prefect_platform.targets.protocol import Entry, Process, Say
 
-from . import apply, backup, compose_file, containers, names, observe, remove, roll_back
+from . import apply, backup, compose_file, containers, names, observe, people, remove, roll_back
 from .on_host import Site
 from .traits import TRAITS
 
@@ -46,6 +46,7 @@ class Target:
         self.host = Host(runner or _runner(settings), settings.values["root"])
         self.site = Site(settings, self.host, say)
         self._tunnels = Tunnels(self.host)
+        self._warned: set[str] = set()
         if runner is None:
             self.host.look_ahead()
 
@@ -97,6 +98,10 @@ class Target:
         starting = {*plan.of("start", "restart")}
         services = [each for bundle in bundles for each in bundle.services if each.full_name in starting]
         ports.check(self.host, services, self.settings)
+        for warning in people.warnings(facts, services, self.host.runner.place):
+            if warning not in self._warned:
+                self._warned.add(warning)
+                self.site.say(f"warning: {warning}")
 
     def apply(self, plan: Plan, bundles: Sequence[Bundle]) -> None:
         """Do the steps. Interrupted anywhere, the next setup resumes."""

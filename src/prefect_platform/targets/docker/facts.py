@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from prefect_platform.errors import PreflightError
 
@@ -14,6 +15,9 @@ while read -r name value unit; do [ "$name" = MemTotal: ] && echo "memory=$((val
 d=$1; while [ ! -d "$d" ]; do d=$(dirname "$d"); done
 echo "free=$(df -Pk "$d" | awk 'NR == 2 {printf "%.0f", $4 * 1024}')"
 [ -w "$d" ] && echo writable=yes
+while IFS=: read -r name _ uid _ _ _ shell; do
+    case $shell in */nologin | */false | "") ;; *) echo "person.$uid=$name" ;; esac
+done </etc/passwd
 true
 """
 LOOK_FOR_DOCKER = """
@@ -27,7 +31,7 @@ echo "compose=$(docker compose version --short 2>/dev/null)"
 @dataclass(frozen=True)
 class HostFacts:
     """What a look at the host says. `memory` and `free` (of the disk under the root folder) are bytes; `privileged`: root, or by sudo;
-    `writable`: the user itself may write there.
+    `writable`: the user itself may write there; `people`: uid → name of the accounts with a shell.
     """
 
     user: str
@@ -36,6 +40,7 @@ class HostFacts:
     sudo: bool
     privileged: bool
     writable: bool
+    people: Mapping[int, str] = field(default_factory=dict)
 
 
 def parse(text: str) -> HostFacts:
@@ -50,6 +55,7 @@ def parse(text: str) -> HostFacts:
         sudo,
         root or sudo,
         seen.get("writable") == "yes",
+        {int(key[7:]): name for key, name in seen.items() if key.startswith("person.") and key[7:].isdigit()},
     )
 
 
