@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from prefect_platform.checks.one_look import OneLook
 from prefect_platform.errors import PlatformError
 from prefect_platform.provisioning.prefect.api import ApiError, PrefectApi
 
@@ -48,6 +50,20 @@ def test_passing_faults_are_repeated(status: int) -> None:
     with answering(status, status, 200) as (url, got), PrefectApi(url) as api:
         assert api.work_pool("p") == {"id": "1"}
     assert got == ["GET /prefect/api/work_pools/p"] * 3
+
+
+def test_what_two_probes_of_one_look_list_is_asked_once() -> None:
+    with answering(200) as (url, got), OneLook(url) as api, ThreadPoolExecutor(4) as pool:
+        asked = [pool.submit(api.workers, name) for name in ("a", "b", "a", "a")]
+        assert {str(each.result()) for each in asked} == {"['id']"}
+    assert sorted(got) == [f"POST /prefect/api/work_pools/{name}/workers/filter" for name in ("a", "b")]
+
+
+def test_what_one_probe_is_refused_the_others_are_too() -> None:
+    with answering(500) as (url, got), OneLook(url, retry_seconds=0) as api, ThreadPoolExecutor(3) as pool:
+        asked = [pool.submit(api.work_pools) for _ in range(3)]
+        assert [type(each.exception()) for each in asked] == [ApiError] * 3
+    assert len(got) == 1
 
 
 def test_repeating_ends() -> None:

@@ -15,6 +15,7 @@ from prefect_platform.http_client import client_for
 from prefect_platform.provisioning.prefect.api import PrefectApi
 
 from . import canary, deferred, events, probes, runs, schedules, sso, tokens
+from .one_look import OneLook
 from .spec import CheckSpec
 
 __all__ = ["Check", "CheckSpec", "canary_check", "outcome", "wait_for_checks"]
@@ -92,7 +93,7 @@ class _session:
 
     def __init__(self, spec: CheckSpec) -> None:
         self._client = client_for(spec.public_url, spec.timeout, {}, spec.trust)
-        self._api = PrefectApi(spec.api_url, spec.token, spec.timeout, 0, spec.trust)
+        self._api = OneLook(spec.api_url, spec.token, spec.timeout, 0, spec.trust)
 
     def __enter__(self) -> tuple[httpx.Client, PrefectApi]:
         return self._client, self._api
