@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import math
 import re
 import subprocess
 from pathlib import Path
@@ -366,3 +367,26 @@ def test_a_route_cannot_take_the_platforms_own_place(route: dict[str, str], mess
     raw = {"gateway": {"routes": [{"url": "http://a:1", **route}]}}
     with pytest.raises(ConfigError, match=message):
         opened.open_platform(ROOT, raw, "local", {}, print)
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        ({"fly": {"idle_minutes": math.nan}}, "platform.fly.idle_minutes: nan is not a finite number"),
+        ({"fly": {"idle_minutes": math.inf}}, "platform.fly.idle_minutes: inf is not a finite number"),
+        ({"vault": {"seal": {"type": "awskms", 1: "x"}}}, "platform.vault.seal: the key 1 is not text"),
+        ({"prefect": {"workers": [{True: "x"}]}}, "platform.prefect.workers[0]: the key True is not text"),
+    ],
+    ids=["nan", "inf", "a number as a key", "a word that YAML reads as true"],
+)
+def test_what_yaml_reads_as_no_text_or_no_number_is_refused(
+    load: Load, raw: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        load(raw)
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+def test_a_variable_cannot_be_an_infinite_number(load: Load, value: str) -> None:
+    with pytest.raises(ConfigError, match="INVOKE_PLATFORM_FLY_IDLE_MINUTES"):
+        load({}, environ={"INVOKE_PLATFORM_FLY_IDLE_MINUTES": value})

@@ -1,7 +1,8 @@
-"""JSON Schema with strict patterns: `$` matches only the end of the text, never before a last line break, and an integer has no point. Pure."""
+"""JSON Schema with strict patterns: `$` matches only the end of the text, never before a last line break, an integer has no point, a number is finite. Pure."""
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -32,8 +33,13 @@ def _integer(_: Any, instance: Any) -> bool:
     return isinstance(instance, int) and not isinstance(instance, bool)
 
 
+def _number(_: Any, instance: Any) -> bool:
+    """YAML has .nan and .inf, which no bound refuses and JSON cannot say."""
+    return isinstance(instance, int | float) and not isinstance(instance, bool) and math.isfinite(instance)
+
+
 Validator: Any = validators.extend(  # type: ignore[no-untyped-call]
     Draft202012Validator,
     {"pattern": _pattern},
-    type_checker=Draft202012Validator.TYPE_CHECKER.redefine("integer", _integer),
+    type_checker=Draft202012Validator.TYPE_CHECKER.redefine_many({"integer": _integer, "number": _number}),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import difflib
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -94,7 +95,7 @@ def load(
     place = Place(root, tuple(files or (root / "invoke.yaml",)))
     if not ENV_NAME.fullmatch(env):
         raise ConfigError(f"--env {env!r}: not a name (lower-case letters, digits, dashes)")
-    base = _plain(raw)
+    base = _plain(raw, place)
     own = base.pop("environments", None)
     own = {} if own is None else own
     if not isinstance(own, dict):
@@ -169,15 +170,26 @@ def _names(schema: Values) -> dict[str, tuple[tuple[str, ...], Values]]:
     return {variables.PREFIX + "_".join(path).upper(): (path, sub) for path, sub in leaves(schema)}
 
 
-def _plain(raw: Any) -> Values:
-    def convert(value: Any) -> Any:
+def _plain(raw: Any, place: Place) -> Values:
+    """As YAML's own kinds. Raises ConfigError for keys and numbers that JSON does not have."""
+
+    def convert(value: Any, *path: str | int) -> Any:
         if hasattr(value, "items"):
-            return {key: convert(sub) for key, sub in value.items()}
-        return [convert(sub) for sub in value] if isinstance(value, list) else value
+            for key in value:
+                if not isinstance(key, str):
+                    raise ConfigError(
+                        f"{place.of(path)}: the key {key!r} is not text", 'write it in quotes: "…"'
+                    )
+            return {key: convert(sub, *path, key) for key, sub in value.items()}
+        if isinstance(value, list):
+            return [convert(sub, *path, number) for number, sub in enumerate(value)]
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"{place.of(path)}: {value} is not a finite number", HINT)
+        return value
 
     if not hasattr(raw, "items"):
         raise ConfigError("platform: must be a mapping of settings", HINT)
-    return {key: convert(value) for key, value in raw.items()}
+    return dict(convert(raw))
 
 
 def _check_overlay(place: Place, name: Any, overlay: Any, base: Values, schema: Values) -> None:
