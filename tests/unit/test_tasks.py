@@ -253,6 +253,18 @@ def test_only_options_of_the_task_are_known() -> None:
         assert options.unknown([name, "--core"], tasks.namespace, {"--core"}) is None
 
 
+def test_an_option_with_a_value_counts_once_for_each_task() -> None:
+    for name in NAMES:
+        for argument in tasks.namespace[name].get_arguments():
+            option = f"--{argument.names[0]}"
+            if not argument.takes_value or argument.kind is list:
+                continue
+            again = [name, option, "a", f"{option}=b"]
+            assert (found := options.twice(again, tasks.namespace)), again
+            assert found[0] == option
+            assert options.twice([name, option, option, name, option, "a"], tasks.namespace) is None
+
+
 def test_what_is_said_of_workers_and_releases_is_of_that_stack() -> None:
     for stack in ("prefect", "gateway", "redis"):
         text = "\n".join(

@@ -95,6 +95,10 @@ def test_version(ready: Clone) -> None:
         ),
         (["prefect.setup", "--port=many"], "prefect.setup: --port 'many': not a whole number"),
         (["prefect.setup", "--env"], "prefect.setup: --env needs a value\nhint: ./invoke --help"),
+        (
+            ["prefect.setup", "--env=local", "--env", "production"],
+            "prefect.setup: --env is given twice\nhint: ./invoke --help prefect.setup",
+        ),
         (["needs"], "needs: WORD is required\nhint: ./invoke --help needs"),
         (["-f", "no-such.yaml", "where"], "no-such.yaml: no such settings file"),
         (["-f", "tasks/settings.txt", "where"], "not supported"),

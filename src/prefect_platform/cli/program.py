@@ -206,6 +206,10 @@ class PlatformProgram(Program):
             self.core.unparsed.clear()
         if found := options.unknown(self.core.unparsed, self.collection, self.initial_context.flags):
             raise ParseError(f"No idea what {found[0]!r} is!", found[1])
+        if found := options.twice(self.core.unparsed, self.collection):
+            raise ConfigError(
+                f"{found[1].name}: {found[0]} is given twice", f"./invoke --help {found[1].name}"
+            )
         super().parse_tasks()
 
     def parse_cleanup(self) -> None:
