@@ -94,7 +94,8 @@ def remove_stack(p: Platform, name: str, yes: bool, data: bool) -> None:
         )
     what = p.target.removal(name, data)
     if not what:
-        return say(f"environment {p.settings.env!r}: nothing is set up, nothing to remove")
+        about = f"{name} in environment" if name else "environment"
+        return say(f"{about} {p.settings.env!r}: nothing is set up, nothing to remove")
     if not yes:
         raise ConfigError(f"this would remove {what}", "add --yes to do it")
     with p.target.lock(f"{name or 'platform'}.remove", 600):

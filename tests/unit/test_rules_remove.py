@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
 from prefect_platform.errors import ConfigError
@@ -111,3 +113,28 @@ def test_an_environment_goes_dependents_first_and_what_is_shared_stays(standing:
     assert not any("door" in line or "other" in line for line in lines)
     assert not (standing.root / "lab").exists()
     assert (standing.root / "host" / "door" / "current").exists()
+
+
+@pytest.mark.parametrize("name", ["app", "door", ""])
+@pytest.mark.parametrize("data", [False, True])
+def test_what_is_no_longer_there_is_not_said_to_be_removed(standing: FakeHost, name: str, data: bool) -> None:
+    assert standing.target.removal(name, data)
+    # The engine is a fake: what docker was told to remove is gone.
+    standing.containers(container("base", "base", "platform-base-other", env="other"))
+    standing.runner.engine.networks, standing.runner.engine.volumes = {}, {}
+    assert standing.target.removal(name, data), "its files are there"
+    for scope in ("lab", "host"):
+        for each in (standing.root / scope).iterdir():
+            (each / "current").unlink(missing_ok=True)
+    assert bool(standing.target.removal(name, data)) == data, "releases are data"
+    shutil.rmtree(standing.root / "lab")
+    shutil.rmtree(standing.root / "host")
+    assert standing.target.removal(name, data) == ""
+
+
+def test_a_volume_that_an_interrupted_removal_left_is_still_to_be_removed(fake: FakeHost) -> None:
+    labels = {f"{LABEL}.env": "lab", f"{LABEL}.stack": "app"}
+    fake.runner.engine.volumes = {"platform-app-data-lab": labels}
+    assert fake.target.removal("app", True)
+    assert fake.target.removal("", True)
+    assert fake.target.removal("app", False) == ""

@@ -18,11 +18,31 @@ for f in "$1"/*/*/current; do [ -e "$f" ] && d=${f%/current} && echo "$(basename
 """
 
 
+_ANY = 'for f in "$@"; do [ ! -e "$f" ] || { echo yes; break; }; done'
+
+
 def told(site: Site, stack: str, data: bool) -> str:
-    """What remove would delete, for confirmation."""
+    """What remove would delete, for confirmation; empty when nothing is left."""
+    if not any(_left(site, scope, stack, data) for scope in ((site.env, "host") if stack else (site.env,))):
+        return ""
     what = f"stack {stack}" if stack else "all stacks"
     kept = "with volumes, databases, dumps and releases; their secrets stay in Vault"
     return f"{what} of environment {site.env!r} on {site.host.runner.place}, {kept if data else 'data stays'}"
+
+
+def _left(site: Site, scope: str, stack: str, data: bool) -> bool:
+    labels = {"prefect-platform.env": scope} | ({"prefect-platform.stack": stack} if stack else {})
+    engine, folder = site.host.engine, f"{site.host.root}/{scope}/{stack}"
+    if (
+        engine.containers(labels)
+        or (data and engine.volumes(labels))
+        or (not stack and engine.networks(labels))
+    ):
+        return True
+    if data:
+        return bool(site.host.sh(_ANY, folder).text)
+    # Its releases stay; one that is current is still set up.
+    return bool(site.host.sh('set -- "$1"/current "$1"/*/current; ' + _ANY, folder).text)
 
 
 def remove(site: Site, stacks: Mapping[str, Stack], stack: str, data: bool) -> None:
