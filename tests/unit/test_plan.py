@@ -99,6 +99,18 @@ def test_a_restart_says_what_changed_in_a_persons_words(load: Load, stacks: dict
     ]
 
 
+def test_many_settings_that_changed_are_counted_not_listed(
+    load: Load, stacks: dict[str, stack.Stack]
+) -> None:
+    built = _bundles(load, stacks)
+    seen = _applied(built)
+    server = seen.running["prefect-server"]
+    facts = {**(server.facts or {}), "environment": {}}
+    running = {**seen.running, "prefect-server": replace(server, facts=facts)}
+    (step,) = _make(built, replace(seen, running=running))
+    assert re.fullmatch(r"restart prefect-server: its settings changed: (\w+, ){4}\w+ and \d\d more", step)
+
+
 def test_a_new_route_restarts_nothing(load: Load, stacks: dict[str, stack.Stack]) -> None:
     before = _bundles(load, stacks)
     chosen = load({"gateway": {"routes": [{"name": "a", "path": "/a", "url": "http://a:1"}]}}, root=ROOT)

@@ -13,6 +13,7 @@ from .bundle import Bundle, Service
 
 _CONTENT_FOLDER = re.compile(r"files/[0-9a-f]{16}/")
 _MANY = 3
+_NAMED = 5
 _VERBS = {
     "created": "create",
     "deleted": "delete",
@@ -112,6 +113,12 @@ def _lines(steps: Sequence[Step]) -> Iterator[str]:
             yield str(Step(action, f"{package}/", f"{cause} ({len(group)} files)"))
         else:
             yield from map(str, group)
+
+
+def _named(names: Sequence[str]) -> str:
+    """For one line of the plan."""
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED + 1 else ""
+    return f"{', '.join(names[:_NAMED] if more else names)}{more}"
 
 
 def _package(step: Step) -> tuple[str, str, str]:
@@ -225,7 +232,7 @@ def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
             continue
         if isinstance(value, dict) and isinstance(before, dict):
             changed = sorted(name for name in {*before, *value} if before.get(name) != value.get(name))
-            causes.append(f"{_CALLED.get(key, key)} changed: {', '.join(changed)}")
+            causes.append(f"{_CALLED.get(key, key)} changed: {_named(changed)}")
         else:
             causes.append(f"{_CALLED.get(key, key)} changed")
     return list(dict.fromkeys(causes))
