@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from prefect_platform.errors import PlatformError
+from prefect_platform.errors import ApplyError, PlatformError, PreflightError
 from prefect_platform.planning.where import Where
 from prefect_platform.targets.fly import transit
 
@@ -21,7 +21,9 @@ class Machine:
     def status(self) -> dict[str, Any]:
         state = self.states.pop(0)
         if not state:
-            raise PlatformError("machine not started")
+            raise ApplyError("machine not started")
+        if state == "no login":
+            raise PreflightError("flyctl is not logged in")
         return {"processes": [{"name": "prefect-server", "statename": state}]}
 
     def stop(self, services: Sequence[str]) -> None:
@@ -62,3 +64,13 @@ def test_it_is_started_again_where_nothing_was_replaced() -> None:
     with pytest.raises(PlatformError), transit.server_down_if_it_exits(machine, "prefect-server"):
         raise PlatformError("no backup")
     assert machine.done == ["stop prefect-server", "restart prefect-server"]
+
+
+def test_what_waiting_does_not_mend_is_said_at_once() -> None:
+    machine = Machine("no login", "BACKOFF")
+    with (
+        pytest.raises(PreflightError, match="not logged in"),
+        transit.server_down_if_it_exits(machine, "prefect-server"),
+    ):
+        raise AssertionError("it goes on without a login")
+    assert machine.done == []

@@ -137,8 +137,9 @@ def services(api: PrefectApi, grace: float = SERVICES_GRACE) -> str:
 
     It proves only the absence of a contradiction: a loop that hangs while nothing is due is not detected.
     """
-    overdue = _overdue(api, grace)
-    if overdue and not _straggler(api, overdue := _overdue(api, REDELIVERED_WITHIN) or overdue):
+    if overdue := _overdue(api, grace):
+        overdue = _overdue(api, REDELIVERED_WITHIN) or overdue
+    if overdue and not _straggler(api, overdue):
         age = seconds_since(overdue["expected_start_time"])
         raise CheckFailed(
             f"run {overdue['name']} was due {age:.0f} s ago and is not marked Late: "

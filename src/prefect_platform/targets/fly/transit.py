@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from prefect_platform.config.stack import Stack
-from prefect_platform.errors import PlatformError
+from prefect_platform.errors import ApplyError, ProgramFailed
 from prefect_platform.targets.combined import sqlite
 
 from .flyctl import Json
@@ -57,7 +57,10 @@ def _stopped_if_it_exits(machine: Machine, server: str) -> bool:
             if exits := states.get(server) not in ("RUNNING", "STOPPED"):
                 machine.stop([server])
             return exits
-        except PlatformError:  # between two starts
+        except (
+            ApplyError,
+            ProgramFailed,
+        ):  # between two starts; no login, no machine, no network are said at once
             if time.monotonic() - began > _STEADY_SECONDS:
                 raise
             time.sleep(1)
